@@ -1,0 +1,42 @@
+# Everything is set up in .tools; see tools/setup.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint lock clean
+
+PYTEST_ARGS ?=
+ACTIVATE := source .tools/activate
+
+help: ## Show the targets
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## Provide Python packages, Nextflow and RELION 5 in .tools; what is installed is used
+	@echo "== setup"
+	@tools/setup
+
+demo: setup ## Make a small data set and run the pipeline on it
+	@echo "== demo data in .demo/data"
+	@$(ACTIVATE); if [ ! -e .demo/data ]; then \
+		rm -rf .demo/data.part; mkdir -p .demo; \
+		bin/py2rely demo-data .demo/data.part; mv .demo/data.part .demo/data; fi
+	@echo "== demo run"
+	@$(ACTIVATE); tools/demo
+
+test: setup ## Run all tests (PYTEST_ARGS="-k name" chooses)
+	@echo "== tests"
+	@$(ACTIVATE); python -m pytest tests -n 2 $(PYTEST_ARGS)
+
+lint: setup ## Check Python with ruff and the workflow with nextflow lint
+	@echo "== ruff check"
+	@$(ACTIVATE); ruff check .
+	@echo "== ruff format"
+	@$(ACTIVATE); ruff format --check .
+	@echo "== nextflow lint"
+	@$(ACTIVATE); NXF_ANSI_LOG=false nextflow lint .
+
+lock: ## Pin the newest versions that pyproject.toml allows in requirements.lock (needs a network)
+	@echo "== requirements.lock"
+	@tools/lock
+
+clean: ## Remove .tools, .demo and what runs and tests leave in the checkout
+	rm -rf .tools .demo .nextflow .nextflow.log* work results .pytest_cache .ruff_cache build dist

@@ -1,0 +1,38 @@
+"""Checks of the reference map that the user hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from py2rely_core.checks.context import CheckContext
+from py2rely_core.maps.io import read_map
+from py2rely_core.maps.masks import is_degenerate
+from py2rely_core.problems import Problem, ProblemError
+
+
+def check_reference(context: CheckContext) -> Iterator[Problem]:
+    """The map is readable, has density, a pixel size and a plausible extent."""
+    if context.reference is None:
+        return
+    where = str(context.reference)
+    try:
+        reference = read_map(context.reference)
+    except ProblemError as error:
+        yield from error.problems
+        return
+    reason = is_degenerate(reference.data)
+    if reason:
+        yield Problem(f"The reference map has no usable density: {reason}.", where, "a density map", "Replace it.")
+    if not reference.pixel_size:
+        fix = "Set the voxel size in its header, or run 'py2rely prepare template' with --input-voxel-size."
+        yield Problem("The reference map's header has no voxel size.", where, "Angstrom per voxel > 0", fix)
+        return
+    diameter = context.recipe.refine3D.particle_diameter
+    extent = max(reference.data.shape) * reference.pixel_size
+    if not 0.7 * diameter <= extent <= 20 * diameter:
+        what = f"The reference map is {extent:.0f} A across ({reference.pixel_size:g} A per voxel)."
+        fix = "Check its voxel size and the particle diameter."
+        yield Problem(what, where, f"at least the particle diameter, {diameter:g} A", fix)
+
+
+CHECKS = (check_reference,)
