@@ -1,0 +1,17 @@
+// The preflight and the plan: all problems of all data sets in one list, or what every step will do.
+process PLAN {
+    label 'core'
+    debug true
+
+    input:
+    path datasets
+    path files, stageAs: 'inputs/?/*'
+
+    output:
+    path 'plan.json'
+
+    script:
+    """
+    py2rely task plan ${datasets} --output plan.json
+    """
+}

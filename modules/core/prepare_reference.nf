@@ -1,0 +1,19 @@
+// The user's map, brought onto the first level's grid.
+process PREPARE_REFERENCE {
+    tag "${meta.id}"
+    label 'core'
+
+    input:
+    tuple val(meta), val(grid), path(template, stageAs: 'template/*')
+
+    output:
+    tuple val(meta), path('Reference/template/reference.mrc'), emit: map
+    tuple val(meta), path('Reference/template'), emit: job
+    tuple val(meta), path('Reference/template/job.json'), emit: numbers
+
+    script:
+    """
+    py2rely task reference '${template}' --box ${grid.box} --pixel-size ${grid.pixel_size} --low-pass ${grid.low_pass} \\
+        --output Reference/template
+    """
+}

@@ -1,0 +1,32 @@
+// Auto-refinement of two independent half sets.
+process REFINE3D {
+    tag "${meta.id} bin${binning}"
+    label 'gpu'
+
+    input:
+    tuple val(meta), val(binning), val(settings), val(low_pass), val(particles_star),
+        path(import_job, stageAs: 'Import/*'), path(extract, stageAs: 'Extract/*'),
+        path(alignment, stageAs: 'Class3D/*'), path(reference, stageAs: 'Reference/*'), path(mask, stageAs: 'MaskCreate/*')
+
+    output:
+    tuple val(meta), path("Refine3D/bin${binning}"), emit: job
+    tuple val(meta), path("Refine3D/bin${binning}/job.json"), emit: numbers
+
+    script:
+    def job = "Refine3D/bin${binning}"
+    def solvent = mask ? "--solvent_mask MaskCreate/${mask.name}/mask.mrc --solvent_correct_fsc" : ''
+    def gpu = settings.gpus ? "--gpu ${settings.gpus}" : ''
+    """
+    py2rely task relion ${job} -- mpirun -n ${settings.ranks} relion_refine_mpi --o ${job}/run \\
+        --i ${particles_star} --tomograms Import/tilt_series/tomograms.star \\
+        --ref Reference/${reference.name} --trust_ref_size --ini_high ${low_pass} ${solvent} \\
+        --particle_diameter ${settings.diameter} --sym ${settings.symmetry} --j ${settings.threads} ${gpu} \\
+        ${settings.options}
+    py2rely task check-refine ${job} --particles ${particles_star} --reference Reference/${reference.name}
+    """
+
+    stub:
+    """
+    py2rely task stub Refine3D/bin${binning} run_data.star run_class001.mrc
+    """
+}

@@ -1,0 +1,51 @@
+// The first reference, in one of three ways: from the user's map, from the particles alone, from known orientations.
+include { PREPARE_REFERENCE } from '../modules/core/prepare_reference'
+include { CLASS3D_ALIGN } from '../modules/relion/class3d_align'
+include { INITIAL_MODEL } from '../modules/relion/initial_model'
+include { RECONSTRUCT as RECONSTRUCT_KNOWN } from '../modules/relion/reconstruct'
+
+workflow INITIAL_REFERENCE {
+    take:
+    datasets // [meta, initial reference settings, first level settings, import job, particle set, extract job, template]
+
+    main:
+    modes = datasets.branch { _meta, settings, _level, _tilt_series, _particles, _extract, _template ->
+        aligned: settings.mode == 'template' && settings.iterations > 0
+        template: settings.mode == 'template'
+        denovo: settings.mode == 'denovo'
+        known: true
+    }
+
+    PREPARE_REFERENCE(
+        modes.aligned.mix(modes.template).map { meta, settings, _level, _tilt_series, _particles, _extract, template -> [meta, settings.grid, template] }
+    )
+    from_template = modes.template.join(PREPARE_REFERENCE.out.map).map { row -> [row[0], particles_of(row[5]), [], row[7]] }
+
+    CLASS3D_ALIGN(
+        modes.aligned.join(PREPARE_REFERENCE.out.map).map { meta, settings, level, tilt_series, _particles, extract, _template, reference ->
+            [meta, level.binning, settings.findAll { name, _value -> !(name in ['mode', 'grid']) }, tilt_series, extract, reference]
+        }
+    )
+    from_alignment = CLASS3D_ALIGN.out.job.join(CLASS3D_ALIGN.out.map).map { meta, job, reference ->
+        [meta, "Class3D/${job.name}/run_data.star".toString(), job, reference]
+    }
+
+    INITIAL_MODEL(
+        modes.denovo.map { meta, settings, level, tilt_series, _particles, extract, _template -> [meta, level.binning, settings, tilt_series, extract] }
+    )
+    from_particles = modes.denovo.join(INITIAL_MODEL.out.map).map { row -> [row[0], particles_of(row[5]), [], row[7]] }
+
+    RECONSTRUCT_KNOWN(
+        modes.known.map { meta, _settings, level, tilt_series, particles, _extract, _template -> [meta, 'start', level.reconstruct, tilt_series, particles] }
+    )
+    from_orientations = modes.known.join(RECONSTRUCT_KNOWN.out.job).map { row -> [row[0], particles_of(row[5]), [], row[7] / 'merged.mrc'] }
+
+    emit:
+    references = from_template.mix(from_alignment, from_particles, from_orientations) // [meta, particles STAR, alignment job, map]
+    numbers = PREPARE_REFERENCE.out.numbers.mix(CLASS3D_ALIGN.out.numbers, INITIAL_MODEL.out.numbers, RECONSTRUCT_KNOWN.out.numbers)
+    jobs = PREPARE_REFERENCE.out.job.mix(CLASS3D_ALIGN.out.job, INITIAL_MODEL.out.job, RECONSTRUCT_KNOWN.out.job)
+}
+
+def particles_of(extract) {
+    return "Extract/${extract.name}/particles.star".toString()
+}

@@ -1,0 +1,40 @@
+// One binning after the first: start from the last particle set, reconstructed and masked on the new grid; refine;
+// reconstruct, mask and post-process what came out.
+include { EXTRACT } from '../modules/relion/extract'
+include { RECONSTRUCT as RECONSTRUCT_START } from '../modules/relion/reconstruct'
+include { MASK_POSTPROCESS as MASK_POSTPROCESS_START } from '../modules/relion/mask_postprocess'
+include { REFINE } from './refine'
+
+workflow LEVEL {
+    take:
+    levels // [meta, level settings, import job, particle set]
+
+    main:
+    EXTRACT(levels.map { meta, level, tilt_series, particles -> [meta, level.extract, tilt_series, particles] })
+    RECONSTRUCT_START(levels.map { meta, level, tilt_series, particles -> [meta, 'start', level.reconstruct, tilt_series, particles] })
+    MASK_POSTPROCESS_START(
+        levels.join(RECONSTRUCT_START.out.job).map { meta, level, _t, _p, maps -> [meta, 'start', markings(level), maps] }
+    )
+    start = EXTRACT.out.job
+        .join(RECONSTRUCT_START.out.job)
+        .join(MASK_POSTPROCESS_START.out.mask)
+        .join(MASK_POSTPROCESS_START.out.numbers)
+        .map { meta, extract, maps, mask, numbers ->
+            [meta, low_pass(numbers), "Extract/${extract.name}/particles.star", extract, [], maps / 'half1.mrc', mask]
+        }
+    REFINE(levels.map { meta, level, tilt_series, _particles -> [meta, level, tilt_series] }.join(start))
+
+    emit:
+    particles = REFINE.out.particles
+    numbers = EXTRACT.out.numbers.mix(RECONSTRUCT_START.out.numbers, MASK_POSTPROCESS_START.out.numbers, REFINE.out.numbers)
+    jobs = EXTRACT.out.job.mix(RECONSTRUCT_START.out.job, MASK_POSTPROCESS_START.out.job, MASK_POSTPROCESS_START.out.mask, REFINE.out.jobs)
+    maps = REFINE.out.maps
+}
+
+def low_pass(numbers) {
+    return new groovy.json.JsonSlurper().parse(numbers).low_pass
+}
+
+def markings(level) {
+    return level.subMap(['binning', 'size', 'pixel_size', 'diameter', 'mask', 'postprocess'])
+}
