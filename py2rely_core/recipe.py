@@ -1,0 +1,476 @@
+"""The parameter file: pydantic models with the reference system's block and field names.
+
+Booleans are ``"yes"``/``"no"`` in files and bool in Python. Lengths are Angstrom, angles degrees, boxes and mask
+edges pixels at the level's binning. Fields that say "kept" are written by the reference system and have no effect here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from py2rely_core.boxes import crop_and_box
+from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
+from py2rely_core.sampling import sampling_order
+from py2rely_core.symmetry import parse_point_group
+
+
+def _yes_no(value: object) -> object:
+    return {"yes": True, "no": False, "true": True, "false": False}.get(str(value).strip().lower(), value)
+
+
+def _binnings(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.strip("[] ").split(",") if part.strip()]
+
+
+YesNo = Annotated[bool, BeforeValidator(_yes_no), PlainSerializer(lambda value: "yes" if value else "no")]
+Binnings = Annotated[list[int], BeforeValidator(_binnings), PlainSerializer(str)]
+
+
+class Block(BaseModel):
+    """A block of the recipe; a key that it does not have is an error."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class Resolutions(Block):
+    """Pixel size, box scaling and the binnings of the levels."""
+
+    angpix: float = 1.54
+    box_scaling: float = 2.0
+    binning_list: Binnings = [4, 2, 1]
+
+
+class InitialModel(Block):
+    """De novo model: ``relion_refine --grad --denovo_3dref``."""
+
+    in_tomograms: str = ""
+    in_particles: str = ""
+    use_direct_entries: YesNo = True
+    nr_iter: int = 70
+    nr_classes: int = 1
+    tau_fudge: float = 4
+    particle_diameter: float = 290
+    sym_name: str = "C1"
+    do_run_C1: YesNo = True
+    nr_pool: int = 16
+    use_gpu: YesNo = True
+    gpu_ids: str = ""
+    nr_threads: int = 8
+    other_args: str = ""
+
+
+class Reconstruct(Block):
+    """``relion_tomo_reconstruct_particle``."""
+
+    in_tomograms: str = ""
+    in_particles: str = ""
+    do_use_direct_entries: YesNo = True
+    crop_size: int = -1
+    point_group: str = "C1"
+    nr_threads: int = 8
+    mpi_command: str = ""
+    other_args: str = ""
+
+
+class PseudoSubtomo(Block):
+    """``relion_tomo_subtomo``. `max_dose` is in e/A^2; -1 keeps all tilts."""
+
+    in_tomograms: str = ""
+    in_particles: str = ""
+    do_use_direct_entries: YesNo = True
+    crop_size: int = -1
+    do_float16: YesNo = True
+    do_output_2dstacks: YesNo = True
+    max_dose: float = -1
+    do_from2d: YesNo = True
+    nr_threads: int = 8
+    nr_mpi: int = 3
+    mpi_command: str = ""
+    other_args: str = ""
+
+
+class Refine3D(Block):
+    """``relion_refine --auto_refine``. `ini_high` is the first reference's low-pass."""
+
+    in_tomograms: str = ""
+    in_particles: str = ""
+    use_direct_entries: YesNo = True
+    ref_correct_greyscale: YesNo = True
+    ini_high: float = 50
+    sym_name: str = "C1"
+    do_ctf_correction: YesNo = True
+    ctf_intact_first_peak: YesNo = False
+    particle_diameter: float = 290
+    do_zero_mask: YesNo = True
+    do_solvent_fsc: YesNo = False
+    sampling: str = "7.5 degrees"
+    offset_range: float = 5
+    offset_step: float = 1
+    auto_local_sampling: str = "1.8 degrees"
+    relax_sym: str = ""
+    auto_faster: YesNo = False
+    nr_pool: int = 30
+    use_gpu: YesNo = True
+    gpu_ids: str = ""
+    nr_threads: int = 8
+    mpi_command: str = ""
+    do_combine_thru_disc: YesNo = True
+    other_args: str = ""
+
+
+class Class3D(Refine3D):
+    """``relion_refine`` with several classes; also the one-class alignment of the template."""
+
+    ini_high: float = 25
+    nr_classes: int = 1
+    tau_fudge: float = 3
+    nr_iter: int = 15
+    do_fast_subsets: YesNo = False
+    highres_limit: float = -1
+    dont_skip_align: YesNo = False
+    do_local_ang_searches: YesNo = True
+    allow_coarser: YesNo = False
+    use_gpu: YesNo = False
+    sigma_tilt: float = 0
+
+
+class SelectBlock(Block):
+    """Kept: the reference system never reads it."""
+
+    do_select_values: YesNo = True
+    select_label: str = "rlnClassNumber"
+
+
+class MaskCreate(Block):
+    """``relion_mask_create``. Without `ini_threshold` it comes from the particle's own density. `lowpass_filter` is kept."""
+
+    lowpass_filter: float = 20
+    extend_inimask: int = 3
+    width_mask_edge: int = 5
+    ini_threshold: float | None = None
+    other_args: str = ""
+
+
+class CtfRefine(Block):
+    """``relion_tomo_refine_ctf``."""
+
+    in_tomograms: str = ""
+    use_direct_entries: YesNo = True
+    do_defocus: YesNo = True
+    focus_range: float = 3000
+    do_reg_def: YesNo = True
+    lambda_: float = Field(0.1, alias="lambda")
+    do_scale: YesNo = True
+    do_frame_scale: YesNo = True
+    nr_threads: int = 8
+    mpi_command: str = ""
+    other_args: str = ""
+
+
+class BayesianPolish(Block):
+    """``relion_tomo_align``."""
+
+    in_tomograms: str = ""
+    use_direct_entries: YesNo = True
+    max_error: float = 5
+    do_motion: YesNo = True
+    sigma_vel: float = 0.2
+    sigma_div: float = 5000
+    nr_threads: int = 8
+    mpi_command: str = ""
+    other_args: str = ""
+
+
+class InitialReference(Block):
+    """How the first reference is used.
+
+    `template_iterations` of one-class Class3D align the particles to a template (0: straight into Refine3D);
+    `known_search` says whether known orientations are kept (local, with `known_sigma_ang` degrees) or searched anew.
+    """
+
+    template_iterations: int = Field(10, ge=0)
+    known_search: str = Field("local", pattern="^(local|global)$")
+    known_sigma_ang: float = Field(5.0, gt=0)
+
+
+class Duplicates(Block):
+    """Particles closer than this fraction of the diameter are one particle; 0 keeps all."""
+
+    distance_fraction: float = Field(0.3, ge=0, lt=1)
+
+
+class PostProcess(Block):
+    """``relion_postprocess``; not sharpened unless it is asked for."""
+
+    do_auto_bfac: YesNo = False
+    autob_lowres: float = 10
+    adhoc_bfac: float = 0
+    fn_mtf: str = ""
+    other_args: str = ""
+
+
+#: Blocks of which a level may override fields.
+LEVEL_BLOCKS = ("refine3D", "mask_create", "pseudo_subtomo", "reconstruct")
+
+
+class Recipe(Block):
+    """The whole parameter file."""
+
+    resolutions: Resolutions = Resolutions()
+    reconstruct: Reconstruct = Reconstruct()
+    initial_model: InitialModel | None = None
+    pseudo_subtomo: PseudoSubtomo = PseudoSubtomo()
+    refine3D: Refine3D = Refine3D()
+    class3D: Class3D = Class3D()
+    select: SelectBlock = SelectBlock()
+    mask_create: MaskCreate = MaskCreate()
+    ctf_refine: CtfRefine | None = None
+    bayesian_polish: BayesianPolish | None = None
+    initial_reference: InitialReference = InitialReference()
+    duplicates: Duplicates = Duplicates()
+    postprocess: PostProcess = PostProcess()
+    levels: dict[str, dict[str, dict[str, Any]]] = {}
+
+    @property
+    def symmetry(self) -> str:
+        """The particle's point group, upper case."""
+        return parse_point_group(self.refine3D.sym_name)
+
+    def block_at(self, binning: int, name: str) -> Any:
+        """A block with the level's overrides applied.
+
+        Parameters
+        ----------
+        binning : int
+            The level's binning.
+        name : str
+            One of :data:`LEVEL_BLOCKS`.
+        """
+        block = getattr(self, name)
+        overrides = self.levels.get(str(binning), {}).get(name, {})
+        return type(block).model_validate(block.model_dump(by_alias=True) | overrides)
+
+
+KNOWN_BLOCKS = tuple(Recipe.model_fields)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read and check a parameter file.
+
+    Raises
+    ------
+    ProblemError
+        With every problem that was found.
+    """
+    try:
+        data = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        problem = Problem("The parameter file is missing.", str(path), "", "Write it: py2rely prepare relion5-parameters")
+        raise ProblemError(problem, ExitCode.BAD_PARAMETERS) from None
+    except ValueError as error:
+        problem = Problem(f"The parameter file is not JSON: {error}.", str(path), "a JSON document", "Correct it.")
+        raise ProblemError(problem, ExitCode.BAD_PARAMETERS) from error
+    return parse_recipe(data, str(path))
+
+
+def parse_recipe(data: dict[str, Any], where: str) -> Recipe:
+    """Check parameters that were read from `where`.
+
+    Raises
+    ------
+    ProblemError
+        With every problem that was found.
+    """
+    try:
+        recipe = Recipe.model_validate(data)
+    except ValidationError as error:
+        problems = [_translate(item, where) for item in error.errors()]
+        raise ProblemError(problems, ExitCode.BAD_PARAMETERS) from error
+    problems = [_at(problem, where) for problem in recipe_problems(recipe)]
+    if problems:
+        raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
+    return recipe
+
+
+def _at(problem: Problem, where: str) -> Problem:
+    return Problem(problem.what, f"{where}: {problem.where}", problem.expected, problem.fix, problem.severity)
+
+
+def _translate(item: Any, where: str) -> Problem:
+    path = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _fields_at(item["loc"][:-1])
+        hint = nearest(str(item["loc"][-1]), known)
+        return Problem(f"Unknown parameter '{path}'.", where, "", hint or f"Known here: {', '.join(known)}.")
+    return Problem(f"{path} = {item['input']!r}: {item['msg']}.", where, "", "Correct the value.")
+
+
+def _fields_at(location: tuple[Any, ...]) -> list[str]:
+    model: Any = Recipe
+    for part in location:
+        model = _model_of(model.model_fields[part].annotation)
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_of(annotation: Any) -> Any:
+    options = getattr(annotation, "__args__", (annotation,))
+    return next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+
+
+def recipe_problems(recipe: Recipe) -> list[Problem]:
+    """Values that cannot work, all of them.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Fields of the right types.
+    """
+    problems = [*_number_problems(recipe), *_binning_problems(recipe), *_label_problems(recipe)]
+    if problems:
+        return problems
+    return [*_level_problems(recipe), *_box_problems(recipe)]
+
+
+def _number_problems(recipe: Recipe) -> list[Problem]:
+    positive = {
+        "resolutions.angpix": recipe.resolutions.angpix,
+        "resolutions.box_scaling": recipe.resolutions.box_scaling,
+        "refine3D.particle_diameter": recipe.refine3D.particle_diameter,
+        "refine3D.ini_high": recipe.refine3D.ini_high,
+        "class3D.ini_high": recipe.class3D.ini_high,
+        "class3D.nr_classes": recipe.class3D.nr_classes,
+    }
+    for name in ("reconstruct", "initial_model", "pseudo_subtomo", "refine3D", "class3D"):
+        if getattr(recipe, name) is not None:
+            positive[f"{name}.nr_threads"] = getattr(recipe, name).nr_threads
+    if recipe.initial_model is not None:
+        positive["initial_model.nr_classes"] = recipe.initial_model.nr_classes
+        positive["initial_model.nr_iter"] = recipe.initial_model.nr_iter
+    return [
+        Problem(f"{name} = {value:g} is not positive.", name, "> 0", "Correct the value.")
+        for name, value in positive.items()
+        if not 0 < value < float("inf")
+    ]
+
+
+def _binning_problems(recipe: Recipe) -> list[Problem]:
+    binnings = recipe.resolutions.binning_list
+    descending = all(coarse > fine for coarse, fine in zip(binnings, binnings[1:], strict=False))
+    if not binnings or min(binnings) < 1 or not descending or len(binnings) > 8:
+        what = f"The binning list {binnings} is not a descending list of one to eight whole numbers."
+        return [Problem(what, "resolutions.binning_list", "for example [4, 2, 1]", "Correct the list.")]
+    return []
+
+
+def _label_problems(recipe: Recipe) -> list[Problem]:
+    tests = [(parse_point_group, "refine3D.sym_name", recipe.refine3D.sym_name)]
+    tests += [(parse_point_group, "reconstruct.point_group", recipe.reconstruct.point_group)]
+    tests += [(sampling_order, "refine3D.sampling", recipe.refine3D.sampling)]
+    tests += [(sampling_order, "refine3D.auto_local_sampling", recipe.refine3D.auto_local_sampling)]
+    tests += [(sampling_order, "class3D.sampling", recipe.class3D.sampling)]
+    problems = []
+    for test, name, value in tests:
+        try:
+            test(value)
+        except ProblemError as error:
+            problems += [Problem(p.what, name, p.expected, p.fix) for p in error.problems]
+    return problems
+
+
+def _level_problems(recipe: Recipe) -> list[Problem]:
+    problems = []
+    binnings = [str(binning) for binning in recipe.resolutions.binning_list]
+    for binning, blocks in recipe.levels.items():
+        where = f"levels.{binning}"
+        if binning not in binnings:
+            problems.append(Problem(f"There is no level at bin {binning}.", where, ", ".join(binnings), "Correct it."))
+        for name, overrides in blocks.items():
+            problems += _override_problems(recipe, f"{where}.{name}", binning, name, overrides)
+    return problems
+
+
+def _override_problems(recipe: Recipe, where: str, binning: str, name: str, overrides: dict[str, Any]) -> list[Problem]:
+    if name not in LEVEL_BLOCKS:
+        hint = nearest(name, LEVEL_BLOCKS) or f"one of {', '.join(LEVEL_BLOCKS)}"
+        return [Problem(f"A level has no block '{name}'.", where, ", ".join(LEVEL_BLOCKS), hint)]
+    known = list(type(getattr(recipe, name)).model_fields)
+    unknown = [key for key in overrides if key not in known]
+    if unknown:
+        return [Problem(f"Unknown parameter '{key}'.", where, "", nearest(key, known)) for key in unknown]
+    try:
+        recipe.block_at(int(binning), name)
+    except ValidationError as error:
+        return [Problem(f"{item['loc'][-1]}: {item['msg']}.", where, "", "Correct it.") for item in error.errors()]
+    return []
+
+
+def _box_problems(recipe: Recipe) -> list[Problem]:
+    problems = []
+    resolutions, diameter = recipe.resolutions, recipe.refine3D.particle_diameter
+    for binning in resolutions.binning_list:
+        try:
+            size = crop_and_box(diameter, resolutions.angpix, binning, resolutions.box_scaling).size
+        except ProblemError as error:
+            problems += error.problems
+            continue
+        edge = size * resolutions.angpix * binning
+        if diameter > edge:
+            what = f"The particle diameter, {diameter:g} A, is larger than the box at bin {binning}, {edge:.0f} A."
+            problems.append(Problem(what, "resolutions.box_scaling", "1.2 or more", "Use a larger box scaling."))
+    nyquist = 2 * resolutions.angpix * resolutions.binning_list[0]
+    if recipe.refine3D.ini_high < nyquist:
+        what = f"The first low-pass, {recipe.refine3D.ini_high:g} A, is finer than the first level holds."
+        fix = "Use a coarser low-pass or a smaller first binning."
+        problems.append(Problem(what, "refine3D.ini_high", f"{nyquist:g} A or more", fix))
+    return problems
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write the parameter file."""
+    Path(path).write_text(json.dumps(recipe.model_dump(by_alias=True), indent=4) + "\n")
+
+
+def new_recipe(
+    tilt_series: str,
+    particles: str,
+    pixel_size: float,
+    symmetry: str,
+    low_pass: float,
+    diameter: float,
+    denovo: bool,
+    box_scaling: float,
+    binnings: str,
+    threads: int,
+    classes: int = 1,
+    initial_models: int = 1,
+    max_dose: float = -1,
+    processes: int | None = None,
+) -> Recipe:
+    """A checked recipe from the options of ``prepare relion5-parameters``, with the reference system's other defaults.
+
+    Raises
+    ------
+    ProblemError
+        With every impossible value.
+    """
+    entries = {"in_tomograms": tilt_series, "nr_threads": threads}
+    picks = entries | {"in_particles": particles}
+    mpi = {"mpi_command": f"mpirun -n {processes}" if processes else ""}
+    particle = {"sym_name": symmetry, "particle_diameter": diameter}
+    data: dict[str, Any] = {
+        "resolutions": {"angpix": pixel_size, "box_scaling": box_scaling, "binning_list": binnings},
+        "reconstruct": picks | mpi | {"point_group": symmetry},
+        "initial_model": entries | particle | {"nr_classes": initial_models} if denovo else None,
+        "pseudo_subtomo": picks | {"max_dose": max_dose},
+        "refine3D": entries | mpi | particle | {"ini_high": low_pass},
+        "class3D": entries | mpi | particle | {"ini_high": int(low_pass / 2) or low_pass, "nr_classes": classes},
+    }
+    if "1" in str(binnings).strip("[] ").replace(" ", "").split(","):
+        data |= {"ctf_refine": entries, "bayesian_polish": entries}
+    return parse_recipe(data, "command line")
