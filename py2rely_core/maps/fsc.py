@@ -1,0 +1,68 @@
+"""Fourier shell correlation, with RELION's shells."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from py2rely_core.maps.filters import spatial_frequencies
+from py2rely_core.maps.io import Volume
+
+
+def fsc(first: Volume, second: Volume, mask: Volume | None = None) -> np.ndarray:
+    """Correlation of two cubic maps, shell by shell.
+
+    Parameters
+    ----------
+    first, second : (n, n, n) array
+    mask : (n, n, n) array, optional
+        Multiplies both maps.
+
+    Returns
+    -------
+    (n // 2 + 1,) float
+        Shell ``s`` holds the Fourier components with ``round(|k|) == s``; shell 0 is 1.
+    """
+    n = first.shape[0]
+    if mask is not None:
+        first, second = first * mask, second * mask
+    a, b = np.fft.rfftn(first), np.fft.rfftn(second)
+    shell = np.rint(spatial_frequencies(first.shape, 1.0) * n).astype(int)
+    # The components with positive x frequency stand for their conjugates, too.
+    multiplicity = np.full(a.shape, 2.0)
+    multiplicity[..., 0] = 1.0
+    keep = shell <= n // 2
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.bincount(shell[keep], weights=(values * multiplicity)[keep], minlength=n // 2 + 1)
+
+    power = total(np.abs(a) ** 2) * total(np.abs(b) ** 2)
+    curve = np.divide(total((a * b.conj()).real), np.sqrt(power), out=np.zeros(n // 2 + 1), where=power > 0)
+    curve[0] = 1.0
+    return curve
+
+
+def shell_resolutions(box: int, pixel_size: float) -> np.ndarray:
+    """Resolution of every shell, Angstrom; infinite for shell 0."""
+    with np.errstate(divide="ignore"):
+        return box * pixel_size / np.arange(box // 2 + 1)
+
+
+def first_crossing(resolutions: np.ndarray, curve: np.ndarray, threshold: float) -> float | None:
+    """Resolution of the last shell before the curve first falls below the threshold.
+
+    Parameters
+    ----------
+    resolutions, curve : (n_shells,) array
+        From low to high resolution; NaN counts as below.
+    threshold : float
+        For example 0.143.
+
+    Returns
+    -------
+    float or None
+        Angstrom; None where the curve never falls below: the result is limited by Nyquist.
+    """
+    below = ~(np.asarray(curve)[1:] >= threshold)
+    if not below.any():
+        return None
+    return float(resolutions[int(below.argmax())])
