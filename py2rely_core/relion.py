@@ -1,0 +1,102 @@
+"""Running one RELION program as a job: its output kept, its time measured, its failure explained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from py2rely_core.problems import ExitCode, Problem, ProblemError
+
+#: Text in RELION's output that says that memory ran out, on the host or on a GPU.
+OUT_OF_MEMORY = (
+    "out of memory",
+    "std::bad_alloc",
+    "Cannot allocate memory",
+    "cudaErrorMemoryAllocation",
+    "CUDA_ERROR_OUT_OF_MEMORY",
+    "memory allocator",
+    "You ran out of memory",
+)
+LAST_LINES = 15
+
+
+def run_job(job: Path, command: list[str]) -> None:
+    """Run a program with its output in ``run.out`` and ``run.err`` of the job's directory.
+
+    Parameters
+    ----------
+    job : Path
+        Job directory such as ``Refine3D/bin4``; made when it is missing.
+    command : list of str
+        The program and its arguments.
+
+    Raises
+    ------
+    ProblemError
+        The program is missing, or failed: with its last lines and what to do.
+    """
+    job.mkdir(parents=True, exist_ok=True)
+    for program in dict.fromkeys((command[0], *[word for word in command if word.startswith("relion_")][:1])):
+        if shutil.which(program) is None:
+            fix = "Put RELION 5 on PATH ('make setup' provides one), or run with an image."
+            problem = Problem(f"{program} is not there.", str(job), "RELION 5 and MPI on PATH", fix)
+            raise ProblemError(problem, ExitCode.MISSING_COMPONENT)
+    start = time.time()
+    with (job / "run.out").open("a") as out, (job / "run.err").open("a") as err:
+        code = subprocess.run(command, stdout=out, stderr=err, check=False).returncode
+    _note(job, command, time.time() - start, code)
+    if code:
+        raise _failure(job, command, code)
+
+
+def _note(job: Path, command: list[str], seconds: float, code: int) -> None:
+    with (job / "commands.jsonl").open("a") as file:
+        file.write(json.dumps({"command": command, "seconds": round(seconds, 3), "exit_code": code}) + "\n")
+
+
+def commands(job: Path) -> list[dict]:
+    """What was run in a job's directory: command, seconds and exit code."""
+    path = job / "commands.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def last_lines(job: Path) -> str:
+    """RELION's own last lines of a job: errors first, as they say more."""
+    parts = []
+    for name in ("run.err", "run.out"):
+        path = job / name
+        lines = path.read_text(errors="replace").replace("\r", "\n").splitlines() if path.is_file() else []
+        lines = [line.rstrip() for line in lines if line.strip()][-LAST_LINES:]
+        if lines:
+            parts.append(f"  last lines of {job}/{name}:\n" + "\n".join(f"  | {line}" for line in lines))
+    return "\n".join(parts)
+
+
+def _failure(job: Path, command: list[str], code: int) -> ProblemError:
+    program = next((word for word in command if word.startswith("relion_")), command[0])
+    text = "".join((job / name).read_text(errors="replace")[-200_000:] for name in ("run.out", "run.err"))
+    print(last_lines(job), file=sys.stderr)
+    # mpirun passes the signal of a killed rank on as 128 + signal, or as 137 when the kernel took it for its memory.
+    if code in (-9, 137) or any(sign in text for sign in OUT_OF_MEMORY):
+        fix = "Give the step more memory, or fewer ranks or threads, or use '--pad 1' in other_args; then -resume."
+        return ProblemError(
+            Problem(f"{job}: {program} ran out of memory or was killed (exit code {code}).", str(job), "", fix),
+            ExitCode.OUT_OF_MEMORY,
+        )
+    fix = "Read its last lines above; correct the input or the parameters, then run the same command with -resume."
+    return ProblemError(
+        Problem(f"{job}: {program} failed with exit code {code}.", str(job), "exit code 0", fix), ExitCode.RELION_FAILED
+    )
+
+
+def relion_version() -> str:
+    """RELION's version, such as ``5.1.0``; empty where there is none."""
+    if shutil.which("relion_refine") is None:
+        return ""
+    result = subprocess.run(["relion_refine", "--version"], capture_output=True, text=True, check=False)
+    words = result.stdout.split()
+    return words[words.index("version:") + 1] if "version:" in words else ""
