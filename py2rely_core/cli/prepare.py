@@ -1,0 +1,83 @@
+"""``py2rely prepare``: the parameter file and the template."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from py2rely_core.cli.template import template
+from py2rely_core.problems import Problem, ProblemError
+
+app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+app.command("template")(template)
+
+
+@app.callback()
+def prepare() -> None:
+    """Parameter file and template."""
+
+
+@app.command("relion5-parameters")
+def relion5_parameters(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parameter file to write.")] = Path("sta_parameters.json"),
+    tilt_series: Annotated[Path, typer.Option("--tilt-series", "-ts", help="Tilt-series STAR file.")] = Path(
+        "input/tiltSeries/aligned_tilt_series.star"
+    ),
+    particles: Annotated[Path, typer.Option("--particles", "-p", help="Particles STAR file.")] = Path("input/full_picks.star"),
+    pixel_size: Annotated[float, typer.Option("--tilt-series-pixel-size", "-ps", help="Unbinned, Angstrom.")] = 1.54,
+    symmetry: Annotated[str, typer.Option("--symmetry", "-s", help="Point group of the particle.")] = "C1",
+    low_pass: Annotated[float, typer.Option("--low-pass", "-lp", help="Low-pass of the reference, Angstrom.")] = 50,
+    diameter: Annotated[float, typer.Option("--protein-diameter", "-pd", help="Particle diameter, Angstrom.")] = 290,
+    max_dose: Annotated[float, typer.Option("--max-dose", "-md", help="Leave out tilts beyond it, e/A^2; -1: none.")] = -1,
+    denovo: Annotated[str, typer.Option("--denovo-generation", "-dg", metavar="[True|False]", help="De novo model.")] = "False",
+    box_scaling: Annotated[float, typer.Option("--box-scaling", "-bs", help="Box edge over diameter.")] = 2.0,
+    classes: Annotated[int, typer.Option("--nclasses", "-nc", help="Classes in Class3D.")] = 1,
+    initial_models: Annotated[int, typer.Option("--ninit-models", "-nim", help="Classes in the de novo model.")] = 1,
+    binnings: Annotated[str, typer.Option("--binning-list", "-bl", help="Descending, e.g. 4,2,1.")] = "4,2,1",
+    threads: Annotated[int, typer.Option("--nthreads", "-nj", help="Threads per process, at most.")] = 8,
+    processes: Annotated[
+        int | None, typer.Option("--nprocesses", "-np", help="Noted in the file; a run derives its processes itself.")
+    ] = None,
+) -> None:
+    """Write the parameter file of a run, and print the box size at each binning."""
+    from py2rely_core.boxes import box_size
+    from py2rely_core.recipe import new_recipe, write_recipe
+
+    _must_exist(tilt_series, "--tilt-series")
+    _must_exist(particles, "--particles")
+    recipe = new_recipe(
+        tilt_series=str(tilt_series),
+        particles=str(particles),
+        pixel_size=pixel_size,
+        symmetry=symmetry,
+        low_pass=low_pass,
+        diameter=diameter,
+        denovo=is_true(denovo, "--denovo-generation"),
+        box_scaling=box_scaling,
+        binnings=binnings,
+        threads=threads,
+        classes=classes,
+        initial_models=initial_models,
+        max_dose=max_dose,
+        processes=processes,
+    )
+    write_recipe(recipe, output)
+    typer.echo("[Initialize] Running Refinement Pipeline with Given Binnings and Resulting Box Sizes")
+    for binning in recipe.resolutions.binning_list:
+        typer.echo(f"[Initialize] Box Size: {box_size(diameter, pixel_size, binning, box_scaling)} @ bin={binning}")
+    typer.echo(f"[Initialize] Wrote {output}")
+
+
+def is_true(text: str, option: str) -> bool:
+    """The value of an option that is written as ``--option True``."""
+    values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.strip().lower() not in values:
+        raise typer.BadParameter(f"{option} is True or False, not '{text}'")
+    return values[text.strip().lower()]
+
+
+def _must_exist(path: Path, option: str) -> None:
+    if not path.is_file():
+        raise ProblemError(Problem("An input file is missing.", f"{option} {path}", "a STAR file", "Correct the path."))

@@ -1,0 +1,87 @@
+"""``py2rely prepare template``: any map as a reference on the grid that is asked for."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+log = logging.getLogger("py2rely")
+
+
+def template(
+    source: Annotated[Path, typer.Option("--input", "-i", help="Density map (MRC).")],
+    output_voxel: Annotated[float, typer.Option("--output-voxel-size", "-ovs", help="Angstrom per voxel of the result.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Map to write.", show_default="template_{stem}_{voxel}A.mrc")
+    ] = None,
+    input_voxel: Annotated[
+        float | None, typer.Option("--input-voxel-size", "-ivs", help="Angstrom per voxel of the input.", show_default="header")
+    ] = None,
+    centre: Annotated[bool, typer.Option("--center", "-c", help="Centre the density by its centre of mass.")] = False,
+    low_pass: Annotated[
+        float | None, typer.Option("--low-pass", "-lp", help="Angstrom; amplitude 0.5 there.", show_default="2 x voxel")
+    ] = None,
+    box: Annotated[int | None, typer.Option("--box-size", "-b", help="Voxels.", show_default="the whole map")] = None,
+    invert: Annotated[bool, typer.Option("--invert", help="Multiply by -1.")] = False,
+    mirror: Annotated[bool, typer.Option("--mirror", "-m", help="Mirror along the first axis.")] = False,
+    symmetry: Annotated[
+        str | None, typer.Option("--align-symmetry", help="Turn the map onto the axes of this point group.")
+    ] = None,
+    level: Annotated[int, typer.Option("--log", help="Logging level (10 debug, 20 info, 30 warnings).")] = 20,
+) -> None:
+    """Resample, filter and centre a map as a reference."""
+    from py2rely_core.maps.io import Map, read_map, write_map
+    from py2rely_core.maps.template import make_template
+    from py2rely_core.problems import Problem, ProblemError
+    from py2rely_core.symmetry import parse_point_group
+
+    logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
+    group = parse_point_group(symmetry) if symmetry else None
+    original = read_map(source)
+    voxel = input_voxel or original.pixel_size
+    if not voxel or voxel <= 0 or output_voxel <= 0:
+        fix = "Give --input-voxel-size."
+        raise ProblemError(Problem("The input's voxel size is not known.", str(source), "Angstrom per voxel > 0", fix))
+    if input_voxel and original.pixel_size and abs(input_voxel - original.pixel_size) > 1e-3:
+        log.warning("the header says %g A per voxel; --input-voxel-size %g is used", original.pixel_size, input_voxel)
+    edge = box or natural_box(max(original.data.shape) * voxel / output_voxel)
+    resolution = low_pass or 2 * output_voxel
+    if resolution < 2 * output_voxel:
+        log.warning("a low-pass of %g A is finer than the result holds (%g A)", resolution, 2 * output_voxel)
+    result = make_template(Map(original.data, voxel), output_voxel, edge, resolution, centre, invert, mirror)
+    path = output or Path(f"template_{source.name.removesuffix(source.suffix)}_{output_voxel:g}A.mrc")
+    write_map(path, result.data, output_voxel)
+    if group:
+        align_symmetry(path, group, edge, output_voxel)
+    shape = " x ".join(str(n) for n in original.data.shape)
+    log.info("%s: %s voxels of %g A", source, shape, voxel)
+    log.info("%s: %d^3 voxels of %g A, low-pass %g A", path, edge, output_voxel, resolution)
+
+
+def natural_box(edge: float) -> int:
+    """The smallest usual box that holds the whole map."""
+    from math import ceil
+
+    from py2rely_core.boxes import BOX_SIZES
+
+    return next((size for size in BOX_SIZES if size >= edge - 1e-6), 2 * ceil(edge / 2))
+
+
+def align_symmetry(path: Path, group: str, box: int, pixel_size: float) -> None:
+    """Turn a map onto the axes of its point group with RELION, in place of the map that was just written."""
+    import shutil
+    import tempfile
+
+    from py2rely_core.jobs import check_map
+    from py2rely_core.relion import run_job
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        job = Path(scratch) / "AlignSymmetry"
+        aligned = job / "aligned.mrc"
+        run_job(job, ["relion_align_symmetry", "--i", str(path), "--o", str(aligned), "--sym", group])
+        check_map(job, aligned, box, pixel_size)
+        shutil.move(aligned, path)
+    log.info("turned onto the axes of %s", group)
