@@ -1,59 +1,75 @@
-"""The ``py2rely`` command. Groups are imported when they are used, so that ``--help`` answers at once."""
+"""The ``py2rely`` command. Only the group that is used is imported, so that ``--help`` answers at once."""
 
 from __future__ import annotations
 
 import importlib
 import os
 import sys
+from typing import Annotated
 
-import click
 import typer
 
 from py2rely_core import __version__
-from py2rely_core.problems import ExitCode, ProblemError, nearest
+from py2rely_core.problems import ExitCode, ProblemError
 
-#: Name to module, attribute and the line that ``--help`` shows.
+#: Name to module (with a typer ``app``) and the line that ``--help`` shows.
 COMMANDS = {
-    "prepare": ("py2rely_core.cli.prepare", "Parameter file and template."),
+    "prepare": ("py2rely_core.cli.prepare", "Write the parameter file, or make a template."),
     "demo-data": ("py2rely_core.cli.demo", "Simulate a data set with known truth."),
-    "compare-truth": ("py2rely_core.cli.truth", "Compare a run's map with the truth of simulated data, with a picture."),
+    "compare-truth": ("py2rely_core.cli.truth", "Compare a run on simulated data with the truth, with a picture."),
     "task": ("py2rely_core.cli.task", "The workflow's own steps."),
 }
+#: Options that take True or False, and may stand alone for True.
+FLAGS = {"-dg", "--denovo-generation"}
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 
-class LazyGroup(click.Group):
-    """A group that imports a command's module when the command is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _ = COMMANDS[cmd_name]
-        return typer.main.get_command(importlib.import_module(module).app)
-
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"No such command '{args[0]}'. {nearest(args[0], COMMANDS)}")
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items() if name != "task"])
+def build(used: str | None) -> typer.Typer:
+    """The command line with the group that is used in full, and the others by name only."""
+    cli = typer.Typer(no_args_is_help=True, add_completion=used is None, context_settings=HELP_NAMES)
+    cli.callback()(_options)
+    for name, (module, text) in COMMANDS.items():
+        app = importlib.import_module(module).app if name == used else _placeholder()
+        cli.add_typer(app, name=name, help=text, hidden=name == "task", context_settings=HELP_NAMES)
+    return cli
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="py2rely")
-def cli() -> None:
+def _placeholder() -> typer.Typer:
+    app = typer.Typer()
+    app.callback(invoke_without_command=True)(lambda: None)
+    return app
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"py2rely {__version__}")
+        raise typer.Exit
+
+
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
     """Sub-tomogram averaging with RELION 5, from aligned tilt series and picks to the best map."""
+
+
+def with_values(arguments: list[str]) -> list[str]:
+    """The arguments, with ``True`` after each of :data:`FLAGS` that stands alone."""
+    result = []
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        result.append(argument)
+        if argument in FLAGS and following.lower() not in {"true", "false", "yes", "no", "1", "0"}:
+            result.append("True")
+    return result
 
 
 def main() -> None:
     """Run the command line; problems are printed as one list, with the exit code that they carry."""
     os.environ.setdefault("MPLBACKEND", "Agg")
+    used = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in COMMANDS else None
     try:
-        cli(prog_name="py2rely")
+        build(used)(with_values(sys.argv[1:]), prog_name="py2rely")
     except ProblemError as error:
         count = len(error.problems)
         print(f"py2rely: {count} problem{'s' if count > 1 else ''}\n{error}", file=sys.stderr)
