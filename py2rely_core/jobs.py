@@ -228,3 +228,37 @@ def select_particles(source: Path, distance: float, job: Path) -> None:
     if kept < 4:
         raise bad_output(job, f"only {kept} of {len(before)} particles are left when duplicates are removed.")
     write_numbers(job, particles_in=len(before), particles_out=kept, duplicates_removed=removed, distance=distance)
+
+
+def choose_threshold(source: Path, half_map: Path, diameter: float, job: Path, threshold: float | None) -> None:
+    """Write what ``relion_mask_create`` needs: a low-pass from the half maps' own FSC, and a threshold.
+
+    Parameters
+    ----------
+    source, half_map : Path
+        The merged map and its first half map; the second is found by its name.
+    diameter : float
+        Particle diameter, Angstrom.
+    job : Path
+        Gets ``threshold.json`` and ``threshold.sh``.
+    threshold : float or None
+        The recipe's own; None for one from the density.
+    """
+    from py2rely_core.maps.fsc import fsc, shell_resolutions
+    from py2rely_core.maps.masks import density_threshold, spherical_mask
+
+    merged, first = read_map(source), read_map(half_map)
+    second = read_map(half_map.with_name(half_map.name.replace("half1", "half2")))
+    box, pixel_size = merged.data.shape[0], merged.pixel_size
+    sphere = spherical_mask(box, diameter / 2 / pixel_size)
+    shells = shell_resolutions(box, pixel_size)
+    resolution = first_crossing(shells, fsc(first.data, second.data, sphere), 0.143) or 2 * pixel_size
+    # A mask must not follow detail: never finer than a tenth of the particle, as coarse as needed for a noisy map.
+    low_pass = float(min(max(1.5 * resolution, diameter / 10, 2.5 * pixel_size), diameter / 2))
+    chosen = density_threshold(merged.data, pixel_size, diameter, low_pass)
+    value = chosen.threshold if threshold is None else threshold
+    job.mkdir(parents=True, exist_ok=True)
+    numbers = {"low_pass": low_pass, "threshold": value, "from_density": threshold is None}
+    numbers |= {"solvent_mean": chosen.solvent_mean, "solvent_std": chosen.solvent_std}
+    (job / "threshold.json").write_text(json.dumps(numbers, indent=1) + "\n")
+    (job / "threshold.sh").write_text(f"low_pass={low_pass:.3f}\nthreshold={value:.6g}\n")

@@ -1,4 +1,4 @@
-// One machine-readable result of the whole run, and the page made from it.
+// One machine-readable result of the whole run, the page made from it, and the lines that the run ends with.
 process RESULTS {
     label 'core'
 
@@ -6,14 +6,15 @@ process RESULTS {
     path plan
     val single
     path numbers, stageAs: 'jobs/?/*'
-    path maps, stageAs: 'maps/?/*'
+    val ids
 
     output:
     path 'results.json', emit: results
     path 'report.html', emit: report
+    path 'summary.txt', emit: summary
 
     script:
     """
-    py2rely task results ${plan} ${single ? '--single' : ''} --jobs jobs --maps maps --output .
+    py2rely task results ${plan} ${single ? '--single' : ''} --jobs jobs --ids '${ids.join(',')}' --output .
     """
 }

@@ -1,0 +1,235 @@
+"""``py2rely task``: the steps of the workflow that are not RELION programs. Called by the modules, not by hand."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+BoxOption = Annotated[int | None, typer.Option("--box")]
+PixelOption = Annotated[float | None, typer.Option("--pixel-size")]
+OutputOption = Annotated[Path, typer.Option("--output")]
+
+
+@app.callback()
+def task() -> None:
+    """The workflow's own steps."""
+
+
+@app.command("recipe")
+def recipe(request: Path, output: OutputOption) -> None:
+    """Check every parameter and write the data sets."""
+    from py2rely_core.request import load_datasets
+
+    output.write_text(json.dumps(load_datasets(json.loads(request.read_text())), indent=1))
+
+
+@app.command("references")
+def references(names: Path, project: Annotated[Path, typer.Option("--project")], output: OutputOption) -> None:
+    """List the files that STAR files name."""
+    from py2rely_core.inputs import referenced_files
+
+    star_files = [Path(line) for line in names.read_text().splitlines() if line]
+    output.write_text("".join(f"{path}\n" for path in referenced_files(star_files, project)))
+
+
+@app.command("plan")
+def plan(request: Path, output: OutputOption) -> None:
+    """Check every data set and write the plan."""
+    from py2rely_core.preflight import make_plan
+    from py2rely_core.problems import ProblemError, format_problems
+
+    try:
+        result, warnings = make_plan(json.loads(request.read_text()))
+    except ProblemError as error:
+        # On the standard output, which the workflow shows whole.
+        print(f"The run was not started: {len(error.problems)} problems were found.\n{error}", flush=True)
+        sys.exit(int(error.exit_code))
+    if warnings:
+        print(f"Warnings:\n{format_problems(warnings)}", flush=True)
+    output.write_text(json.dumps(result, indent=1))
+
+
+@app.command("import")
+def import_data(
+    particles: Annotated[Path, typer.Option("--particles")],
+    tilt_series: Annotated[Path, typer.Option("--tilt-series")],
+    project: Annotated[Path, typer.Option("--project")],
+    output: OutputOption,
+) -> None:
+    """Write the data set's tables under the names that later steps use."""
+    from py2rely_core.jobs import write_numbers
+    from py2rely_core.preflight import import_inputs
+    from py2rely_core.tables import read_star
+
+    job, picks = import_inputs(particles, tilt_series, project, output)
+    write_numbers(
+        output / job,
+        tilt_series=len(read_star(output / job / "tomograms.star")["global"]),
+        particles_out=len(read_star(output / picks / "particles.star")["particles"]),
+    )
+
+
+@app.command("reference")
+def reference(
+    template: Path,
+    box: Annotated[int, typer.Option("--box")],
+    pixel_size: Annotated[float, typer.Option("--pixel-size")],
+    low_pass: Annotated[float, typer.Option("--low-pass")],
+    output: OutputOption,
+) -> None:
+    """Bring the user's map onto the first level's grid, and note what was done."""
+    from py2rely_core.jobs import check_map, write_numbers
+    from py2rely_core.maps.io import read_map, write_map
+    from py2rely_core.maps.template import make_template
+
+    source = read_map(template)
+    write_map(output / "reference.mrc", make_template(source, pixel_size, box, low_pass).data, pixel_size)
+    check_map(output, output / "reference.mrc", box, pixel_size)
+    was = {"shape": list(source.data.shape), "pixel_size": source.pixel_size}
+    write_numbers(output, source=str(template), was=was, box=box, pixel_size=pixel_size, low_pass=low_pass)
+
+
+@app.command("relion", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+def relion(context: typer.Context, job: Path) -> None:
+    """Run one RELION program as a job: ``py2rely task relion JOB -- PROGRAM ARGUMENTS``."""
+    from py2rely_core.relion import run_job
+
+    run_job(job, context.args)
+
+
+@app.command("check-extract")
+def check_extract(
+    job: Path,
+    particles: Annotated[Path, typer.Option("--particles")],
+    box: Annotated[int, typer.Option("--box")],
+    pixel_size: Annotated[float, typer.Option("--pixel-size")],
+) -> None:
+    """Prove extracted particles."""
+    from py2rely_core import jobs
+
+    jobs.check_extract(job, particles, box, pixel_size)
+
+
+@app.command("check-maps")
+def check_maps(
+    job: Path,
+    names: list[str],
+    box: BoxOption = None,
+    pixel_size: PixelOption = None,
+    like: Annotated[Path | None, typer.Option("--like")] = None,
+) -> None:
+    """Prove maps; their grid is given, or that of extracted particles."""
+    from py2rely_core import jobs
+
+    box, pixel_size = jobs.grid_of(like) if like else (box, pixel_size)
+    jobs.check_maps(job, names, box, pixel_size)
+
+
+@app.command("check-refine")
+def check_refine(
+    job: Path,
+    particles: Annotated[Path, typer.Option("--particles")],
+    reference: Annotated[Path, typer.Option("--reference")],
+) -> None:
+    """Prove an auto-refinement."""
+    from py2rely_core import jobs
+
+    jobs.check_refine(job, particles, reference)
+
+
+@app.command("check-class3d")
+def check_class3d(
+    job: Path,
+    iterations: Annotated[int, typer.Option("--iterations")],
+    particles: Annotated[Path, typer.Option("--particles")],
+    reference: Annotated[Path, typer.Option("--reference")],
+) -> None:
+    """Prove a one-class alignment, and name its last iteration's files as a result."""
+    from py2rely_core import jobs
+
+    jobs.finish_classification(job, iterations)
+    jobs.write_numbers(job, **jobs.check_refinement(job, particles, reference, ["run_class001.mrc"]))
+
+
+@app.command("final-model")
+def final_model(job: Path, iterations: Annotated[int, typer.Option("--iterations")]) -> None:
+    """Name the last iteration's files of an initial model as a result."""
+    from py2rely_core import jobs
+
+    jobs.finish_classification(job, iterations)
+
+
+@app.command("mask-threshold")
+def mask_threshold(
+    source: Path,
+    half_map: Annotated[Path, typer.Option("--half-map")],
+    diameter: Annotated[float, typer.Option("--diameter")],
+    output: OutputOption,
+    threshold: Annotated[str, typer.Option("--threshold", help="The recipe's own; empty: from the density.")] = "",
+) -> None:
+    """Choose the mask's low-pass and threshold."""
+    from py2rely_core.jobs import choose_threshold
+
+    choose_threshold(source, half_map, diameter, output, float(threshold) if threshold else None)
+
+
+@app.command("mask-is-wide-enough")
+def mask_is_wide_enough(job: Path, edge: Annotated[int, typer.Option("--edge")]) -> None:
+    """Exit 0 when the mask does not correlate with itself, 1 when it should be wider."""
+    from py2rely_core import jobs
+
+    wide = jobs.mask_is_wide_enough(job)
+    print(f"{job}: a soft edge of {edge} pixels is {'wide enough' if wide else 'too sharp'}")
+    raise typer.Exit(0 if wide else 1)
+
+
+@app.command("check-postprocess")
+def check_postprocess(
+    job: Path,
+    mask: Annotated[Path, typer.Option("--mask")],
+    box: Annotated[int, typer.Option("--box")],
+    pixel_size: Annotated[float, typer.Option("--pixel-size")],
+) -> None:
+    """Prove a post-processing and note its FSC and resolution."""
+    from py2rely_core import jobs
+
+    jobs.check_postprocess(job, mask, box, pixel_size)
+
+
+@app.command("select")
+def select(source: Path, distance: Annotated[float, typer.Option("--distance")], output: OutputOption) -> None:
+    """Write the particle set that goes on."""
+    from py2rely_core.jobs import select_particles
+
+    select_particles(source, distance, output)
+
+
+@app.command("results")
+def results(
+    plan: Path,
+    jobs: Annotated[Path, typer.Option("--jobs")],
+    output: OutputOption,
+    single: Annotated[bool, typer.Option("--single")] = False,
+) -> None:
+    """Write results.json and report.html."""
+    from py2rely_core.results import collect_results, write_report
+
+    collected = collect_results(json.loads(plan.read_text()), sorted(jobs.glob("*/*.json")), single)
+    (output / "results.json").write_text(json.dumps(collected, indent=1, allow_nan=False) + "\n")
+    write_report(collected, output / "report.html")
+
+
+@app.command("stub")
+def stub(job: Path, names: list[str]) -> None:
+    """Make a job's outputs as empty files, for runs that only test the graph."""
+    job.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (job / name).touch()
+    numbers = {"job": str(job), "low_pass": 30.0, "relion_seconds": 0.0, "commands": [], "stub": True}
+    (job / "job.json").write_text(json.dumps(numbers))

@@ -1,0 +1,72 @@
+// The whole run: the parameters and the data are checked; each data set is imported, its particles extracted at the
+// first binning, a first reference made and refined; then one level after the other; at the end the results.
+include { RECIPE } from '../modules/core/recipe'
+include { REFERENCES as TILT_SERIES_FILES ; REFERENCES as STACK_FILES } from '../modules/core/references'
+include { PLAN } from '../modules/core/plan'
+include { IMPORT } from '../modules/core/import'
+include { EXTRACT } from '../modules/relion/extract'
+include { INITIAL_REFERENCE } from '../subworkflows/initial_reference'
+include { REFINE } from '../subworkflows/refine'
+include { LADDER } from '../subworkflows/ladder'
+include { RESULTS } from '../modules/core/results'
+
+workflow STA {
+    take:
+    request // every parameter, as JSON
+    given // the parameter files and the sample sheet
+    project // the directory that relative paths start from
+
+    main:
+    RECIPE(request, given)
+    sources = RECIPE.out.map { file -> json(file).datasets }
+    tables = sources.map { rows -> rows.collect { row -> row.tilt_series }.unique() }
+    TILT_SERIES_FILES(tables, project, tables.map { names -> existing(names) })
+    tilt_series = TILT_SERIES_FILES.out.map { file -> file.readLines() }
+    STACK_FILES(tilt_series.map { names -> existing(names).collect { file -> file.toString() } }, project, tilt_series.map { names -> existing(names) })
+    stacks = STACK_FILES.out.map { file -> existing(file.readLines()) }
+
+    inputs = sources.combine(tilt_series.map { names -> [existing(names)] }).combine(stacks.map { files -> [files] })
+        .map { row -> existing(row[0..-3].collectMany { one -> [one.particles, one.tilt_series, one.reference] }.findAll()) + row[-2] + row[-1] }
+    PLAN(RECIPE.out, inputs)
+    plans = PLAN.out.flatMap { file -> json(file).datasets }.map { plan -> [[id: plan.id], plan] }
+
+    IMPORT(
+        plans.combine(tilt_series.map { names -> [existing(names)] }).combine(stacks.map { files -> [files] }).map { meta, plan, series, images ->
+            [meta, plan.subMap(['project', 'particles', 'tilt_series']), existing([plan.particles, plan.tilt_series]) + series + images]
+        }
+    )
+    EXTRACT(plans.join(IMPORT.out.job).map { meta, plan, tilt_series_job, particles -> [meta, plan.levels[0].extract, tilt_series_job, particles] })
+
+    INITIAL_REFERENCE(
+        plans.join(IMPORT.out.job).join(EXTRACT.out.job).map { meta, plan, tilt_series_job, particles, extract ->
+            [meta, plan.initial_reference, plan.levels[0], tilt_series_job, particles, extract, plan.reference ? file(plan.reference) : []]
+        }
+    )
+    REFINE(
+        plans.join(IMPORT.out.job).join(EXTRACT.out.job).join(INITIAL_REFERENCE.out.references)
+            .map { meta, plan, tilt_series_job, _particles, extract, star, alignment, reference ->
+                [meta, plan.levels[0], tilt_series_job, plan.levels[0].refine.low_pass, star, extract, alignment, reference, []]
+            }
+    )
+    LADDER(
+        plans.join(IMPORT.out.job).join(REFINE.out.particles).map { meta, plan, tilt_series_job, _picks, particles ->
+            [meta, plan.levels.drop(1), tilt_series_job, particles]
+        }
+    )
+
+    numbers = IMPORT.out.numbers.mix(EXTRACT.out.numbers, INITIAL_REFERENCE.out.numbers, REFINE.out.numbers, LADDER.out.numbers)
+    RESULTS(
+        PLAN.out,
+        sources.map { rows -> rows.size() == 1 },
+        numbers.map { meta, file -> [meta.id, file] }.toSortedList { one, other -> "${one[0]} ${one[1].parent}" <=> "${other[0]} ${other[1].parent}" }.map { rows -> rows.collect { row -> row[1] } },
+        numbers.map { meta, file -> [meta.id, file] }.toSortedList { one, other -> "${one[0]} ${one[1].parent}" <=> "${other[0]} ${other[1].parent}" }.map { rows -> rows.collect { row -> row[0] } },
+    )
+}
+
+def json(path) {
+    return new groovy.json.JsonSlurper().parse(path)
+}
+
+def existing(names) {
+    return names.collect { name -> file(name) }.findAll { path -> path.exists() }
+}
