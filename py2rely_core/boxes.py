@@ -8,21 +8,20 @@ from typing import NamedTuple
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 
 #: Even sizes with small prime factors, in pixels; the reference system's list, so that its box sizes are met exactly.
-BOX_SIZES = tuple(
-    int(size)
-    for size in (
-        "24 32 36 40 44 48 52 56 60 64 72 84 96 100 104 112 120 128 132 140 168 180 192 196 208 216 220 224 256 288 300 "
-        "320 352 360 384 416 440 448 480 512 540 560 576 588 600 630 648 672 686 700 720 756 768 784 800 840 864 896 912 "
-        "960 1008 1024 1080 1120 1152"
-    ).split()
+# fmt: off
+BOX_SIZES = (
+    24, 32, 36, 40, 44, 48, 52, 56, 60, 64, 72, 84, 96, 100, 104, 112, 120, 128, 132, 140, 168, 180, 192, 196, 208, 216,
+    220, 224, 256, 288, 300, 320, 352, 360, 384, 416, 440, 448, 480, 512, 540, 560, 576, 588, 600, 630, 648, 672, 686,
+    700, 720, 756, 768, 784, 800, 840, 864, 896, 912, 960, 1008, 1024, 1080, 1120, 1152,
 )
+# fmt: on
 
 #: At bin 1 particles are cut out this much larger, so that the CTF's delocalised signal is caught, and then cropped.
 CROP_FACTOR = 1.5
 
 
 class Size(NamedTuple):
-    """The grid of one level, in pixels: `size` of maps and particles, `box` that is cut out, `crop` where they differ."""
+    """The grid of one level, in pixels: `size` of maps and particles, `box` that is cut out, `crop` if they differ."""
 
     size: int
     box: int

@@ -1,6 +1,7 @@
 """Conventions of angles and positions, the only place where they are written down.
 
-* RELION's Euler angles (rot, tilt, psi) are ZYZ. The matrix ``A`` here takes a vector of the reference to the tomogram.
+* RELION's Euler matrix ``A(rot, tilt, psi) = (Rz(rot) Ry(tilt) Rz(psi))^T`` takes a vector of the reference to the
+  tomogram.
 * Positions are Angstrom from the tomogram's centre: ``rlnCenteredCoordinate - A_sub * rlnOrigin``.
 * A tilt image sees a position at ``Rz(rlnTomoZRot) Ry(rlnTomoYTilt) Rx(rlnTomoXTilt) r + shift`` from its centre.
 """
@@ -25,14 +26,14 @@ def euler_to_matrix(angles: np.ndarray) -> np.ndarray:
     Returns
     -------
     (n, 3, 3) float
-        The transpose of RELION's Euler matrix.
+        RELION's Euler matrices.
     """
-    return Rotation.from_euler("ZYZ", angles, degrees=True).as_matrix()
+    return Rotation.from_euler("ZYZ", angles, degrees=True).inv().as_matrix()
 
 
 def matrix_to_euler(matrices: np.ndarray) -> np.ndarray:
     """Rot, tilt, psi in degrees, (n, 3), of matrices (n, 3, 3) as :func:`euler_to_matrix` makes them."""
-    return Rotation.from_matrix(matrices).as_euler("ZYZ", degrees=True)
+    return Rotation.from_matrix(matrices).inv().as_euler("ZYZ", degrees=True)
 
 
 def _columns(table: pd.DataFrame, labels: list[str]) -> np.ndarray:

@@ -111,7 +111,7 @@ def _load_series(inputs: Inputs, name: str, file: str) -> None:
 
 
 def referenced_files(star_files: list[Path], project: Path) -> list[Path]:
-    """Every place where a file named in these STAR files may be (tilt series of a global file, stacks of a tilt series).
+    """Every place where a file that these STAR files name may be (tilt series of a global file, their stacks).
 
     Parameters
     ----------

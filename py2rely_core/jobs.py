@@ -1,4 +1,4 @@
-"""What a RELION job must have left behind, checked; and its numbers, for the workflow and the report, in ``job.json``."""
+"""What a RELION job must have left behind, checked; and its numbers for the workflow and the report: ``job.json``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def write_numbers(job: Path, **numbers: Any) -> None:
 
 def bad_output(job: Path, what: str) -> ProblemError:
     """The program said that all is well, and it is not."""
-    fix = "This is a failure that RELION did not report: read run.out and run.err; then run the same command with -resume."
+    fix = "RELION did not report this failure: read run.out and run.err; then run the same command with -resume."
     where = f"{job}\n{last_lines(job)}"
     return ProblemError(Problem(f"{job}: {what}", where, "complete output", fix), ExitCode.BAD_OUTPUT)
 
@@ -82,7 +82,9 @@ def check_extract(job: Path, particles: Path, box: int, pixel_size: float) -> No
     for name in after["rlnImageName"].iloc[rows]:
         _check_stack(job, Path(split_image_name(name)[1]))
     warnings = [f"{lost} particles are not visible in any tilt and were left out."] if lost else []
-    write_numbers(job, particles_in=len(before), particles_out=len(after), box=box, pixel_size=pixel_size, warnings=warnings)
+    write_numbers(
+        job, particles_in=len(before), particles_out=len(after), box=box, pixel_size=pixel_size, warnings=warnings
+    )
 
 
 def _check_stack(job: Path, stack: Path) -> None:
@@ -177,8 +179,8 @@ def read_fsc(job: Path) -> tuple[pd.DataFrame, float]:
 def check_postprocess(job: Path, mask: Path, box: int, pixel_size: float) -> None:
     """A post-processing: maps, the resolutions, and the low-pass for the next reference.
 
-    The low-pass is where the corrected FSC first falls below 0.5, at the earliest one and at the latest Nyquist: what is
-    beyond it differs between the half maps and must not seed both halves of the next refinement.
+    The low-pass is where the corrected FSC first falls below 0.5, Nyquist where it does not: what is beyond it
+    differs between the half maps and must not seed both halves of the next refinement.
     """
     check_map(job, job / "postprocess.mrc", box, pixel_size)
     check_map(job, mask, box, pixel_size)
@@ -198,7 +200,8 @@ def check_postprocess(job: Path, mask: Path, box: int, pixel_size: float) -> Non
     at = curve.loc[(curve["resolution"] - reported).abs().idxmin()]
     if at["randomised"] >= RANDOMISED_FSC_LIMIT:
         warnings.append(
-            f"The phase-randomised FSC at {reported:.1f} A is {at['randomised']:.2f}: the mask is too sharp, the masked FSC too good."
+            f"The phase-randomised FSC at {reported:.1f} A is {at['randomised']:.2f}: the mask is too sharp, "
+            "and the masked FSC better than the map."
         )
     write_numbers(
         job,

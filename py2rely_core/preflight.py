@@ -52,7 +52,11 @@ def _of(problem: Problem, identity: str) -> Problem:
 def _machine_problems() -> list[Problem]:
     version = relion_version()
     if not version:
-        return [Problem("RELION is not there.", "PATH", "relion_refine, version 5", "Put RELION 5 on PATH, or use an image.")]
+        return [
+            Problem(
+                "RELION is not there.", "PATH", "relion_refine, version 5", "Put RELION 5 on PATH, or use an image."
+            )
+        ]
     if not version.startswith("5."):
         return [Problem(f"RELION {version} is too old.", "PATH", "RELION 5", "Install RELION 5.0.1 or later.")]
     if version.startswith("5.0.0"):
@@ -68,13 +72,15 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[list[Problem],
     problems = run_checks(CheckContext(recipe, inputs, dataset["mode"], reference))
     used = inputs.particles["rlnTomoName"].nunique() if "rlnTomoName" in inputs.particles else 1
     planned = {key: dataset[key] for key in ("id", "mode", "project", "particles", "tilt_series", "reference")}
-    return problems, planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine) | {"recipe": dataset["recipe"]}
+    return problems, planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine) | {
+        "recipe": dataset["recipe"]
+    }
 
 
 def import_inputs(particles: Path, tilt_series: Path, project: Path, output: Path) -> tuple[Path, Path]:
     """Write a data set's tables under the names that every later step uses, with links to its stacks.
 
-    ``Import/tilt_series`` gets ``tomograms.star``, a STAR file per tilt series and ``stacks/`` with links; paths in them
+    ``Import/tilt_series`` gets ``tomograms.star``, a STAR file per tilt series and ``stacks/`` with links; their paths
     are relative to `output`, which mirrors a RELION project. ``Select/input`` gets the particles.
 
     Raises

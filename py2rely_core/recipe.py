@@ -6,6 +6,7 @@ edges pixels at the level's binning. Fields that say "kept" are written by the r
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,7 +149,7 @@ class SelectBlock(Block):
 
 
 class MaskCreate(Block):
-    """``relion_mask_create``. Without `ini_threshold` it comes from the particle's own density. `lowpass_filter` is kept."""
+    """``relion_mask_create``. Without `ini_threshold` the density gives the threshold. `lowpass_filter` is kept."""
 
     lowpass_filter: float = 20
     extend_inimask: int = 3
@@ -271,7 +272,9 @@ def load_recipe(path: Path) -> Recipe:
     try:
         data = json.loads(Path(path).read_text())
     except FileNotFoundError:
-        problem = Problem("The parameter file is missing.", str(path), "", "Write it: py2rely prepare relion5-parameters")
+        problem = Problem(
+            "The parameter file is missing.", str(path), "", "Write it: py2rely prepare relion5-parameters"
+        )
         raise ProblemError(problem, ExitCode.BAD_PARAMETERS) from None
     except ValueError as error:
         problem = Problem(f"The parameter file is not JSON: {error}.", str(path), "a JSON document", "Correct it.")
@@ -361,7 +364,7 @@ def _number_problems(recipe: Recipe) -> list[Problem]:
 
 def _binning_problems(recipe: Recipe) -> list[Problem]:
     binnings = recipe.resolutions.binning_list
-    descending = all(coarse > fine for coarse, fine in zip(binnings, binnings[1:], strict=False))
+    descending = all(coarse > fine for coarse, fine in itertools.pairwise(binnings))
     if not binnings or min(binnings) < 1 or not descending or len(binnings) > 8:
         what = f"The binning list {binnings} is not a descending list of one to eight whole numbers."
         return [Problem(what, "resolutions.binning_list", "for example [4, 2, 1]", "Correct the list.")]

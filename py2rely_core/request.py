@@ -106,14 +106,20 @@ def _sheet_problems(rows: list[dict[str, str]], sheet: Path) -> list[Problem]:
     if not rows:
         problems.append(Problem("The sample sheet has no rows.", str(sheet), ", ".join(SHEET_COLUMNS), "Add rows."))
     for name in sorted({key for row in rows for key in row} - set(SHEET_COLUMNS)):
-        problems.append(Problem(f"Unknown column '{name}'.", str(sheet), ", ".join(SHEET_COLUMNS), nearest(name, SHEET_COLUMNS)))
+        problems.append(
+            Problem(f"Unknown column '{name}'.", str(sheet), ", ".join(SHEET_COLUMNS), nearest(name, SHEET_COLUMNS))
+        )
     ids = [row.get("id", "") for row in rows]
     for number, identity in enumerate(ids, start=2):
         if not _ID.fullmatch(identity):
             expected = "letters, digits, '.', '_' and '-'"
-            problems.append(Problem(f"'{identity}' is no usable id.", f"{sheet}, line {number}", expected, "Rename it."))
+            problems.append(
+                Problem(f"'{identity}' is no usable id.", f"{sheet}, line {number}", expected, "Rename it.")
+            )
         elif ids.count(identity) > 1:
-            problems.append(Problem(f"The id '{identity}' is used twice.", f"{sheet}, line {number}", "", "Rename one."))
+            problems.append(
+                Problem(f"The id '{identity}' is used twice.", f"{sheet}, line {number}", "", "Rename one.")
+            )
     return problems
 
 
@@ -125,14 +131,18 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[
         path = _existing(str(file), launch, row.get("base"))
         data, where = _read_json(path), where + str(path)
     elif not blocks:
-        fix = "Write one with 'py2rely prepare relion5-parameters', and give it as --parameter FILE or -params-file FILE."
+        fix = (
+            "Write one with 'py2rely prepare relion5-parameters', and give it as --parameter FILE or -params-file FILE."
+        )
         raise ProblemError(Problem("There is no parameter file.", where or "--parameter", "", fix))
     recipe = parse_recipe(_merged(data, blocks), where or "parameters")
     denovo = str(row.get("run_denovo_generation") or "").lower() in {"true", "yes", "1"}
     template = row.get("reference_template")
     if denovo and template:
         what = "A template and a de novo model are both asked for."
-        raise ProblemError(Problem(what, where, "one of the two", "Leave out reference_template or run_denovo_generation."))
+        raise ProblemError(
+            Problem(what, where, "one of the two", "Leave out reference_template or run_denovo_generation.")
+        )
     if denovo and recipe.initial_model is None:
         recipe = parse_recipe(recipe.model_dump(by_alias=True) | {"initial_model": _initial_model(recipe)}, where)
     particles, tilt_series = _inputs(recipe, where)
@@ -155,7 +165,11 @@ def _existing(name: str, launch: Path, base: str | None) -> Path:
 
 def _initial_model(recipe: Recipe) -> dict[str, Any]:
     refine = recipe.refine3D
-    names = {"sym_name": refine.sym_name, "particle_diameter": refine.particle_diameter, "nr_threads": refine.nr_threads}
+    names = {
+        "sym_name": refine.sym_name,
+        "particle_diameter": refine.particle_diameter,
+        "nr_threads": refine.nr_threads,
+    }
     return names | {"in_tomograms": refine.in_tomograms}
 
 
@@ -164,7 +178,10 @@ def _inputs(recipe: Recipe, where: str) -> tuple[str, str]:
     tilt_series = recipe.pseudo_subtomo.in_tomograms or recipe.refine3D.in_tomograms or recipe.reconstruct.in_tomograms
     problems = [
         Problem(f"The parameter file names no {what}.", f"{where}: pseudo_subtomo.{label}", "a STAR file", "Add it.")
-        for what, label, value in (("particles", "in_particles", particles), ("tilt series", "in_tomograms", tilt_series))
+        for what, label, value in (
+            ("particles", "in_particles", particles),
+            ("tilt series", "in_tomograms", tilt_series),
+        )
         if not value
     ]
     if problems:
@@ -176,9 +193,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
     except FileNotFoundError:
-        raise ProblemError(Problem("The parameter file is missing.", str(path), "a JSON file", "Correct the path.")) from None
+        raise ProblemError(
+            Problem("The parameter file is missing.", str(path), "a JSON file", "Correct the path.")
+        ) from None
     except ValueError as error:
-        raise ProblemError(Problem(f"The parameter file is not JSON: {error}.", str(path), "", "Correct it.")) from error
+        raise ProblemError(
+            Problem(f"The parameter file is not JSON: {error}.", str(path), "", "Correct it.")
+        ) from error
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

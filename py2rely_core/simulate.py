@@ -13,11 +13,11 @@ from scipy.spatial.transform import Rotation
 
 from py2rely_core.geometry import AXES, euler_to_matrix, matrix_to_euler, tilt_matrices
 from py2rely_core.maps.io import write_map
-from py2rely_core.symmetry import parse_point_group
+from py2rely_core.symmetry import rotations_of
 from py2rely_core.tables import write_star
 
 VOLTAGE, SPHERICAL_ABERRATION, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.07
-BLOB_SIGMA = 3.0
+BLOB_SIGMA = 1.5
 
 
 @dataclass(frozen=True)
@@ -68,20 +68,6 @@ class Structure:
     sigma: float = BLOB_SIGMA
 
 
-def point_group(name: str) -> Rotation:
-    """The rotations of a point group on RELION's axes: Cn and Dn about z (2-fold on x), O and T with 2- or 4-folds on the
-    axes, I as RELION's I2."""
-    group = parse_point_group(name)
-    if group[0] in "CD":
-        rotations = Rotation.create_group(group)
-        # scipy's Dn has its 2-fold on y for some n; RELION's is on x.
-        if group[0] == "D":
-            turns = Rotation.create_group(f"C{group[1:]}")
-            rotations = Rotation.concatenate([turns, turns * Rotation.from_euler("x", 180, degrees=True)])
-        return rotations
-    return Rotation.create_group(group[0])
-
-
 def make_structure(diameter: float, symmetry: str, seed: int, moved: bool = False) -> Structure:
     """A random chain of Gaussians within a sphere, repeated by the point group.
 
@@ -97,7 +83,7 @@ def make_structure(diameter: float, symmetry: str, seed: int, moved: bool = Fals
         The second conformation: the chain's last third is displaced.
     """
     rng = np.random.default_rng(seed + 1000)
-    rotations = point_group(symmetry)
+    rotations = rotations_of(symmetry)
     radius = diameter / 2 - 2 * BLOB_SIGMA
     count = max(12, round(400 / len(rotations)))
     points = [rng.normal(size=3)]
@@ -119,11 +105,15 @@ def make_structure(diameter: float, symmetry: str, seed: int, moved: bool = Fals
 
 
 def density(structure: Structure, box: int, pixel_size: float) -> np.ndarray:
-    """The structure on a grid, (box, box, box) in z, y, x."""
-    axis = (np.arange(box) - box // 2) * pixel_size
-    factors = [np.exp(-((axis[:, None] - structure.centres[:, i]) ** 2) / (2 * structure.sigma**2)) for i in range(3)]
-    x, y, z = factors
-    return np.einsum("zn,yn,xn->zyx", z * structure.weights, y, x, optimize=True).astype(np.float32)
+    """The structure on a grid, band-limited and not aliased, (box, box, box) in z, y, x."""
+    full, half = np.fft.fftfreq(box, pixel_size), np.fft.rfftfreq(box, pixel_size)
+    centres = structure.centres + box // 2 * pixel_size
+    x, y, z = (
+        np.exp(-2j * pi * f[:, None] * centres[:, i] - 2 * (pi * structure.sigma * f[:, None]) ** 2)
+        for i, f in enumerate((half, full, full))
+    )
+    transform = np.einsum("zn,yn,xn->zyx", z * structure.weights, y, x, optimize=True)
+    return np.fft.irfftn(transform, s=(box,) * 3, axes=(0, 1, 2)).astype(np.float32)
 
 
 def wavelength(voltage: float) -> float:
@@ -230,7 +220,7 @@ def project(
         for pose, position in zip(poses, positions, strict=True):
             camera = matrix @ position
             blobs = structure.centres @ (matrix @ pose).T
-            centre = (camera[:2] + [row.rlnTomoXShiftAngst, row.rlnTomoYShiftAngst]) / pixel + size // 2
+            centre = ([*camera[:2], row.rlnTomoXShiftAngst, row.rlnTomoYShiftAngst]) / pixel + size // 2
             corner = np.rint(centre).astype(int) - patch // 2
             x, y = blobs[:, 0] + (centre[0] - corner[0]) * pixel, blobs[:, 1] + (centre[1] - corner[1]) * pixel
             wave_y = np.exp(-2j * pi * fy[:, None] * y) * structure.weights
@@ -368,9 +358,7 @@ def _write_particles(directory: Path, settings: Settings, truth: pd.DataFrame) -
     write_star({"optics": pd.DataFrame([optics]), "particles": particles}, directory / "particles.star")
 
 
-def _write_truth(
-    directory: Path, settings: Settings, structures: dict[str, Structure], truth: pd.DataFrame
-) -> None:
+def _write_truth(directory: Path, settings: Settings, structures: dict[str, Structure], truth: pd.DataFrame) -> None:
     box = 2 * ceil(0.75 * settings.diameter / settings.pixel_size)
     for label, structure in structures.items():
         name = "structure.mrc" if label == "a" else f"structure_{label}.mrc"
@@ -380,5 +368,7 @@ def _write_truth(
     # A user's map never is on the pipeline's grid: neither is this one.
     voxel = 1.24 * settings.pixel_size
     size = 2 * ceil(0.7 * settings.diameter / voxel)
-    blurred = Structure(structures["a"].centres, structures["a"].weights, sqrt(BLOB_SIGMA**2 + 30.0**2 * log(2) / (2 * pi**2)))
+    blurred = Structure(
+        structures["a"].centres, structures["a"].weights, sqrt(BLOB_SIGMA**2 + 30.0**2 * log(2) / (2 * pi**2))
+    )
     write_map(directory / "template.mrc", density(blurred, size, voxel), voxel)

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import re
+from math import pi, sqrt
+
+import numpy as np
+from scipy.spatial.transform import Rotation
 
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 
 _GROUP = re.compile(r"(C[1-9]\d*[VH]?|D[1-9]\d*[VH]?|S[1-9]\d*|T[DH]?|OH?|I[1-5]?H?|CI|CS)")
-_ROTATIONS = {"T": 12, "O": 24, "I": 60}
+_GOLDEN = (1 + sqrt(5)) / 2
+_I2 = ((2, (0, 0, 1)), (5, (1, 0, _GOLDEN)))
+#: Two axes, each with its fold, that make the group.
+_GENERATORS = {
+    "T": ((3, (0, 0, 1)), (2, (0, sqrt(2), 1))),
+    "O": ((3, (1, 1, 1)), (4, (0, 0, 1))),
+    "I": _I2,
+    "I1": ((2, (1, 0, 0)), (5, (_GOLDEN, 0, -1))),
+    "I2": _I2,
+    "I3": ((5, (0, 0, 1)), (2, (-1, 0, _GOLDEN))),
+    "I4": ((5, (0, 0, 1)), (2, (1, 0, _GOLDEN))),
+}
 
 
 def parse_point_group(text: str) -> str:
@@ -30,10 +45,33 @@ def parse_point_group(text: str) -> str:
     return name
 
 
-def order(group: str) -> int:
-    """Number of rotations of a group: 1 for C1, 2n for D<n>, 12, 24, 60 for T, O, I."""
+def rotations_of(group: str) -> Rotation:
+    """Every rotation of a group, identity first, on the axes that RELION gives it.
+
+    Raises
+    ------
+    ProblemError
+        RELION knows no such group, or it has more than rotations.
+    """
     name = parse_point_group(group)
-    if name[0] in _ROTATIONS:
-        return _ROTATIONS[name[0]]
-    count = int(re.sub(r"\D", "", name) or 1)
-    return {"C": count, "D": 2 * count, "S": max(1, count // 2)}[name[0]]
+    match = re.fullmatch(r"([CD])(\d+)", name)
+    axes = [(int(match[2]), (0, 0, 1))] if match else list(_GENERATORS.get(name, []))
+    if match and match[1] == "D":
+        axes.append((2, (1, 0, 0)))
+    if not axes:
+        problem = Problem(
+            f"The group {name} has more than rotations.", "symmetry", "C<n>, D<n>, T, O, I", "Use one of these."
+        )
+        raise ProblemError(problem, ExitCode.BAD_PARAMETERS)
+    generators = [Rotation.from_rotvec(2 * pi / fold * np.array(axis) / np.linalg.norm(axis)) for fold, axis in axes]
+    return Rotation.concatenate(_closure(generators))
+
+
+def _closure(generators: list[Rotation]) -> list[Rotation]:
+    found = [Rotation.identity()]
+    for one in found:
+        for generator in generators:
+            product = generator * one
+            if all((product * other.inv()).magnitude() > 1e-3 for other in found):
+                found.append(product)
+    return found

@@ -1,4 +1,4 @@
-"""RELION's STAR files as data frames: reading with errors that a person understands, and finding the files they name."""
+"""RELION's STAR files as data frames: reading with errors that name the cause, and finding the files they name."""
 
 from __future__ import annotations
 

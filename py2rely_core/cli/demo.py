@@ -7,11 +7,8 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer()
 
-
-@app.callback(invoke_without_command=True)
-def demo_data(
+def command(
     directory: Annotated[Path, typer.Argument(help="Where it is written.")],
     tilt_series: Annotated[int, typer.Option(help="Number of tilt series.")] = 2,
     particles: Annotated[int, typer.Option(help="Particles per tilt series.")] = 20,

@@ -12,13 +12,15 @@ import typer
 from py2rely_core import __version__
 from py2rely_core.problems import ExitCode, ProblemError
 
-#: Name to module (with a typer ``app``) and the line that ``--help`` shows.
+#: Name to module and the line that ``--help`` shows. A module has a typer ``app``, or is one command, ``command``.
 COMMANDS = {
     "prepare": ("py2rely_core.cli.prepare", "Write the parameter file, or make a template."),
     "demo-data": ("py2rely_core.cli.demo", "Simulate a data set with known truth."),
     "compare-truth": ("py2rely_core.cli.truth", "Compare a run on simulated data with the truth, with a picture."),
     "task": ("py2rely_core.cli.task", "The workflow's own steps."),
 }
+#: Not for people.
+HIDDEN = {"task"}
 #: Options that take True or False, and may stand alone for True.
 FLAGS = {"-dg", "--denovo-generation"}
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
@@ -29,15 +31,17 @@ def build(used: str | None) -> typer.Typer:
     cli = typer.Typer(no_args_is_help=True, add_completion=used is None, context_settings=HELP_NAMES)
     cli.callback()(_options)
     for name, (module, text) in COMMANDS.items():
-        app = importlib.import_module(module).app if name == used else _placeholder()
-        cli.add_typer(app, name=name, help=text, hidden=name == "task", context_settings=HELP_NAMES)
+        imported = importlib.import_module(module) if name == used else None
+        if hasattr(imported, "app"):
+            cli.add_typer(imported.app, name=name, help=text, hidden=name in HIDDEN, context_settings=HELP_NAMES)
+        else:
+            command = getattr(imported, "command", _not_imported)
+            cli.command(name, help=text, hidden=name in HIDDEN, context_settings=HELP_NAMES)(command)
     return cli
 
 
-def _placeholder() -> typer.Typer:
-    app = typer.Typer()
-    app.callback(invoke_without_command=True)(lambda: None)
-    return app
+def _not_imported() -> None:
+    """Stands in ``--help`` for a command that is not used."""
 
 
 def _show_version(value: bool) -> None:

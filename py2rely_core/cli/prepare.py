@@ -21,17 +21,25 @@ def prepare() -> None:
 
 @app.command("relion5-parameters")
 def relion5_parameters(
-    output: Annotated[Path, typer.Option("--output", "-o", help="Parameter file to write.")] = Path("sta_parameters.json"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Parameter file to write.")] = Path(
+        "sta_parameters.json"
+    ),
     tilt_series: Annotated[Path, typer.Option("--tilt-series", "-ts", help="Tilt-series STAR file.")] = Path(
         "input/tiltSeries/aligned_tilt_series.star"
     ),
-    particles: Annotated[Path, typer.Option("--particles", "-p", help="Particles STAR file.")] = Path("input/full_picks.star"),
+    particles: Annotated[Path, typer.Option("--particles", "-p", help="Particles STAR file.")] = Path(
+        "input/full_picks.star"
+    ),
     pixel_size: Annotated[float, typer.Option("--tilt-series-pixel-size", "-ps", help="Unbinned, Angstrom.")] = 1.54,
     symmetry: Annotated[str, typer.Option("--symmetry", "-s", help="Point group of the particle.")] = "C1",
     low_pass: Annotated[float, typer.Option("--low-pass", "-lp", help="Low-pass of the reference, Angstrom.")] = 50,
     diameter: Annotated[float, typer.Option("--protein-diameter", "-pd", help="Particle diameter, Angstrom.")] = 290,
-    max_dose: Annotated[float, typer.Option("--max-dose", "-md", help="Leave out tilts beyond it, e/A^2; -1: none.")] = -1,
-    denovo: Annotated[str, typer.Option("--denovo-generation", "-dg", metavar="[True|False]", help="De novo model.")] = "False",
+    max_dose: Annotated[
+        float, typer.Option("--max-dose", "-md", help="Leave out tilts beyond it, e/A^2; -1: none.")
+    ] = -1,
+    denovo: Annotated[
+        str, typer.Option("--denovo-generation", "-dg", metavar="[True|False]", help="De novo model.")
+    ] = "False",
     box_scaling: Annotated[float, typer.Option("--box-scaling", "-bs", help="Box edge over diameter.")] = 2.0,
     classes: Annotated[int, typer.Option("--nclasses", "-nc", help="Classes in Class3D.")] = 1,
     initial_models: Annotated[int, typer.Option("--ninit-models", "-nim", help="Classes in the de novo model.")] = 1,

@@ -13,12 +13,15 @@ log = logging.getLogger("py2rely")
 
 def template(
     source: Annotated[Path, typer.Option("--input", "-i", help="Density map (MRC).")],
-    output_voxel: Annotated[float, typer.Option("--output-voxel-size", "-ovs", help="Angstrom per voxel of the result.")],
+    output_voxel: Annotated[
+        float, typer.Option("--output-voxel-size", "-ovs", help="Angstrom per voxel of the result.")
+    ],
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Map to write.", show_default="template_{stem}_{voxel}A.mrc")
     ] = None,
     input_voxel: Annotated[
-        float | None, typer.Option("--input-voxel-size", "-ivs", help="Angstrom per voxel of the input.", show_default="header")
+        float | None,
+        typer.Option("--input-voxel-size", "-ivs", help="Angstrom per voxel of the input.", show_default="header"),
     ] = None,
     centre: Annotated[bool, typer.Option("--center", "-c", help="Centre the density by its centre of mass.")] = False,
     low_pass: Annotated[

@@ -70,7 +70,9 @@ def read_map(path: Path | str) -> Map:
     except (OSError, ValueError) as error:
         raise ProblemError(_unreadable(path, error)) from error
     if data.ndim != 3 or min(data.shape) < 2:
-        problem = Problem(f"The file has the shape {data.shape}.", str(path), "a map of three dimensions", "Replace it.")
+        problem = Problem(
+            f"The file has the shape {data.shape}.", str(path), "a map of three dimensions", "Replace it."
+        )
         raise ProblemError(problem)
     if np.ptp(sizes) > 1e-3 * sizes.max():
         what = f"The voxels are not cubes: {sizes[0]:g} x {sizes[1]:g} x {sizes[2]:g} A."
