@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ RANDOMISED_FSC_LIMIT = 0.1
 
 
 def write_numbers(job: Path, **numbers: Any) -> None:
-    """Write ``job.json``: the job's name, the numbers, and what RELION took for it."""
+    """Write ``job.json``: the job's name, the numbers, and what it took."""
     ran = commands(job)
+    wall = time.time() - ran[0]["started"] if ran else 0.0
     numbers |= {"job": str(job), "relion_seconds": round(sum(one["seconds"] for one in ran), 3)}
+    numbers["wall_seconds"] = round(wall, 3)
     numbers["commands"] = [" ".join(one["command"]) for one in ran]
     (job / "job.json").write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
 
@@ -102,6 +105,12 @@ def check_maps(job: Path, names: list[str], box: int | None, pixel_size: float |
     for name in names:
         check_map(job, job / name, box, pixel_size)
     write_numbers(job, box=box, pixel_size=pixel_size)
+
+
+def check_reconstruct(job: Path, particles: Path, box: int, pixel_size: float) -> None:
+    """An average, with its half maps when the particles have half sets."""
+    halves = ["half1.mrc", "half2.mrc"] if "rlnRandomSubset" in particles_of(job, particles) else []
+    check_maps(job, ["merged.mrc", *halves], box, pixel_size)
 
 
 def grid_of(extract: Path) -> tuple[int, float]:

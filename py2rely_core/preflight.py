@@ -68,10 +68,12 @@ def _machine_problems() -> list[Problem]:
 def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[list[Problem], dict[str, Any]]:
     recipe = parse_recipe(dataset["recipe"], dataset["id"])
     reference = Path(dataset["reference"]) if dataset["reference"] else None
-    inputs = load_inputs(Path(dataset["particles"]), Path(dataset["tilt_series"]), Path(dataset["project"]))
+    inputs = load_inputs(Path(dataset["particles"]), Path(dataset["tilt_series"]), Path(dataset["launch_dir"]))
     problems = run_checks(CheckContext(recipe, inputs, dataset["mode"], reference))
     used = inputs.particles["rlnTomoName"].nunique() if "rlnTomoName" in inputs.particles else 1
-    planned = {key: dataset[key] for key in ("id", "mode", "project", "particles", "tilt_series", "reference")}
+    planned = {
+        key: dataset[key] for key in ("id", "project", "mode", "launch_dir", "particles", "tilt_series", "reference")
+    }
     return problems, planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine) | {
         "recipe": dataset["recipe"]
     }

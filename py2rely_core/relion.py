@@ -48,18 +48,19 @@ def run_job(job: Path, command: list[str]) -> None:
     start = time.time()
     with (job / "run.out").open("a") as out, (job / "run.err").open("a") as err:
         code = subprocess.run(command, stdout=out, stderr=err, check=False).returncode
-    _note(job, command, time.time() - start, code)
+    _note(job, command, start, code)
     if code:
         raise _failure(job, command, code)
 
 
-def _note(job: Path, command: list[str], seconds: float, code: int) -> None:
+def _note(job: Path, command: list[str], start: float, code: int) -> None:
+    done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code}
     with (job / "commands.jsonl").open("a") as file:
-        file.write(json.dumps({"command": command, "seconds": round(seconds, 3), "exit_code": code}) + "\n")
+        file.write(json.dumps(done) + "\n")
 
 
 def commands(job: Path) -> list[dict]:
-    """What was run in a job's directory: command, seconds and exit code."""
+    """What was run in a job's directory: command, when it started, seconds and exit code."""
     path = job / "commands.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 

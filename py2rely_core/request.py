@@ -15,16 +15,17 @@ from py2rely_core.recipe import KNOWN_BLOCKS, Recipe, parse_recipe
 RUN_PARAMETERS = (
     "parameter",
     "sample_sheet",
-    "outdir",
-    "publish_mode",
     "reference_template",
     "run_denovo_generation",
-    "gpus",
+    "outdir",
     "cpus",
-    "memory",
-    "tools",
+    "gpus",
 )
+#: Of these, the ones that Nextflow itself reads, by this very name.
+READ_BY_NEXTFLOW = ("sample_sheet",)
 SHEET_COLUMNS = ("id", "parameters", "reference_template", "run_denovo_generation")
+#: The data set of a run without a sample sheet.
+SINGLE_ID = "main"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -40,7 +41,8 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     -------
     dict
         ``{"machine": {"cpus", "gpus"}, "datasets": [{"id", "recipe", "mode", "particles", "tilt_series", "reference",
-        "project"}]}`` with absolute paths, JSON-ready.
+        "launch_dir",
+        "project"}]}`` with absolute paths, JSON-ready; `project` is the data set's place within outdir.
 
     Raises
     ------
@@ -78,6 +80,12 @@ def _known(params: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         true_name = aliases.get(_squashed(name))
         if name in names:
             known.setdefault(name, value)
+        elif true_name in READ_BY_NEXTFLOW:
+            problems.append(
+                Problem(
+                    f"Unknown parameter '{name}'.", "command line or -params-file", f"--{true_name}", "Write it so."
+                )
+            )
         elif true_name and ("-" in name or _squashed(name) in kebab):
             known[true_name] = value
         else:
@@ -89,7 +97,7 @@ def _known(params: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 
 def _rows(params: dict[str, Any], launch: Path, problems: list[Problem]) -> list[dict[str, Any]]:
     if not params.get("sample_sheet"):
-        row = {"id": "main", "parameters": params.get("parameter")}
+        row = {"id": SINGLE_ID, "parameters": params.get("parameter")}
         return [row | {key: params.get(key) for key in ("reference_template", "run_denovo_generation")}]
     sheet = launch / str(params["sample_sheet"])
     if not sheet.is_file():
@@ -111,8 +119,8 @@ def _sheet_problems(rows: list[dict[str, str]], sheet: Path) -> list[Problem]:
         )
     ids = [row.get("id", "") for row in rows]
     for number, identity in enumerate(ids, start=2):
-        if not _ID.fullmatch(identity):
-            expected = "letters, digits, '.', '_' and '-'"
+        if not _ID.fullmatch(identity) or identity == SINGLE_ID:
+            expected = f"letters, digits, '.', '_' and '-'; not '{SINGLE_ID}'"
             problems.append(
                 Problem(f"'{identity}' is no usable id.", f"{sheet}, line {number}", expected, "Rename it.")
             )
@@ -127,8 +135,10 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[
     file = row.get("parameters")
     where = f"{row['id']}: " if row.get("base") else ""
     data: dict[str, Any] = {}
+    roots = [launch, Path(row.get("base") or launch)]
     if file:
-        path = _existing(str(file), launch, row.get("base"))
+        path = _existing(str(file), roots)
+        roots.append(path.parent)
         data, where = _read_json(path), where + str(path)
     elif not blocks:
         fix = (
@@ -150,17 +160,17 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[
         "id": row["id"],
         "recipe": recipe.model_dump(by_alias=True),
         "mode": "template" if template else "denovo" if denovo else "known",
-        "project": str(launch),
-        "particles": str(_existing(particles, launch, row.get("base"))),
-        "tilt_series": str(_existing(tilt_series, launch, row.get("base"))),
-        "reference": str(_existing(str(template), launch, row.get("base"))) if template else None,
+        "launch_dir": str(launch),
+        "project": "" if row["id"] == SINGLE_ID else row["id"],
+        "particles": str(_existing(particles, roots)),
+        "tilt_series": str(_existing(tilt_series, roots)),
+        "reference": str(_existing(str(template), roots)) if template else None,
     }
 
 
-def _existing(name: str, launch: Path, base: str | None) -> Path:
-    """A path from the launch directory, or from the sample sheet's own when it is only there."""
-    path = launch / name
-    return Path(base) / name if base and not path.exists() and (Path(base) / name).exists() else path
+def _existing(name: str, roots: list[Path]) -> Path:
+    """A path from the first of these directories where it exists: launch, the sample sheet's, the parameter file's."""
+    return next((root / name for root in roots if (root / name).exists()), roots[0] / name)
 
 
 def _initial_model(recipe: Recipe) -> dict[str, Any]:

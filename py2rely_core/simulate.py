@@ -220,7 +220,8 @@ def project(
         for pose, position in zip(poses, positions, strict=True):
             camera = matrix @ position
             blobs = structure.centres @ (matrix @ pose).T
-            centre = ([*camera[:2], row.rlnTomoXShiftAngst, row.rlnTomoYShiftAngst]) / pixel + size // 2
+            shift = np.array([row.rlnTomoXShiftAngst, row.rlnTomoYShiftAngst])
+            centre = (camera[:2] + shift) / pixel + size // 2
             corner = np.rint(centre).astype(int) - patch // 2
             x, y = blobs[:, 0] + (centre[0] - corner[0]) * pixel, blobs[:, 1] + (centre[1] - corner[1]) * pixel
             wave_y = np.exp(-2j * pi * fy[:, None] * y) * structure.weights

@@ -19,31 +19,29 @@ workflow INITIAL_REFERENCE {
     PREPARE_REFERENCE(
         modes.aligned.mix(modes.template).map { meta, settings, _level, _tilt_series, _particles, _extract, template -> [meta, settings.grid, template] }
     )
-    from_template = modes.template.join(PREPARE_REFERENCE.out.map).map { row -> [row[0], particles_of(row[5]), [], row[7]] }
+    templates = PREPARE_REFERENCE.out.map { meta, job -> [meta, job / 'reference.mrc'] }
+    from_template = modes.template.join(templates).map { row -> [row[0], particles_of(row[5]), [], row[7]] }
 
     CLASS3D_ALIGN(
-        modes.aligned.join(PREPARE_REFERENCE.out.map).map { meta, settings, level, tilt_series, _particles, extract, _template, reference ->
+        modes.aligned.join(templates).map { meta, settings, level, tilt_series, _particles, extract, _template, reference ->
             [meta, level.binning, settings.findAll { name, _value -> !(name in ['mode', 'grid']) }, tilt_series, extract, reference]
         }
     )
-    from_alignment = CLASS3D_ALIGN.out.job.join(CLASS3D_ALIGN.out.map).map { meta, job, reference ->
-        [meta, "Class3D/${job.name}/run_data.star".toString(), job, reference]
-    }
+    from_alignment = CLASS3D_ALIGN.out.map { meta, job -> [meta, "Class3D/${job.name}/run_data.star".toString(), job, job / 'run_class001.mrc'] }
 
     INITIAL_MODEL(
         modes.denovo.map { meta, settings, level, tilt_series, _particles, extract, _template -> [meta, level.binning, settings, tilt_series, extract] }
     )
-    from_particles = modes.denovo.join(INITIAL_MODEL.out.map).map { row -> [row[0], particles_of(row[5]), [], row[7]] }
+    from_particles = modes.denovo.join(INITIAL_MODEL.out).map { row -> [row[0], particles_of(row[5]), [], row[7] / 'initial_model.mrc'] }
 
     RECONSTRUCT_KNOWN(
         modes.known.map { meta, _settings, level, tilt_series, particles, _extract, _template -> [meta, 'start', level.reconstruct, tilt_series, particles] }
     )
-    from_orientations = modes.known.join(RECONSTRUCT_KNOWN.out.job).map { row -> [row[0], particles_of(row[5]), [], row[7] / 'merged.mrc'] }
+    from_orientations = modes.known.join(RECONSTRUCT_KNOWN.out).map { row -> [row[0], particles_of(row[5]), [], row[7] / 'merged.mrc'] }
 
     emit:
     references = from_template.mix(from_alignment, from_particles, from_orientations) // [meta, particles STAR, alignment job, map]
-    numbers = PREPARE_REFERENCE.out.numbers.mix(CLASS3D_ALIGN.out.numbers, INITIAL_MODEL.out.numbers, RECONSTRUCT_KNOWN.out.numbers)
-    jobs = PREPARE_REFERENCE.out.job.mix(CLASS3D_ALIGN.out.job, INITIAL_MODEL.out.job, RECONSTRUCT_KNOWN.out.job)
+    jobs = PREPARE_REFERENCE.out.mix(CLASS3D_ALIGN.out, INITIAL_MODEL.out, RECONSTRUCT_KNOWN.out) // [meta, job]
 }
 
 def particles_of(extract) {

@@ -35,5 +35,6 @@ workflow LADDER {
     LEVEL_8(rung_8.map { meta, levels, tilt_series, particles -> [meta, levels[0], tilt_series, particles] })
 
     emit:
-    numbers = LEVEL_2.out.numbers.mix(LEVEL_3.out.numbers, LEVEL_4.out.numbers, LEVEL_5.out.numbers, LEVEL_6.out.numbers, LEVEL_7.out.numbers, LEVEL_8.out.numbers)
+    maps = LEVEL_2.out.maps.mix(LEVEL_3.out.maps, LEVEL_4.out.maps, LEVEL_5.out.maps, LEVEL_6.out.maps, LEVEL_7.out.maps, LEVEL_8.out.maps)
+    jobs = LEVEL_2.out.jobs.mix(LEVEL_3.out.jobs, LEVEL_4.out.jobs, LEVEL_5.out.jobs, LEVEL_6.out.jobs, LEVEL_7.out.jobs, LEVEL_8.out.jobs)
 }

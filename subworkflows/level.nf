@@ -13,26 +13,25 @@ workflow LEVEL {
     EXTRACT(levels.map { meta, level, tilt_series, particles -> [meta, level.extract, tilt_series, particles] })
     RECONSTRUCT_START(levels.map { meta, level, tilt_series, particles -> [meta, 'start', level.reconstruct, tilt_series, particles] })
     MASK_POSTPROCESS_START(
-        levels.join(RECONSTRUCT_START.out.job).map { meta, level, _t, _p, maps -> [meta, 'start', markings(level), maps] }
+        levels.join(RECONSTRUCT_START.out).map { meta, level, _t, _p, maps -> [meta, 'start', markings(level), maps] }
     )
-    start = EXTRACT.out.job
-        .join(RECONSTRUCT_START.out.job)
+    start = EXTRACT.out
+        .join(RECONSTRUCT_START.out)
         .join(MASK_POSTPROCESS_START.out.mask)
-        .join(MASK_POSTPROCESS_START.out.numbers)
-        .map { meta, extract, maps, mask, numbers ->
-            [meta, low_pass(numbers), "Extract/${extract.name}/particles.star", extract, [], maps / 'half1.mrc', mask]
+        .join(MASK_POSTPROCESS_START.out.job)
+        .map { meta, extract, maps, mask, postprocess ->
+            [meta, low_pass(postprocess), "Extract/${extract.name}/particles.star", extract, [], maps / 'half1.mrc', mask]
         }
     REFINE(levels.map { meta, level, tilt_series, _particles -> [meta, level, tilt_series] }.join(start))
 
     emit:
     particles = REFINE.out.particles
-    numbers = EXTRACT.out.numbers.mix(RECONSTRUCT_START.out.numbers, MASK_POSTPROCESS_START.out.numbers, REFINE.out.numbers)
-    jobs = EXTRACT.out.job.mix(RECONSTRUCT_START.out.job, MASK_POSTPROCESS_START.out.job, MASK_POSTPROCESS_START.out.mask, REFINE.out.jobs)
     maps = REFINE.out.maps
+    jobs = EXTRACT.out.mix(RECONSTRUCT_START.out, MASK_POSTPROCESS_START.out.job, REFINE.out.jobs)
 }
 
-def low_pass(numbers) {
-    return new groovy.json.JsonSlurper().parse(numbers).low_pass
+def low_pass(postprocess) {
+    return new groovy.json.JsonSlurper().parse(postprocess / 'job.json').low_pass
 }
 
 def markings(level) {

@@ -15,19 +15,18 @@ workflow REFINE {
         }
     )
     levels = starts.map { row -> row[0..2] }
-    SELECT(levels.join(REFINE3D.out.job).map { meta, level, _tilt_series, refinement -> [meta, level.binning, level.select, refinement] })
+    SELECT(levels.join(REFINE3D.out).map { meta, level, _tilt_series, refinement -> [meta, level.binning, level.select, refinement] })
     RECONSTRUCT(
-        levels.join(SELECT.out.job).map { meta, level, tilt_series, particles -> [meta, 'result', level.reconstruct, tilt_series, particles] }
+        levels.join(SELECT.out).map { meta, level, tilt_series, particles -> [meta, 'result', level.reconstruct, tilt_series, particles] }
     )
     MASK_POSTPROCESS(
-        levels.join(RECONSTRUCT.out.job).map { meta, level, _tilt_series, maps ->
+        levels.join(RECONSTRUCT.out).map { meta, level, _tilt_series, maps ->
             [meta, 'result', level.subMap(['binning', 'size', 'pixel_size', 'diameter', 'mask', 'postprocess']), maps]
         }
     )
 
     emit:
-    particles = SELECT.out.job
-    numbers = REFINE3D.out.numbers.mix(SELECT.out.numbers, RECONSTRUCT.out.numbers, MASK_POSTPROCESS.out.numbers)
-    jobs = REFINE3D.out.job.mix(SELECT.out.job, RECONSTRUCT.out.job, MASK_POSTPROCESS.out.mask, MASK_POSTPROCESS.out.job)
-    maps = MASK_POSTPROCESS.out.job
+    particles = SELECT.out // [meta, particle set]
+    maps = MASK_POSTPROCESS.out.job // [meta, post-process job]
+    jobs = REFINE3D.out.mix(SELECT.out, RECONSTRUCT.out, MASK_POSTPROCESS.out.job) // [meta, job]
 }

@@ -28,22 +28,22 @@ workflow STA {
     inputs = sources.combine(tilt_series.map { names -> [existing(names)] }).combine(stacks.map { files -> [files] })
         .map { row -> existing(row[0..-3].collectMany { one -> [one.particles, one.tilt_series, one.reference] }.findAll()) + row[-2] + row[-1] }
     PLAN(RECIPE.out, inputs)
-    plans = PLAN.out.flatMap { file -> json(file).datasets }.map { plan -> [[id: plan.id], plan] }
+    plans = PLAN.out.flatMap { file -> json(file).datasets }.map { plan -> [plan.subMap(['id', 'project']), plan] }
 
     IMPORT(
         plans.combine(tilt_series.map { names -> [existing(names)] }).combine(stacks.map { files -> [files] }).map { meta, plan, series, images ->
-            [meta, plan.subMap(['project', 'particles', 'tilt_series']), existing([plan.particles, plan.tilt_series]) + series + images]
+            [meta, plan.subMap(['launch_dir', 'particles', 'tilt_series']), existing([plan.particles, plan.tilt_series]) + series + images]
         }
     )
     EXTRACT(plans.join(IMPORT.out.job).map { meta, plan, tilt_series_job, particles -> [meta, plan.levels[0].extract, tilt_series_job, particles] })
 
     INITIAL_REFERENCE(
-        plans.join(IMPORT.out.job).join(EXTRACT.out.job).map { meta, plan, tilt_series_job, particles, extract ->
+        plans.join(IMPORT.out.job).join(EXTRACT.out).map { meta, plan, tilt_series_job, particles, extract ->
             [meta, plan.initial_reference, plan.levels[0], tilt_series_job, particles, extract, plan.reference ? file(plan.reference) : []]
         }
     )
     REFINE(
-        plans.join(IMPORT.out.job).join(EXTRACT.out.job).join(INITIAL_REFERENCE.out.references)
+        plans.join(IMPORT.out.job).join(EXTRACT.out).join(INITIAL_REFERENCE.out.references)
             .map { meta, plan, tilt_series_job, _particles, extract, star, alignment, reference ->
                 [meta, plan.levels[0], tilt_series_job, plan.levels[0].refine.low_pass, star, extract, alignment, reference, []]
             }
@@ -54,13 +54,24 @@ workflow STA {
         }
     )
 
-    numbers = IMPORT.out.numbers.mix(EXTRACT.out.numbers, INITIAL_REFERENCE.out.numbers, REFINE.out.numbers, LADDER.out.numbers)
+    jobs = in_order(IMPORT.out.job.map { meta, job, _particles -> [meta, job] }.mix(EXTRACT.out, INITIAL_REFERENCE.out.jobs, REFINE.out.jobs, LADDER.out.jobs))
+    maps = in_order(REFINE.out.maps.mix(LADDER.out.maps))
     RESULTS(
         PLAN.out,
-        sources.map { rows -> rows.size() == 1 },
-        numbers.map { meta, file -> [meta.id, file] }.toSortedList { one, other -> "${one[0]} ${one[1].parent}" <=> "${other[0]} ${other[1].parent}" }.map { rows -> rows.collect { row -> row[1] } },
-        numbers.map { meta, file -> [meta.id, file] }.toSortedList { one, other -> "${one[0]} ${one[1].parent}" <=> "${other[0]} ${other[1].parent}" }.map { rows -> rows.collect { row -> row[0] } },
+        jobs.map { rows -> rows.collect { row -> row[0] } },
+        jobs.map { rows -> rows.collect { row -> row[1] / 'job.json' } },
+        maps.map { rows -> rows.collect { row -> "${row[0]}:${row[1].name}".toString() } },
+        maps.map { rows -> rows.collect { row -> row[1] / 'postprocess.mrc' } },
     )
+}
+
+// One list of [data set, job], always in the same order, so that a resumed run finds its results in the cache.
+def in_order(jobs) {
+    return jobs.map { meta, job -> [meta.id, job] }.toSortedList { one, other -> key(one) <=> key(other) }
+}
+
+def key(row) {
+    return "${row[0]} ${row[1].parent.name} ${row[1].name}"
 }
 
 def json(path) {

@@ -2,17 +2,17 @@
 process IMPORT {
     tag "${meta.id}"
     label 'core'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copyNoFollow' // the stacks stay links
 
     input:
     tuple val(meta), val(source), path(files, stageAs: 'inputs/?/*')
 
     output:
     tuple val(meta), path('Import/tilt_series'), path('Select/input'), emit: job
-    tuple val(meta), path('Import/tilt_series/job.json'), emit: numbers
 
     script:
     """
-    py2rely task import --project '${source.project}' --particles '${source.particles}' \\
+    py2rely task import --project '${source.launch_dir}' --particles '${source.particles}' \\
         --tilt-series '${source.tilt_series}' --output .
     """
 }

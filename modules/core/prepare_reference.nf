@@ -2,14 +2,13 @@
 process PREPARE_REFERENCE {
     tag "${meta.id}"
     label 'core'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
     tuple val(meta), val(grid), path(template, stageAs: 'template/*')
 
     output:
-    tuple val(meta), path('Reference/template/reference.mrc'), emit: map
     tuple val(meta), path('Reference/template'), emit: job
-    tuple val(meta), path('Reference/template/job.json'), emit: numbers
 
     script:
     """

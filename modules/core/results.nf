@@ -1,12 +1,14 @@
 // One machine-readable result of the whole run, the page made from it, and the lines that the run ends with.
 process RESULTS {
     label 'core'
+    publishDir path: { task.ext.outdir }, mode: 'copy'
 
     input:
     path plan
-    val single
-    path numbers, stageAs: 'jobs/?/*'
-    val ids
+    val job_ids
+    path jobs, stageAs: 'jobs/?/*'
+    val map_ids
+    path maps, stageAs: 'maps/?/*'
 
     output:
     path 'results.json', emit: results
@@ -15,6 +17,7 @@ process RESULTS {
 
     script:
     """
-    py2rely task results ${plan} ${single ? '--single' : ''} --jobs jobs --ids '${ids.join(',')}' --output .
+    py2rely task results ${plan} --jobs jobs --job-ids '${job_ids.join(',')}' \\
+        --maps maps --map-ids '${map_ids.join(',')}' --output .
     """
 }

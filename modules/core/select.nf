@@ -2,17 +2,17 @@
 process SELECT {
     tag "${meta.id} bin${binning}"
     label 'core'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
     tuple val(meta), val(binning), val(settings), path(refinement, stageAs: 'Refine3D/*')
 
     output:
     tuple val(meta), path("Select/bin${binning}"), emit: job
-    tuple val(meta), path("Select/bin${binning}/job.json"), emit: numbers
 
     script:
     """
-    py2rely task select Refine3D/${refinement.name}/run_data.star --distance ${settings.distance} \\
+    py2rely task select ${refinement}/run_data.star --distance ${settings.distance} \\
         --output Select/bin${binning}
     """
 

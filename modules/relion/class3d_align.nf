@@ -2,6 +2,7 @@
 process CLASS3D_ALIGN {
     tag "${meta.id} bin${binning}"
     label 'gpu'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
     tuple val(meta), val(binning), val(settings), path(import_job, stageAs: 'Import/*'),
@@ -9,21 +10,19 @@ process CLASS3D_ALIGN {
 
     output:
     tuple val(meta), path("Class3D/bin${binning}_template"), emit: job
-    tuple val(meta), path("Class3D/bin${binning}_template/run_class001.mrc"), emit: map
-    tuple val(meta), path("Class3D/bin${binning}_template/job.json"), emit: numbers
 
     script:
     def job = "Class3D/bin${binning}_template"
     def gpu = settings.gpus ? "--gpu ${settings.gpus}" : ''
-    def particles = "Extract/${extract.name}/particles.star"
+    def particles = "${extract}/particles.star"
     """
     py2rely task relion ${job} -- mpirun -n ${settings.ranks} relion_refine_mpi --o ${job}/run --K 1 \\
         --i ${particles} --tomograms Import/tilt_series/tomograms.star \\
-        --ref Reference/${reference.name} --trust_ref_size --ini_high ${settings.low_pass} \\
+        --ref ${reference} --trust_ref_size --ini_high ${settings.low_pass} \\
         --iter ${settings.iterations} --tau2_fudge ${settings.tau} \\
         --particle_diameter ${settings.diameter} --sym ${settings.symmetry} --j ${settings.threads} ${gpu} \\
         ${settings.options}
-    py2rely task check-class3d ${job} --iterations ${settings.iterations} --particles ${particles} --reference Reference/${reference.name}
+    py2rely task check-class3d ${job} --iterations ${settings.iterations} --particles ${particles} --reference ${reference}
     """
 
     stub:

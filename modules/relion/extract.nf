@@ -2,22 +2,22 @@
 process EXTRACT {
     tag "${meta.id} bin${settings.binning}"
     label 'cpu_parallel'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'symlink'
 
     input:
     tuple val(meta), val(settings), path(import_job, stageAs: 'Import/*'), path(particles, stageAs: 'Select/*')
 
     output:
     tuple val(meta), path("Extract/bin${settings.binning}"), emit: job
-    tuple val(meta), path("Extract/bin${settings.binning}/job.json"), emit: numbers
 
     script:
     def job = "Extract/bin${settings.binning}"
     def mpi = settings.ranks > 1
     """
     py2rely task relion ${job} -- ${mpi ? "mpirun -n ${settings.ranks} " : ''}relion_tomo_subtomo${mpi ? '_mpi' : ''} \\
-        --t Import/tilt_series/tomograms.star --p Select/${particles.name}/particles.star --o ${job}/ \\
+        --t Import/tilt_series/tomograms.star --p ${particles}/particles.star --o ${job}/ \\
         --b ${settings.box} --crop ${settings.crop} --bin ${settings.binning} --j ${settings.threads} ${settings.options}
-    py2rely task check-extract ${job} --particles Select/${particles.name}/particles.star \\
+    py2rely task check-extract ${job} --particles ${particles}/particles.star \\
         --box ${settings.crop > 0 ? settings.crop : settings.box} --pixel-size ${settings.pixel_size}
     """
 

@@ -2,28 +2,27 @@
 process INITIAL_MODEL {
     tag "${meta.id} bin${binning}"
     label 'gpu'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
     tuple val(meta), val(binning), val(settings), path(import_job, stageAs: 'Import/*'), path(extract, stageAs: 'Extract/*')
 
     output:
-    tuple val(meta), path("InitialModel/bin${binning}/initial_model.mrc"), emit: map
     tuple val(meta), path("InitialModel/bin${binning}"), emit: job
-    tuple val(meta), path("InitialModel/bin${binning}/job.json"), emit: numbers
 
     script:
     def job = "InitialModel/bin${binning}"
     def gpu = settings.gpus ? "--gpu ${settings.gpus}" : ''
     """
     py2rely task relion ${job} -- relion_refine --grad --denovo_3dref --o ${job}/run \\
-        --i Extract/${extract.name}/particles.star --tomograms Import/tilt_series/tomograms.star \\
+        --i ${extract}/particles.star --tomograms Import/tilt_series/tomograms.star \\
         --iter ${settings.iterations} --K ${settings.classes} --tau2_fudge ${settings.tau} \\
         --particle_diameter ${settings.diameter} --sym ${settings.search_symmetry} --j ${settings.threads} ${gpu} \\
         ${settings.options}
     py2rely task final-model ${job} --iterations ${settings.iterations}
     py2rely task relion ${job} -- relion_align_symmetry --i ${job}/run_model.star --select_largest_class \\
         --o ${job}/initial_model.mrc --sym ${settings.symmetry} --apply_sym
-    py2rely task check-maps ${job} initial_model.mrc --like Extract/${extract.name}
+    py2rely task check-maps ${job} initial_model.mrc --like ${extract}
     """
 
     stub:

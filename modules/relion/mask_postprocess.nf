@@ -3,6 +3,7 @@
 process MASK_POSTPROCESS {
     tag "${meta.id} bin${level.binning} ${purpose}"
     label 'cpu_single'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
     tuple val(meta), val(purpose), val(level), path(reconstruction, stageAs: 'Reconstruct/*')
@@ -10,12 +11,11 @@ process MASK_POSTPROCESS {
     output:
     tuple val(meta), path("MaskCreate/bin${level.binning}_${purpose}"), emit: mask
     tuple val(meta), path("PostProcess/bin${level.binning}_${purpose}"), emit: job
-    tuple val(meta), path("PostProcess/bin${level.binning}_${purpose}/job.json"), emit: numbers
 
     script:
     def mask = "MaskCreate/bin${level.binning}_${purpose}"
     def job = "PostProcess/bin${level.binning}_${purpose}"
-    def maps = "Reconstruct/${reconstruction.name}"
+    def maps = "${reconstruction}"
     """
     py2rely task mask-threshold ${maps}/merged.mrc --half-map ${maps}/half1.mrc --diameter ${level.diameter} \\
         --output ${mask} --threshold '${level.mask.threshold}'

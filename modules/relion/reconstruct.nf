@@ -2,23 +2,23 @@
 process RECONSTRUCT {
     tag "${meta.id} bin${settings.binning} ${purpose}"
     label 'cpu_parallel'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
     tuple val(meta), val(purpose), val(settings), path(import_job, stageAs: 'Import/*'), path(particles, stageAs: 'Select/*')
 
     output:
     tuple val(meta), path("Reconstruct/bin${settings.binning}_${purpose}"), emit: job
-    tuple val(meta), path("Reconstruct/bin${settings.binning}_${purpose}/job.json"), emit: numbers
 
     script:
     def job = "Reconstruct/bin${settings.binning}_${purpose}"
     def mpi = settings.ranks > 1
     """
     py2rely task relion ${job} -- ${mpi ? "mpirun -n ${settings.ranks} " : ''}relion_tomo_reconstruct_particle${mpi ? '_mpi' : ''} \\
-        --t Import/tilt_series/tomograms.star --p Select/${particles.name}/particles.star --o ${job}/ \\
+        --t Import/tilt_series/tomograms.star --p ${particles}/particles.star --o ${job}/ \\
         --b ${settings.box} --crop ${settings.crop} --bin ${settings.binning} --sym ${settings.symmetry} \\
         --j ${settings.threads} --j_out ${settings.threads} --j_in 1 ${settings.options}
-    py2rely task check-maps ${job} merged.mrc half1.mrc half2.mrc \\
+    py2rely task check-reconstruct ${job} --particles ${particles}/particles.star \\
         --box ${settings.crop > 0 ? settings.crop : settings.box} --pixel-size ${settings.pixel_size}
     """
 

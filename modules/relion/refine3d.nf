@@ -2,6 +2,7 @@
 process REFINE3D {
     tag "${meta.id} bin${binning}"
     label 'gpu'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
     tuple val(meta), val(binning), val(settings), val(low_pass), val(particles_star),
@@ -10,19 +11,18 @@ process REFINE3D {
 
     output:
     tuple val(meta), path("Refine3D/bin${binning}"), emit: job
-    tuple val(meta), path("Refine3D/bin${binning}/job.json"), emit: numbers
 
     script:
     def job = "Refine3D/bin${binning}"
-    def solvent = mask ? "--solvent_mask MaskCreate/${mask.name}/mask.mrc --solvent_correct_fsc" : ''
+    def solvent = mask ? "--solvent_mask ${mask}/mask.mrc --solvent_correct_fsc" : ''
     def gpu = settings.gpus ? "--gpu ${settings.gpus}" : ''
     """
     py2rely task relion ${job} -- mpirun -n ${settings.ranks} relion_refine_mpi --o ${job}/run \\
         --i ${particles_star} --tomograms Import/tilt_series/tomograms.star \\
-        --ref Reference/${reference.name} --trust_ref_size --ini_high ${low_pass} ${solvent} \\
+        --ref ${reference} --trust_ref_size --ini_high ${low_pass} ${solvent} \\
         --particle_diameter ${settings.diameter} --sym ${settings.symmetry} --j ${settings.threads} ${gpu} \\
         ${settings.options}
-    py2rely task check-refine ${job} --particles ${particles_star} --reference Reference/${reference.name}
+    py2rely task check-refine ${job} --particles ${particles_star} --reference ${reference}
     """
 
     stub:

@@ -28,7 +28,9 @@ HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 def build(used: str | None) -> typer.Typer:
     """The command line with the group that is used in full, and the others by name only."""
-    cli = typer.Typer(no_args_is_help=True, add_completion=used is None, context_settings=HELP_NAMES)
+    cli = typer.Typer(
+        no_args_is_help=True, add_completion=used is None, context_settings=HELP_NAMES, pretty_exceptions_enable=False
+    )
     cli.callback()(_options)
     for name, (module, text) in COMMANDS.items():
         imported = importlib.import_module(module) if name == used else None

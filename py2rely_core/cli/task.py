@@ -131,6 +131,19 @@ def check_maps(
     jobs.check_maps(job, names, box, pixel_size)
 
 
+@app.command("check-reconstruct")
+def check_reconstruct(
+    job: Path,
+    particles: Annotated[Path, typer.Option("--particles")],
+    box: Annotated[int, typer.Option("--box")],
+    pixel_size: Annotated[float, typer.Option("--pixel-size")],
+) -> None:
+    """Prove an average."""
+    from py2rely_core import jobs
+
+    jobs.check_reconstruct(job, particles, box, pixel_size)
+
+
 @app.command("check-refine")
 def check_refine(
     job: Path,
@@ -213,16 +226,27 @@ def select(source: Path, distance: Annotated[float, typer.Option("--distance")],
 @app.command("results")
 def results(
     plan: Path,
-    jobs: Annotated[Path, typer.Option("--jobs")],
+    jobs: Annotated[Path, typer.Option("--jobs", help="Holds 1/job.json, 2/job.json, ...")],
+    job_ids: Annotated[str, typer.Option("--job-ids", help="The data sets of these, comma-separated.")],
+    maps: Annotated[Path, typer.Option("--maps", help="Holds 1/postprocess.mrc, 2/postprocess.mrc, ...")],
+    map_ids: Annotated[str, typer.Option("--map-ids", help="Data set:job of these, comma-separated.")],
     output: OutputOption,
-    single: Annotated[bool, typer.Option("--single")] = False,
 ) -> None:
-    """Write results.json and report.html."""
-    from py2rely_core.results import collect_results, write_report
+    """Write results.json, report.html and the lines that a run ends with."""
+    from py2rely_core.report import write_report
+    from py2rely_core.results import collect_results, read_jobs, summary
 
-    collected = collect_results(json.loads(plan.read_text()), sorted(jobs.glob("*/*.json")), single)
+    entries = [(identity, jobs / str(n) / "job.json") for n, identity in enumerate(job_ids.split(","), start=1)]
+    collected = collect_results(json.loads(plan.read_text()), read_jobs(entries))
+    pictures = {}
+    for number, name in enumerate(map_ids.split(","), start=1):
+        identity, job = name.split(":")
+        path = maps / str(number) / "postprocess.mrc"
+        if path.stat().st_size:
+            pictures[identity, job] = path
     (output / "results.json").write_text(json.dumps(collected, indent=1, allow_nan=False) + "\n")
-    write_report(collected, output / "report.html")
+    (output / "summary.txt").write_text(summary(collected))
+    write_report(collected, pictures, output / "report.html")
 
 
 @app.command("stub")
@@ -231,5 +255,5 @@ def stub(job: Path, names: list[str]) -> None:
     job.mkdir(parents=True, exist_ok=True)
     for name in names:
         (job / name).touch()
-    numbers = {"job": str(job), "low_pass": 30.0, "relion_seconds": 0.0, "commands": [], "stub": True}
+    numbers = {"job": str(job), "low_pass": 30.0, "wall_seconds": 0.0, "relion_seconds": 0.0, "commands": []}
     (job / "job.json").write_text(json.dumps(numbers))
