@@ -23,6 +23,8 @@ from py2rely_core.tables import read_star, split_image_name, write_star
 SAMPLED_STACKS = 50
 #: Mask is wide enough when the phase-randomised FSC at the resolution is below this.
 RANDOMISED_FSC_LIMIT = 0.1
+#: ``relion_postprocess`` randomises phases from where the FSC falls below this.
+RANDOMISE_AT_FSC = 0.8
 
 
 def write_numbers(job: Path, **numbers: Any) -> None:
@@ -222,7 +224,7 @@ def check_postprocess(job: Path, mask: Path, box: int, pixel_size: float) -> Non
         nyquist_limited=resolution is None,
         low_pass=crossing("corrected", 0.5) or nyquist,
         mask=json.loads((mask.parent / "threshold.json").read_text()),
-        fsc=json.loads(curve.round(5).to_json(orient="list")),
+        fsc=curve.round(5).astype(object).where(curve.notna(), None).to_dict(orient="list"),
         warnings=warnings,
     )
 
@@ -243,7 +245,10 @@ def select_particles(source: Path, distance: float, job: Path) -> None:
 
 
 def choose_threshold(source: Path, half_map: Path, diameter: float, job: Path, threshold: float | None) -> None:
-    """Write what ``relion_mask_create`` needs: a low-pass from the half maps' own FSC, and a threshold.
+    """Write what masking and post-processing need, all of it from the half maps and the density.
+
+    That is a low-pass and a threshold for ``relion_mask_create``; and, for ``relion_postprocess``, from where to
+    randomise phases when the half maps' FSC never falls below 0.8, as it stops then.
 
     Parameters
     ----------
@@ -252,7 +257,7 @@ def choose_threshold(source: Path, half_map: Path, diameter: float, job: Path, t
     diameter : float
         Particle diameter, Angstrom.
     job : Path
-        Gets ``threshold.json`` and ``threshold.sh``.
+        Gets ``threshold.json`` and ``settings.sh``.
     threshold : float or None
         The recipe's own; None for one from the density.
     """
@@ -265,6 +270,8 @@ def choose_threshold(source: Path, half_map: Path, diameter: float, job: Path, t
     sphere = spherical_mask(box, diameter / 2 / pixel_size)
     shells = shell_resolutions(box, pixel_size)
     resolution = first_crossing(shells, fsc(first.data, second.data, sphere), 0.143) or 2 * pixel_size
+    falls = first_crossing(shells, fsc(first.data, second.data), RANDOMISE_AT_FSC) is not None
+    randomise = "" if falls else f"--randomize_at_A {shells[3 * box // 8]:.3f}"
     # A mask must not follow detail: never finer than a tenth of the particle, as coarse as needed for a noisy map.
     low_pass = float(min(max(1.5 * resolution, diameter / 10, 2.5 * pixel_size), diameter / 2))
     chosen = density_threshold(merged.data, pixel_size, diameter, low_pass)
@@ -273,4 +280,5 @@ def choose_threshold(source: Path, half_map: Path, diameter: float, job: Path, t
     numbers = {"low_pass": low_pass, "threshold": value, "from_density": threshold is None}
     numbers |= {"solvent_mean": chosen.solvent_mean, "solvent_std": chosen.solvent_std}
     (job / "threshold.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    (job / "threshold.sh").write_text(f"low_pass={low_pass:.3f}\nthreshold={value:.6g}\n")
+    settings = f"low_pass={low_pass:.3f}\nthreshold={value:.6g}\nrandomise='{randomise}'\n"
+    (job / "settings.sh").write_text(settings)

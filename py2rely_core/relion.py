@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,11 @@ OUT_OF_MEMORY = (
     "You ran out of memory",
 )
 LAST_LINES = 15
+#: What says nothing to a person: back traces, MPI's farewell, progress bars.
+_NOISE = re.compile(
+    r"\(.*\) \[0x|Backtrace|^=+$|^-{10,}$|MPI_ABORT|^\s+(Proc|Errorcode): |^NOTE: invoking MPI|^You may or may not see|"
+    r"^exactly when Open MPI|^prterun has exited|^\"abort\"\. This|^terminated by signals sent by prterun|~~\(,_,"
+)
 
 
 def run_job(job: Path, command: list[str]) -> None:
@@ -71,7 +77,8 @@ def last_lines(job: Path) -> str:
     for name in ("run.err", "run.out"):
         path = job / name
         lines = path.read_text(errors="replace").replace("\r", "\n").splitlines() if path.is_file() else []
-        lines = [line.rstrip() for line in lines if line.strip()][-LAST_LINES:]
+        lines = list(dict.fromkeys(line.rstrip() for line in lines if line.strip() and not _NOISE.search(line)))
+        lines = lines[-LAST_LINES:]
         if lines:
             parts.append(f"  last lines of {job}/{name}:\n" + "\n".join(f"  | {line}" for line in lines))
     return "\n".join(parts)

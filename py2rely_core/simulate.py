@@ -49,7 +49,7 @@ class Settings:
     tilt_step: float = 10.0
     defocus: float = 3.0
     dose: float = 1.0
-    noise: float = 3.0
+    noise: float = 2.0
     seed: int = 0
     angle_error: float = 0.0
     shift_error: float = 0.0

@@ -20,7 +20,7 @@ workflow LEVEL {
         .join(MASK_POSTPROCESS_START.out.mask)
         .join(MASK_POSTPROCESS_START.out.job)
         .map { meta, extract, maps, mask, postprocess ->
-            [meta, low_pass(postprocess), "Extract/${extract.name}/particles.star", extract, [], maps / 'half1.mrc', mask]
+            [meta, low_pass(postprocess), "Extract/${extract.name}/particles.star", extract, [], [maps / 'half1.mrc', maps / 'half2.mrc'], mask]
         }
     REFINE(levels.map { meta, level, tilt_series, _particles -> [meta, level, tilt_series] }.join(start))
 

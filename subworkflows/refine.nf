@@ -6,7 +6,7 @@ include { MASK_POSTPROCESS } from '../modules/relion/mask_postprocess'
 
 workflow REFINE {
     take:
-    starts // [meta, level settings, import job, low-pass, particles STAR, extract job, alignment job, reference map, mask job]
+    starts // [meta, level settings, import job, low-pass, particles STAR, extract job, alignment job, reference map or half maps, mask job]
 
     main:
     REFINE3D(

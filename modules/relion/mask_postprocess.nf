@@ -19,13 +19,13 @@ process MASK_POSTPROCESS {
     """
     py2rely task mask-threshold ${maps}/merged.mrc --half-map ${maps}/half1.mrc --diameter ${level.diameter} \\
         --output ${mask} --threshold '${level.mask.threshold}'
-    source ${mask}/threshold.sh
+    source ${mask}/settings.sh
     for edge in ${level.mask.edges.join(' ')}; do
         py2rely task relion ${mask} -- relion_mask_create --i ${maps}/merged.mrc --o ${mask}/mask.mrc \\
             --lowpass \$low_pass --ini_threshold \$threshold --extend_inimask ${level.mask.extend} \\
             --width_soft_edge \$edge ${level.mask.options}
         py2rely task relion ${job} -- relion_postprocess --i ${maps}/half1.mrc --mask ${mask}/mask.mrc \\
-            --o ${job}/postprocess ${level.postprocess.options}
+            --o ${job}/postprocess \$randomise ${level.postprocess.options}
         py2rely task mask-is-wide-enough ${job} --edge \$edge && break
     done
     py2rely task check-postprocess ${job} --mask ${mask}/mask.mrc --box ${level.size} --pixel-size ${level.pixel_size}

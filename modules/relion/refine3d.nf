@@ -15,14 +15,15 @@ process REFINE3D {
     script:
     def job = "Refine3D/bin${binning}"
     def solvent = mask ? "--solvent_mask ${mask}/mask.mrc --solvent_correct_fsc" : ''
+    def ref = reference instanceof List ? reference[0] : reference // of a half map, RELION finds the other by its name
     def gpu = settings.gpus ? "--gpu ${settings.gpus}" : ''
     """
     py2rely task relion ${job} -- mpirun -n ${settings.ranks} relion_refine_mpi --o ${job}/run \\
         --i ${particles_star} --tomograms Import/tilt_series/tomograms.star \\
-        --ref ${reference} --trust_ref_size --ini_high ${low_pass} ${solvent} \\
+        --ref ${ref} --trust_ref_size --ini_high ${low_pass} ${solvent} \\
         --particle_diameter ${settings.diameter} --sym ${settings.symmetry} --j ${settings.threads} ${gpu} \\
         ${settings.options}
-    py2rely task check-refine ${job} --particles ${particles_star} --reference ${reference}
+    py2rely task check-refine ${job} --particles ${particles_star} --reference ${ref}
     """
 
     stub:

@@ -21,7 +21,7 @@ def command(
     tilt_step: Annotated[float, typer.Option(help="Degrees.")] = 10.0,
     defocus: Annotated[float, typer.Option(help="Micrometres.")] = 3.0,
     dose: Annotated[float, typer.Option(help="Per tilt, e/A^2.")] = 1.0,
-    noise: Annotated[float, typer.Option(help="In units of a particle image's standard deviation.")] = 3.0,
+    noise: Annotated[float, typer.Option(help="In units of a particle image's standard deviation.")] = 2.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same data.")] = 0,
     angle_error: Annotated[float, typer.Option(help="Of the orientations in particles.star, degrees.")] = 0.0,
     shift_error: Annotated[float, typer.Option(help="Of the positions in particles.star, Angstrom.")] = 0.0,
