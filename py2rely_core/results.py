@@ -120,7 +120,7 @@ def _level(
         "relion_seconds": round(sum(job["relion_seconds"] for job in done), 1),
         "jobs": [{key: job[key] for key in ("job", "wall_seconds", "relion_seconds", "commands")} for job in done],
         "versions": versions,
-        "warnings": [text for job in done for text in job.get("warnings", [])],
+        "warnings": list(dict.fromkeys(text for job in done for text in job.get("warnings", []))),
     }
 
 

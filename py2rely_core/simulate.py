@@ -41,7 +41,7 @@ class Settings:
     tilt_series: int = 2
     particles: int = 20
     pixel_size: float = 2.5
-    image_size: int = 256
+    image_size: int = 320
     thickness: int = 128
     diameter: float = 130.0
     symmetry: str = "O"
@@ -173,9 +173,9 @@ def place(settings: Settings, count: int, rng: np.random.Generator) -> np.ndarra
     ValueError
         They do not fit.
     """
-    margin = settings.diameter / 2 + 30
-    half = np.array([settings.image_size, settings.image_size, settings.thickness]) / 2 * settings.pixel_size - margin
-    half[2] = max(half[2], 1.0)
+    size = np.array([settings.image_size, settings.image_size, settings.thickness]) * settings.pixel_size
+    # A whole box around each particle must be in every image.
+    half = np.maximum(size / 2 - np.array([1.0, 1.0, 0.5]) * settings.diameter - 30, 1.0)
     positions: list[np.ndarray] = []
     for _ in range(200_000):
         if len(positions) == count:

@@ -13,7 +13,7 @@ def command(
     tilt_series: Annotated[int, typer.Option(help="Number of tilt series.")] = 2,
     particles: Annotated[int, typer.Option(help="Particles per tilt series.")] = 20,
     pixel_size: Annotated[float, typer.Option(help="Angstrom per pixel.")] = 2.5,
-    image_size: Annotated[int, typer.Option(help="Edge of the images, pixels.")] = 256,
+    image_size: Annotated[int, typer.Option(help="Edge of the images, pixels.")] = 320,
     thickness: Annotated[int, typer.Option(help="Thickness of the tomogram, pixels.")] = 128,
     diameter: Annotated[float, typer.Option(help="Diameter of the particle, Angstrom.")] = 130.0,
     symmetry: Annotated[str, typer.Option(help="Point group.")] = "O",

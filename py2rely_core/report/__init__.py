@@ -56,8 +56,10 @@ def central_slices(data: Volume) -> list[np.ndarray]:
 def show_slices(axes: Any, volume: Map) -> None:
     """Draw the central slices into three axes, in one grey scale."""
     low, high = np.percentile(volume.data, [0.5, 99.9])
+    margin = volume.data.shape[0] // 8
     for axis, image, name in zip(axes, central_slices(volume.data), ("xy", "xz", "yz"), strict=True):
-        axis.imshow(image, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="nearest")
+        shown = image[margin:-margin, margin:-margin]
+        axis.imshow(shown, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="bicubic")
         axis.set_xlabel(name, fontsize=9, color="#666666")
         axis.set_xticks([])
         axis.set_yticks([])
