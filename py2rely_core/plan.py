@@ -17,8 +17,8 @@ from py2rely_core.sampling import healpix_order, sampling_order
 
 #: Soft edges that are tried, as multiples of ``mask_create.width_mask_edge``, until the mask is wide enough.
 EDGE_STEPS = (1, 2, 4, 6, 8)
-#: Levels that a run can have; subworkflows/ladder.nf has as many rungs.
-MAX_LEVELS = 8
+#: RELION's own default is the time of day: a run that is repeated would then split other half sets.
+RANDOM_SEED = "--random_seed 1"
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _postprocess_options(recipe: Recipe) -> str:
 
 def _common_options(block: Block) -> list[str]:
     """Flags that refinement, classification and the initial model share, in the reference system's field names."""
-    flags = ["--flatten_solvent", "--oversampling 1", "--norm", "--scale", "--pad 2", f"--pool {block.nr_pool}"]
+    flags = [f"--flatten_solvent --oversampling 1 --norm --scale --pad 2 --pool {block.nr_pool} {RANDOM_SEED}"]
     flags += ["--zero_mask"] if block.do_zero_mask else []
     flags += ["--ctf"] if block.do_ctf_correction else []
     flags += ["--ctf_intact_first_peak"] if block.ctf_intact_first_peak else []
@@ -233,9 +233,8 @@ def _template_alignment(recipe: Recipe, level: dict[str, Any], machine: Machine)
 
 def _denovo(recipe: Recipe, machine: Machine) -> dict[str, Any]:
     block = recipe.initial_model
-    flags = [flag for flag in ("--zero_mask", "--ctf", "--flatten_solvent")]
-    flags += ["--oversampling 1 --healpix_order 1 --offset_range 6 --offset_step 2 --pad 1"]
-    flags += [f"--pool {block.nr_pool}"]
+    flags = [f"--ctf --zero_mask --flatten_solvent --oversampling 1 --pad 1 --pool {block.nr_pool} {RANDOM_SEED}"]
+    flags += ["--healpix_order 1 --offset_range 6 --offset_step 2"]
     return {
         "iterations": block.nr_iter,
         "classes": block.nr_classes,

@@ -18,6 +18,9 @@ from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
 from py2rely_core.sampling import sampling_order
 from py2rely_core.symmetry import parse_point_group
 
+#: Levels that a run can have; subworkflows/ladder.nf has as many rungs.
+MAX_LEVELS = 8
+
 
 def _yes_no(value: object) -> object:
     return {"yes": True, "no": False, "true": True, "false": False}.get(str(value).strip().lower(), value)
@@ -365,8 +368,8 @@ def _number_problems(recipe: Recipe) -> list[Problem]:
 def _binning_problems(recipe: Recipe) -> list[Problem]:
     binnings = recipe.resolutions.binning_list
     descending = all(coarse > fine for coarse, fine in itertools.pairwise(binnings))
-    if not binnings or min(binnings) < 1 or not descending or len(binnings) > 8:
-        what = f"The binning list {binnings} is not a descending list of one to eight whole numbers."
+    if not binnings or min(binnings) < 1 or not descending or len(binnings) > MAX_LEVELS:
+        what = f"The binning list {binnings} is not a descending list of 1 to {MAX_LEVELS} whole numbers."
         return [Problem(what, "resolutions.binning_list", "for example [4, 2, 1]", "Correct the list.")]
     return []
 

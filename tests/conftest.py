@@ -1,0 +1,48 @@
+"""What all tests share: which components are there, the simulated data sets, and how the pipeline is run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from helpers import TINY, make_data
+
+COMPONENTS = {"relion": "relion_refine", "nextflow": "nextflow"}
+
+
+def pytest_runtest_setup(item):
+    for name, program in COMPONENTS.items():
+        if item.get_closest_marker(name) and shutil.which(program) is None:
+            text = f"{program} is not on PATH: run 'make test', or 'make setup' and source .tools/activate"
+            if os.environ.get("CI"):
+                pytest.fail(text)
+            pytest.skip(text)
+
+
+def _shared(tmp_path_factory, name: str, make) -> Path:
+    """A directory that is made once for all workers."""
+    path = tmp_path_factory.getbasetemp().parent / f"shared_{name}"
+    with FileLock(f"{path}.lock"):
+        if not path.exists():
+            part = path.with_name(f"{path.name}.part")
+            shutil.rmtree(part, ignore_errors=True)
+            make(part)
+            part.rename(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory) -> Path:
+    """Two small tilt series of an octahedral particle, poses a few degrees and Angstrom off; never written to."""
+    return _shared(tmp_path_factory, "tiny", lambda path: make_data(path, **TINY, angle_error=4.0, shift_error=3.0))
+
+
+@pytest.fixture(scope="session")
+def blind(tmp_path_factory) -> Path:
+    """The same with random orientations."""
+    return _shared(
+        tmp_path_factory, "blind", lambda path: make_data(path, **TINY | {"noise": 1.0}, random_angles=True, shift_error=3.0)
+    )

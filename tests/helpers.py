@@ -1,0 +1,93 @@
+"""Calls of the command line and the pipeline, and the small data set's parameters."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from py2rely_core.cli.main import main
+from py2rely_core.simulate import Settings, write_dataset
+
+REPO = Path(__file__).resolve().parents[1]
+#: 10 A per pixel at bin 2: RELION's steps take seconds.
+TINY = {"pixel_size": 5.0, "image_size": 160, "thickness": 64, "particles": 20, "tilt_series": 2, "noise": 1.5}
+#: A refinement that needs no more than seconds.
+QUICK = {"sampling": "3.7 degrees", "auto_local_sampling": "3.7 degrees", "offset_range": 2, "offset_step": 1}
+
+
+def make_data(path: Path, **settings: object) -> Path:
+    write_dataset(path, Settings(**settings))
+    return path
+
+
+def cli(*arguments: object, code: int = 0) -> None:
+    """Run py2rely in this process."""
+    saved, sys.argv = sys.argv, ["py2rely", *map(str, arguments)]
+    try:
+        main()
+        found = 0
+    except SystemExit as error:
+        found = error.code or 0
+    finally:
+        sys.argv = saved
+    assert found == code
+
+
+def write_parameters(path: Path, data: Path, binnings: str = "2", **blocks: dict) -> Path:
+    """A parameter file for a data set of TINY, with fields changed."""
+    cli(
+        "prepare", "relion5-parameters", "-o", path, "-ts", data / "tilt_series.star", "-p", data / "particles.star",
+        "-ps", 5, "-s", "O", "-lp", 50, "-pd", 150, "-bs", 1.5, "-bl", binnings,
+    )  # fmt: skip
+    parameters = json.loads(path.read_text())
+    parameters["refine3D"] |= QUICK
+    for name, fields in blocks.items():
+        parameters.setdefault(name, {})
+        parameters[name] = (parameters[name] or {}) | fields
+    path.write_text(json.dumps(parameters))
+    return path
+
+
+@dataclass
+class Run:
+    """A finished run of the pipeline."""
+
+    directory: Path
+    code: int
+    text: str
+    tasks: list[dict[str, str]]
+
+    @property
+    def executed(self) -> set[str]:
+        """Names of the tasks that were run, without the workflow's prefix, such as ``REFINE3D (main bin2)``."""
+        return {row["name"].split(":")[-1] for row in self.tasks if row["status"] != "CACHED"}
+
+    @property
+    def results(self) -> dict:
+        return json.loads((self.directory / "results/results.json").read_text())
+
+
+def environment(**extra: str) -> dict[str, str]:
+    return os.environ | {"NXF_ANSI_LOG": "false"} | extra
+
+
+def command(*arguments: object) -> list[str]:
+    return ["nextflow", "-log", "nextflow.log", "run", str(REPO), "-profile", "local", "-with-trace", "trace.tsv",
+            "--cpus", "2", *map(str, arguments)]  # fmt: skip
+
+
+def pipeline(directory: Path, *arguments: object, env: dict[str, str] | None = None) -> Run:
+    """Run the pipeline in a directory, and read its trace."""
+    directory.mkdir(parents=True, exist_ok=True)
+    trace = directory / "trace.tsv"
+    trace.unlink(missing_ok=True)
+    done = subprocess.run(
+        command(*arguments), cwd=directory, env=environment(**env or {}), capture_output=True, text=True, check=False
+    )
+    tasks = list(csv.DictReader(trace.open(), delimiter="\t")) if trace.exists() else []
+    return Run(directory, done.returncode, done.stdout + done.stderr, tasks)
