@@ -5,8 +5,16 @@ include { STA } from './workflows/sta'
 workflow {
     main:
     workflow.onComplete = {
-        if (workflow.success && !workflow.stubRun) {
+        if (workflow.success) {
             println "Results in ${params.outdir}:\n${file("${params.outdir}/summary.txt").text}"
+        }
+    }
+    workflow.onError = {
+        // Nextflow shows only the last lines of what a task printed: the list of problems is printed whole.
+        def task = (workflow.errorReport ?: '') =~ /Work dir:\s+(\S.*)/
+        def problems = task ? file("${task[0][1].trim()}/problems.txt") : null
+        if (problems?.exists()) {
+            println "\n${problems.text}"
         }
     }
     given = params.sample_sheet

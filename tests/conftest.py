@@ -44,5 +44,7 @@ def tiny(tmp_path_factory) -> Path:
 def blind(tmp_path_factory) -> Path:
     """The same with random orientations."""
     return _shared(
-        tmp_path_factory, "blind", lambda path: make_data(path, **TINY | {"noise": 1.0}, random_angles=True, shift_error=3.0)
+        tmp_path_factory,
+        "blind",
+        lambda path: make_data(path, **TINY | {"noise": 1.0}, random_angles=True, shift_error=3.0),
     )

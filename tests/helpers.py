@@ -38,11 +38,11 @@ def cli(*arguments: object, code: int = 0) -> None:
     assert found == code
 
 
-def write_parameters(path: Path, data: Path, binnings: str = "2", **blocks: dict) -> Path:
+def write_parameters(path: Path, data: Path, binnings: str = "2", low_pass: float = 50, **blocks: dict) -> Path:
     """A parameter file for a data set of TINY, with fields changed."""
     cli(
         "prepare", "relion5-parameters", "-o", path, "-ts", data / "tilt_series.star", "-p", data / "particles.star",
-        "-ps", 5, "-s", "O", "-lp", 50, "-pd", 150, "-bs", 1.5, "-bl", binnings,
+        "-ps", 5, "-s", "O", "-lp", low_pass, "-pd", 150, "-bs", 1.5, "-bl", binnings,
     )  # fmt: skip
     parameters = json.loads(path.read_text())
     parameters["refine3D"] |= QUICK

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -21,12 +23,28 @@ def task() -> None:
     """The workflow's own steps."""
 
 
+@contextmanager
+def problems_listed() -> Iterator[None]:
+    """Write all problems to ``problems.txt``, which the workflow prints whole: of an error it shows the end only."""
+    from py2rely_core.problems import ProblemError
+
+    try:
+        yield
+    except ProblemError as error:
+        count = len(error.problems)
+        text = f"The run was not started: {count} problem{'s were' if count > 1 else ' was'} found."
+        Path("problems.txt").write_text(f"{text}\n{error}\n")
+        print(text, file=sys.stderr)
+        sys.exit(int(error.exit_code))
+
+
 @app.command("recipe")
 def recipe(request: Path, output: OutputOption) -> None:
     """Check every parameter and write the data sets."""
     from py2rely_core.request import load_datasets
 
-    output.write_text(json.dumps(load_datasets(json.loads(request.read_text())), indent=1))
+    with problems_listed():
+        output.write_text(json.dumps(load_datasets(json.loads(request.read_text())), indent=1))
 
 
 @app.command("references")
@@ -42,14 +60,10 @@ def references(names: Path, project: Annotated[Path, typer.Option("--project")],
 def plan(request: Path, output: OutputOption) -> None:
     """Check every data set and write the plan."""
     from py2rely_core.preflight import make_plan
-    from py2rely_core.problems import ProblemError, format_problems
+    from py2rely_core.problems import format_problems
 
-    try:
+    with problems_listed():
         result, warnings = make_plan(json.loads(request.read_text()))
-    except ProblemError as error:
-        # On the standard output, which the workflow shows whole.
-        print(f"The run was not started: {len(error.problems)} problems were found.\n{error}", flush=True)
-        sys.exit(int(error.exit_code))
     if warnings:
         print(f"Warnings:\n{format_problems(warnings)}", flush=True)
     output.write_text(json.dumps(result, indent=1))

@@ -76,6 +76,5 @@ def centre_offset(data: Volume) -> np.ndarray:
 
 def shift(data: Volume, offset: np.ndarray) -> Volume:
     """Shift a map by any offset (dz, dy, dx) in voxels, in Fourier space."""
-    return np.fft.irfftn(ndimage.fourier_shift(np.fft.rfftn(data), offset, n=data.shape[2]), s=data.shape).astype(
-        np.float32
-    )
+    transform = ndimage.fourier_shift(np.fft.rfftn(data), offset, n=data.shape[2])
+    return np.fft.irfftn(transform, s=data.shape, axes=(0, 1, 2)).astype(np.float32)

@@ -97,7 +97,9 @@ def test_problems_name_everything():
 
 
 def test_star_files_keep_names_as_text(tmp_path):
-    write_star({"particles": pd.DataFrame({"rlnTomoName": ["001", "002"], "rlnOpticsGroup": [1, 1]})}, tmp_path / "p.star")
+    write_star(
+        {"particles": pd.DataFrame({"rlnTomoName": ["001", "002"], "rlnOpticsGroup": [1, 1]})}, tmp_path / "p.star"
+    )
     assert list(read_star(tmp_path / "p.star")["particles"]["rlnTomoName"]) == ["001", "002"]
     assert split_image_name("12@a/b.mrcs") == (12, "a/b.mrcs")
 
@@ -133,7 +135,8 @@ def test_misspelt_keys_name_the_nearest():
     [
         ({"binnings": "1,2"}, "descending"), ({"binnings": "4,4"}, "descending"), ({"binnings": ""}, "descending"),
         ({"symmetry": "Q3"}, "point group"), ({"box_scaling": 0.5}, "larger than the box"),
-        ({"diameter": 2500}, "larger than any"), ({"diameter": -1}, "not positive"), ({"pixel_size": 0}, "not positive"),
+        ({"diameter": 2500}, "larger than any"), ({"diameter": -1}, "not positive"),
+        ({"pixel_size": 0}, "not positive"),
         ({"low_pass": 5}, "finer than the first level"),
     ],
 )  # fmt: skip

@@ -1,0 +1,151 @@
+"""The whole graph with stubs in place of RELION: modes, binning lists, parameters, resume; and the linters."""
+
+import json
+import shutil
+import subprocess
+
+import pytest
+from helpers import REPO, environment, pipeline, write_parameters
+
+from py2rely_core.tables import read_star, write_star
+
+#: id: (mode, binnings)
+SETS = {
+    "known_421": ("known", "4,2,1"),
+    "template_4": ("template", "4"),
+    "denovo_84": ("denovo", "8,4"),
+    "known_2": ("known", "2"),
+    "straight_41": ("straight", "4,1"),
+    "denovo_631": ("denovo", "6,3,1"),
+    "known_eight": ("known", "8,7,6,5,4,3,2,1"),
+}
+FIRST = {
+    "known": {"RECONSTRUCT_KNOWN"},
+    "template": {"PREPARE_REFERENCE", "CLASS3D_ALIGN"},
+    "straight": {"PREPARE_REFERENCE"},
+    "denovo": {"INITIAL_MODEL"},
+}
+EVERY_LEVEL = {"EXTRACT", "REFINE3D", "SELECT", "RECONSTRUCT", "MASK_POSTPROCESS"}
+LATER_LEVELS = EVERY_LEVEL | {"RECONSTRUCT_START", "MASK_POSTPROCESS_START"}
+
+
+@pytest.mark.nextflow
+@pytest.mark.relion
+@pytest.mark.slow
+def test_all_modes_and_lists_side_by_side(tiny, tmp_path):
+    rows = ["id,parameters,reference_template,run_denovo_generation"]
+    for name, (mode, binnings) in SETS.items():
+        blocks = {"initial_reference": {"template_iterations": 0}} if mode == "straight" else {}
+        write_parameters(tmp_path / f"{name}.json", tiny, binnings, 100, **blocks)
+        template = tiny / "template.mrc" if mode in ("template", "straight") else ""
+        rows.append(f"{name},{name}.json,{template},{'true' if mode == 'denovo' else ''}")
+    (tmp_path / "sheet.csv").write_text("\n".join(rows) + "\n")
+    run = pipeline(tmp_path, "--sample_sheet", "sheet.csv", "-stub-run")
+    assert run.code == 0, run.text
+    for name, (mode, binnings) in SETS.items():
+        tasks = [task for task in run.executed if f"({name}" in task]
+        levels = binnings.split(",")
+        first, *later = levels
+        wanted = {f"{one} ({name} bin{first}" for one in EVERY_LEVEL | FIRST[mode] - {"PREPARE_REFERENCE"}}
+        wanted |= {f"{one} ({name} bin{level}" for level in later for one in LATER_LEVELS}
+        done = {task.rstrip(")").removesuffix(" start").removesuffix(" result") for task in tasks}
+        extra = {f"IMPORT ({name}", f"PREPARE_REFERENCE ({name}"}
+        assert done - extra == wanted
+        assert (f"PREPARE_REFERENCE ({name}" in done) == (mode in ("template", "straight"))
+        assert (tmp_path / "results" / name / "Refine3D" / f"bin{levels[-1]}").is_dir()
+    found = {one["id"]: one for one in run.results["datasets"]}
+    assert {name: [level["binning"] for level in one["levels"]] for name, one in found.items()} == {
+        name: [int(level) for level in binnings.split(",")] for name, (_, binnings) in SETS.items()
+    }
+    assert found["known_2"]["final"]["map"] == "known_2/PostProcess/bin2_result/postprocess.mrc"
+    for one in found.values():
+        assert all(
+            (tmp_path / "results" / one["final"][key]).exists() for key in ("map", "mask", "particles", "tilt_series")
+        )
+
+
+@pytest.mark.nextflow
+@pytest.mark.relion
+@pytest.mark.slow
+def test_resume_repeats_what_changed_and_nothing_else(tiny, tmp_path):
+    data = shutil.copytree(tiny, tmp_path / "data")
+    parameters = write_parameters(tmp_path / "sta.json", data, "4,2")
+    first = pipeline(tmp_path, "--parameter", parameters, "-stub-run")
+    assert first.code == 0, first.text
+    assert "Results in results" in first.text
+    again = pipeline(tmp_path, "--parameter", parameters, "-stub-run", "-resume")
+    assert (again.code, again.executed) == (0, set()), again.text
+
+    other = pipeline(tmp_path, "-params-file", parameters, "-stub-run", "-resume", "--outdir", "other")
+    assert other.code == 0, other.text
+    assert not [task for task in other.executed if "bin" in task or "IMPORT" in task]
+    assert (tmp_path / "other/results.json").is_file()
+
+    changed = pipeline(tmp_path, "--parameter", parameters, "--levels.2.refine3D.nr_pool", "7", "-stub-run", "-resume")
+    assert changed.code == 0, changed.text
+    bins = {task for task in changed.executed if "bin" in task}
+    assert "REFINE3D (main bin2)" in bins
+    assert not [task for task in bins if "bin4" in task or "EXTRACT" in task]
+
+    stack = data / "tilt_series/TS_01.mrcs"
+    content = bytearray(stack.read_bytes())
+    content[-1] ^= 1
+    stack.write_bytes(content)
+    touched = pipeline(tmp_path, "--parameter", parameters, "-stub-run", "-resume")
+    assert touched.code == 0, touched.text
+    assert {"IMPORT (main)", "EXTRACT (main bin4)", "REFINE3D (main bin2)"} <= touched.executed
+
+
+@pytest.mark.nextflow
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--parameter", "sta.json", "--referense_template", "x"], "reference_template"),
+        (["-params-file", "misspelt.json"], "ini_high"),
+        (["--parameter", "none.json"], "none.json"),
+        ([], "prepare relion5-parameters"),
+    ],
+)
+def test_wrong_parameters_stop_the_run(tiny, tmp_path, arguments, text):
+    write_parameters(tmp_path / "sta.json", tiny)
+    (tmp_path / "misspelt.json").write_text(json.dumps({"refine3D": {"ini_hihg": 40}}))
+    run = pipeline(tmp_path, *arguments)
+    assert run.code != 0
+    assert text in run.text
+    assert "RECIPE" in run.text
+
+
+@pytest.mark.nextflow
+@pytest.mark.relion
+def test_all_problems_are_printed_before_anything_runs(tiny, tmp_path):
+    data = shutil.copytree(tiny, tmp_path / "data")
+    table = read_star(data / "tilt_series.star")["global"]
+    rows = []
+    for number in range(40):
+        rows.append(table.iloc[0].to_dict() | {"rlnTomoName": f"gone_{number}"})
+        rows[-1]["rlnTomoTiltSeriesStarFile"] = f"tilt_series/gone_{number}.star"
+    write_star({"global": type(table)([*table.to_dict("records"), *rows])}, data / "tilt_series.star")
+    (data / "tilt_series/TS_02.mrcs").unlink()
+    run = pipeline(tmp_path, "--parameter", write_parameters(tmp_path / "sta.json", data))
+    assert run.code != 0
+    missing = [number for number in range(40) if f"gone_{number}.star" not in run.text]
+    assert not missing, run.text
+    assert "TS_02.mrcs" in run.text
+    assert not [task for task in run.executed if "EXTRACT" in task or "IMPORT" in task]
+
+
+@pytest.mark.nextflow
+def test_nextflow_lint(tmp_path):
+    files = ["main.nf", "nextflow.config", "conf", "modules", "subworkflows", "workflows"]
+    done = subprocess.run(
+        ["nextflow", "-log", tmp_path / "lint.log", "lint", *[REPO / name for name in files]],
+        cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "files had no errors" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]])
+def test_ruff(arguments):
+    done = subprocess.run(["ruff", *arguments, REPO], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
