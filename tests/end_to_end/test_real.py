@@ -1,0 +1,265 @@
+"""Real RELION on simulated data; the truth is the judge."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import command, environment, make_data, pipeline, write_parameters
+
+from py2rely_core.maps.io import read_map
+from py2rely_core.symmetry import rotations_of
+from py2rely_core.tables import read_star, write_star
+from py2rely_core.truth import compare_map, compare_run, draw
+
+pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
+
+
+@pytest.mark.parametrize(
+    ("symmetry", "seed", "settings"),
+    [
+        ("O", 0, {"tilt_step": 6, "particles": 15}),
+        ("D3", 1, {"tilt_step": 3, "particles": 20}),
+        ("C1", 2, {"tilt_step": 3, "particles": 24, "image_size": 480, "tilt_series": 3}),
+    ],
+)
+def test_geometry_of_the_simulation(tmp_path, symmetry, seed, settings):
+    """With the true poses RELION's own reconstruction is the truth, over the whole band."""
+    data = make_data(tmp_path / "data", symmetry=symmetry, seed=seed, noise=0.3, **{"image_size": 400} | settings)
+    subprocess.run(
+        ["relion_tomo_reconstruct_particle", "--t", "tilt_series.star", "--p", "particles.star", "--o", "rec/",
+         "--b", "144", "--crop", "96", "--bin", "1", "--sym", symmetry, "--j", "2", "--j_in", "1", "--j_out", "2"],
+        cwd=data, check=True, capture_output=True,
+    )  # fmt: skip
+    found = compare_map(data / "rec/merged.mrc", data / "truth/structure.mrc", 130.0)
+    band = found.resolutions > 8.0
+    assert found.fsc[band].min() > 0.95, np.round(found.fsc, 3)
+
+
+def test_wrong_hand_is_worse(tmp_path):
+    """rlnTomoHand = -1 is what the simulated defocus follows."""
+    data = make_data(
+        tmp_path / "data", symmetry="C1", noise=2.0, tilt_series=1, particles=40, image_size=640, tilt_step=4
+    )
+    curves = {}
+    for hand in ("-1.000000", "1.000000"):
+        (data / f"ts{hand}.star").write_text((data / "tilt_series.star").read_text().replace("-1.000000", hand))
+        subprocess.run(
+            ["relion_tomo_reconstruct_particle", "--t", f"ts{hand}.star", "--p", "particles.star", "--o", f"rec{hand}/",
+             "--b", "144", "--crop", "96", "--bin", "1", "--j", "2", "--j_in", "1", "--j_out", "2"],
+            cwd=data, check=True, capture_output=True,
+        )  # fmt: skip
+        curves[hand] = compare_map(data / f"rec{hand}/merged.mrc", data / "truth/structure.mrc", 130.0).fsc
+    high = slice(24, 46)
+    assert curves["-1.000000"][high].mean() > curves["1.000000"][high].mean() + 0.01
+
+
+def test_point_groups_are_relions_own():
+    for group in ("C5", "D2", "D7", "T", "O", "I", "I1", "I3", "I4"):
+        command = ["relion_refine", "--sym", group, "--print_symmetry_ops"]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        printed = [np.array(part.split("=")[1].split()[:9], dtype=float) for part in text.split("R(")[1:]]
+        known = rotations_of(group).as_matrix()
+        distances = np.abs(np.array(printed).reshape(-1, 1, 3, 3) - known).max((2, 3))
+        assert distances.shape == (len(known), len(known))
+        assert distances.min(axis=0).max() < 1e-4, group
+
+
+def judge(run: Path, data: Path, worst_fsc: float, angles: float | None, shifts: float = 4.0) -> None:
+    maps, poses = compare_run(run, data)
+    for one in maps:
+        assert one.before_nyquist > worst_fsc, (one.binning, np.round(one.fsc, 3))
+    if angles is not None:
+        assert poses["angle_error"].median() < angles
+        assert poses["shift_error"].median() < shifts
+
+
+def test_known_orientations_to_bin_1(tiny, tmp_path):
+    """Two levels with crop, from a directory with an odd name; then nothing is repeated."""
+    data = shutil.copytree(tiny, tmp_path / "my data (ä)")
+    home = tmp_path / "run here"
+    home.mkdir()
+    parameters = write_parameters(home / "sta.json", data, "2,1", levels={"1": {"refine3D": {"sampling": "1.8 degrees",
+        "auto_local_sampling": "1.8 degrees"}}})  # fmt: skip
+    run = pipeline(home, "--parameter", parameters)
+    assert run.code == 0, run.text
+    judge(home / "results", data, 0.9, 1.5)
+    (dataset,) = run.results["datasets"]
+    assert [(level["box"], level["extraction_box"], level["pixel_size"]) for level in dataset["levels"]] == [
+        (24, 24, 10.0), (48, 72, 5.0),
+    ]  # fmt: skip
+    final = dataset["final"]
+    for path in (final["map"], final["mask"], final["particles"], final["tilt_series"], *final["half_maps"]):
+        assert (home / "results" / path).is_file()
+    assert read_map(home / "results" / final["map"]).data.shape == (48, 48, 48)
+    for level in dataset["levels"]:
+        assert level["particles_in"] == level["particles_out"] == 40
+        assert level["resolution"]["masked"] <= level["resolution"]["unmasked"] + 1e-6
+        assert len(level["fsc"]["corrected"]) == level["box"] // 2
+        assert 0 < level["relion_seconds"] <= level["wall_seconds"]
+        assert level["versions"]["relion"].startswith("5.")
+    assert dataset["levels"][0]["nyquist_limited"]
+    page = (home / "results/report.html").read_text()
+    assert page.count("data:image/png") >= 5
+    assert "http" not in page
+    _opens_as_a_relion_project(home / "results", final)
+    draw(compare_run(home / "results", data)[0], tmp_path / "truth.png")
+    assert (tmp_path / "truth.png").stat().st_size > 10_000
+    again = pipeline(home, "--parameter", parameters, "-resume")
+    assert (again.code, again.executed) == (0, set()), again.text
+
+
+def _opens_as_a_relion_project(results: Path, final: dict) -> None:
+    """The published STAR files work with RELION in the output directory, without the work directory."""
+    subprocess.run(
+        ["relion_tomo_reconstruct_particle", "--t", final["tilt_series"], "--p", final["particles"],
+         "--o", "Reconstruct/again/", "--b", "24", "--bin", "2", "--sym", "O", "--j", "2", "--j_in", "1", "--j_out", "2"],
+        cwd=results, check=True, capture_output=True,
+    )  # fmt: skip
+    again, first = (read_map(results / f"Reconstruct/{name}/merged.mrc") for name in ("again", "bin2_result"))
+    assert np.corrcoef(again.data.ravel(), first.data.ravel())[0, 1] > 0.95
+    shutil.rmtree(results / "Reconstruct/again")
+
+
+@pytest.mark.parametrize("iterations", [3, 0])
+def test_template(blind, tmp_path, iterations):
+    """Random orientations are found from a blurred map on another grid, with and without the global alignment."""
+    parameters = write_parameters(
+        tmp_path / "sta.json", blind,
+        refine3D={"sampling": "15 degrees", "auto_local_sampling": "3.7 degrees", "offset_range": 2},
+        class3D={"sampling": "15 degrees", "offset_range": 2}, initial_reference={"template_iterations": iterations},
+    )  # fmt: skip
+    run = pipeline(tmp_path, "--parameter", parameters, "--reference_template", blind / "template.mrc")
+    assert run.code == 0, run.text
+    judge(tmp_path / "results", blind, 0.9, 3.0)
+    noted = json.loads((tmp_path / "results/Reference/template/job.json").read_text())
+    assert (noted["box"], noted["pixel_size"]) == (24, 10.0)
+    assert noted["was"]["pixel_size"] != 10.0
+    assert any("CLASS3D_ALIGN" in task for task in run.executed) == bool(iterations)
+
+
+def test_denovo(blind, tmp_path):
+    """No map and no orientations: the structure is found from the particles alone."""
+    parameters = write_parameters(
+        tmp_path / "sta.json", blind,
+        refine3D={"sampling": "15 degrees", "auto_local_sampling": "3.7 degrees", "offset_range": 2},
+        initial_model={"nr_iter": 20, "do_run_C1": "no", "sym_name": "O", "particle_diameter": 150},
+    )  # fmt: skip
+    run = pipeline(tmp_path, "--parameter", parameters, "--run_denovo_generation")
+    assert run.code == 0, run.text
+    judge(tmp_path / "results", blind, 0.9, None)
+
+
+def test_killed_run_goes_on_and_ends_the_same(tiny, tmp_path):
+    """kill -9 of Nextflow and of everything that it started, in the middle of Refine3D."""
+    parameters = write_parameters(tmp_path / "sta.json", tiny)
+    arguments = ["--parameter", parameters, "-resume"]
+    process = subprocess.Popen(
+        command(*arguments), cwd=tmp_path, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.time() + 240
+    while not list(tmp_path.glob("work/*/*/Refine3D/bin2/run_it002_*")) and time.time() < deadline:
+        assert process.poll() is None
+        time.sleep(0.2)
+    _kill_session(process.pid)
+    process.wait()
+    assert not (tmp_path / "results/Refine3D").exists()
+    run = pipeline(tmp_path, *arguments)
+    assert run.code == 0, run.text
+    assert "REFINE3D (main bin2)" in run.executed
+    assert not {task for task in run.executed if "EXTRACT" in task or "IMPORT" in task}
+    whole = pipeline(tmp_path / "whole", "--parameter", parameters)
+    assert whole.code == 0, whole.text
+    resolutions = [one.results["datasets"][0]["final"]["resolution"] for one in (run, whole)]
+    assert resolutions[0] == resolutions[1]
+    maps = [
+        read_map(one.directory / "results" / run.results["datasets"][0]["final"]["map"]).data for one in (run, whole)
+    ]
+    assert np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1] > 0.999
+
+
+def _kill_session(leader: int) -> None:
+    """Kill every process of a session, and their children in sessions of their own."""
+    table = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            table[int(entry.name)] = (int(fields[1]), int(fields[3]))
+    doomed = {leader} | {pid for pid, (_, session) in table.items() if session == leader}
+    while True:
+        more = {pid for pid, (parent, _) in table.items() if parent in doomed} - doomed
+        if not more:
+            break
+        doomed |= more
+    for pid in doomed:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+#: Overwrites the first thousand voxels with bytes that are no number.
+SPOIL = r"""
+"$REAL" "$@"
+for map in Reconstruct/*/merged.mrc; do
+    head -c 4096 /dev/zero | tr '\0' '\377' | dd of=$map bs=1024 seek=1 conv=notrunc status=none
+done
+"""
+EMPTY = 'for word in "$@"; do case $word in Extract/*) mkdir -p "$word"; : > "$word/particles.star";; esac; done'
+FAILURES = {
+    "empty output": ("relion_tomo_subtomo", EMPTY, ["EXTRACT", "particles.star"]),
+    "not a number": ("relion_tomo_reconstruct_particle", SPOIL, ["RECONSTRUCT_KNOWN", "not finite"]),
+    "killed": ("mpirun", "kill -9 $$", ["REFINE3D", "killed", "to do"]),
+    "out of memory": (
+        "mpirun",
+        "echo 'CUDA error: out of memory' >&2; exit 1",
+        ["REFINE3D", "ran out of memory", "--pad 1"],
+    ),
+    "an error of its own": (
+        "mpirun",
+        "echo 'ERROR: zero sum of weights' >&2; exit 1",
+        ["REFINE3D", "zero sum of weights", "-resume"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_failures_are_loud(tiny, tmp_path, name):
+    """A stand-in for one RELION program lies or dies: the run fails, and names the step, the reason and what to do."""
+    program, script, texts = FAILURES[name]
+    fake = tmp_path / "fake" / program
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/bash\nREAL={shutil.which(program)}\n{script}\n")
+    fake.chmod(0o755)
+    parameters = write_parameters(tmp_path / "sta.json", tiny)
+    run = pipeline(tmp_path, "--parameter", parameters, env={"PATH": f"{fake.parent}:{os.environ['PATH']}"})
+    assert run.code != 0
+    for text in texts:
+        assert text in run.text, run.text
+    assert not (tmp_path / "results/results.json").exists()
+
+
+def test_duplicates_are_removed_into_a_new_file(tiny, tmp_path):
+    """Every fifth pick is there twice, a few Angstrom apart."""
+    data = shutil.copytree(tiny, tmp_path / "data")
+    blocks = read_star(data / "particles.star")
+    table = blocks["particles"]
+    twice = table.iloc[::5].copy()
+    twice["rlnCenteredCoordinateXAngst"] += 6.0
+    blocks["particles"] = type(table)([*table.to_dict("records"), *twice.to_dict("records")])
+    write_star(blocks, data / "particles.star")
+    run = pipeline(tmp_path, "--parameter", write_parameters(tmp_path / "sta.json", data))
+    assert run.code == 0, run.text
+    (level,) = run.results["datasets"][0]["levels"]
+    assert (level["particles_in"], level["particles_out"], level["duplicates_removed"]) == (48, 40, 8)
+    assert len(read_star(tmp_path / "results/Select/bin2/particles.star")["particles"]) == 40
+    assert len(read_star(tmp_path / "results/Refine3D/bin2/run_data.star")["particles"]) == 48
