@@ -234,7 +234,8 @@ def _template_alignment(recipe: Recipe, level: dict[str, Any], machine: Machine)
 def _denovo(recipe: Recipe, machine: Machine) -> dict[str, Any]:
     block = recipe.initial_model
     flags = [f"--ctf --zero_mask --flatten_solvent --oversampling 1 --pad 1 --pool {block.nr_pool} {RANDOM_SEED}"]
-    flags += ["--healpix_order 1 --offset_range 6 --offset_step 2"]
+    flags += [f"--healpix_order {sampling_order(block.sampling)}"]
+    flags += [f"--offset_range {block.offset_range:g} --offset_step {block.offset_step:g}"]
     return {
         "iterations": block.nr_iter,
         "classes": block.nr_classes,

@@ -51,7 +51,11 @@ class Resolutions(Block):
 
 
 class InitialModel(Block):
-    """De novo model: ``relion_refine --grad --denovo_3dref``."""
+    """De novo model: ``relion_refine --grad --denovo_3dref``. Sampling and offsets (pixels) are fields of our own.
+
+    With `do_run_C1` the symmetry is not imposed while the model is sought, only afterwards: slower, and it does not end in
+    the average of both hands.
+    """
 
     in_tomograms: str = ""
     in_particles: str = ""
@@ -62,6 +66,9 @@ class InitialModel(Block):
     particle_diameter: float = 290
     sym_name: str = "C1"
     do_run_C1: YesNo = True
+    sampling: str = "15 degrees"
+    offset_range: float = 6
+    offset_step: float = 2
     nr_pool: int = 16
     use_gpu: YesNo = True
     gpu_ids: str = ""
@@ -380,6 +387,8 @@ def _label_problems(recipe: Recipe) -> list[Problem]:
     tests += [(sampling_order, "refine3D.sampling", recipe.refine3D.sampling)]
     tests += [(sampling_order, "refine3D.auto_local_sampling", recipe.refine3D.auto_local_sampling)]
     tests += [(sampling_order, "class3D.sampling", recipe.class3D.sampling)]
+    if recipe.initial_model is not None:
+        tests += [(sampling_order, "initial_model.sampling", recipe.initial_model.sampling)]
     problems = []
     for test, name, value in tests:
         try:

