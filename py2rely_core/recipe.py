@@ -53,8 +53,8 @@ class Resolutions(Block):
 class InitialModel(Block):
     """De novo model: ``relion_refine --grad --denovo_3dref``. Sampling and offsets (pixels) are fields of our own.
 
-    With `do_run_C1` the symmetry is not imposed while the model is sought, only afterwards: slower, and it does not end in
-    the average of both hands.
+    With `do_run_C1` the symmetry is not imposed while the model is sought, only afterwards: slower, and it does not
+    end in the average of both hands.
     """
 
     in_tomograms: str = ""
