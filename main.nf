@@ -6,7 +6,12 @@ workflow {
     main:
     workflow.onComplete = {
         if (workflow.success) {
-            println "Results in ${params.outdir}:\n${file("${params.outdir}/summary.txt").text}"
+            def summary = file("${params.outdir}/summary.txt").text
+            println "Results in ${params.outdir}:\n${summary}"
+            if (summary.contains('Classes are to be chosen')) {
+                def resume = workflow.commandLine.contains('-resume') ? '' : ' -resume'
+                println "The run ends here until classes are chosen. To go on with, for example, classes 1 and 3:\n  ${workflow.commandLine}${resume} --keep_classes 1,3 --best_class 1\n"
+            }
         }
     }
     workflow.onError = {

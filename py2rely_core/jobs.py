@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ import mrcfile
 import numpy as np
 import pandas as pd
 
-from py2rely_core.maps.fsc import first_crossing
-from py2rely_core.maps.io import read_map
-from py2rely_core.maps.masks import is_degenerate
+from py2rely_core.geometry import AXES
+from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
+from py2rely_core.maps.io import read_map, write_map
+from py2rely_core.maps.masks import density_threshold, is_degenerate, spherical_mask
+from py2rely_core.maps.resample import resample
+from py2rely_core.polishing import Curve, Verdict, judge
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion import commands, last_lines
+from py2rely_core.selection import Choice, Selection, as_records, as_text, choose_classes, of_classes
 from py2rely_core.tables import read_star, split_image_name, write_star
 
 #: Stacks of extracted particles that are looked into.
@@ -25,6 +30,8 @@ SAMPLED_STACKS = 50
 RANDOMISED_FSC_LIMIT = 0.1
 #: ``relion_postprocess`` randomises phases from where the FSC falls below this.
 RANDOMISE_AT_FSC = 0.8
+#: Class3D begins from the refined map, low-passed to this multiple of its resolution.
+CLASS_LOW_PASS = 1.25
 
 
 def write_numbers(job: Path, **numbers: Any) -> None:
@@ -146,6 +153,7 @@ def check_refine(job: Path, particles: Path, reference: Path) -> None:
         job,
         **numbers,
         resolution=float(general["rlnCurrentResolution"]),
+        class_low_pass=round(CLASS_LOW_PASS * float(general["rlnCurrentResolution"]), 3),
         iterations=iterations,
         history=[value if math.isfinite(value) else None for value in history],
     )
@@ -160,6 +168,201 @@ def finish_classification(job: Path, iterations: int) -> None:
             raise bad_output(job, f"{source.name} was not written.")
         (job / f"run_{suffix}").unlink(missing_ok=True)
         (job / f"run_{suffix}").hardlink_to(source)
+
+
+def check_classes(job: Path, particles: Path, reference: Path, classes: int) -> None:
+    """A classification: every particle has a class; of the classes' maps, at least one holds something."""
+    numbers = check_refinement(job, particles, reference, [])
+    broken = []
+    for number in range(1, classes + 1):
+        try:
+            check_map(job, job / f"run_class{number:03d}.mrc")
+        except ProblemError as error:
+            broken.append(error)
+    if len(broken) == classes:
+        raise broken[0]
+    write_numbers(job, **numbers, class_count=classes)
+
+
+def select_classes(
+    job: Path, choice: Choice, diameter: float, mask: Path | None, output: Path, reference: Path | None
+) -> Selection:
+    """Choose classes, and write the table, its picture and the particle set that goes on.
+
+    Parameters
+    ----------
+    job : Path
+        The Class3D job.
+    choice : Choice
+        How classes are chosen; with manual selection and none named, no particle set is written.
+    diameter : float
+        Of the particle, Angstrom.
+    mask : Path or None
+        Within which class maps are compared.
+    output : Path
+        Gets ``classes.txt``, ``classes.png`` and ``particles.star``.
+    reference : Path or None
+        Gets the ``particles.star`` that the next reference is made from.
+    """
+    from py2rely_core.report import draw_classes
+
+    selection = choose_classes(job, diameter, choice, mask)
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "classes.txt").write_text(as_text(selection))
+    maps = {number: job / f"run_class{number:03d}.mrc" for number in selection.classes["class"]}
+    draw_classes(as_records(selection), maps, output / "classes.png")
+    blocks = read_star(job / "run_data.star")
+    numbers = {"particles_in": len(blocks["particles"]), "classes": as_records(selection), "reason": selection.reason}
+    if selection.kept:
+        kept = of_classes(blocks, selection.kept)
+        write_star(kept, output / "particles.star")
+        numbers["particles_out"] = len(kept["particles"])
+        if reference is not None:
+            best = selection.kept if selection.best is None else [selection.best]
+            write_star(of_classes(blocks, best), reference / "particles.star")
+    write_numbers(output, **numbers)
+    return selection
+
+
+def check_tables(job: Path, tomograms: Path) -> str:
+    """Why tilt-series tables that a step wrote cannot be used; empty when they can.
+
+    Every tilt series is there, with as many tilts as before, and defocus and alignment are numbers.
+    """
+    path = job / "tomograms.star"
+    if not path.is_file():
+        return "tomograms.star was not written"
+    try:
+        before, after = tilt_tables(tomograms), tilt_tables(path)
+    except ProblemError as error:
+        return error.problems[0].what
+    if set(before) != set(after):
+        return f"{len(before)} tilt series went in, {len(after)} came out"
+    for name, table in after.items():
+        numbers = table.select_dtypes("number")
+        if len(table) != len(before[name]):
+            return f"{name} has {len(table)} tilts instead of {len(before[name])}"
+        if not np.isfinite(numbers.to_numpy(dtype=float)).all():
+            return f"{name} has values that are not finite"
+        if "rlnDefocusU" in before[name] and "rlnDefocusU" not in numbers:
+            return f"{name} has no defocus"
+    return ""
+
+
+def tilt_tables(tomograms: Path) -> dict[str, pd.DataFrame]:
+    """The table of every tilt series that a ``tomograms.star`` names, paths as RELION resolves them."""
+    table = read_star(tomograms)["global"]
+    files = dict(zip(table["rlnTomoName"], table["rlnTomoTiltSeriesStarFile"], strict=True))
+    return {name: next(iter(read_star(file).values())) for name, file in files.items()}
+
+
+def check_ctf_refine(job: Path, tomograms: Path, particles: Path, output: Path) -> None:
+    """Note what a CTF refinement changed, and write the particle set that belongs to it.
+
+    Tables that cannot be used are noted (``unusable``), and do not end the run: the step is rejected.
+    """
+    reason = check_tables(job, tomograms)
+    numbers: dict[str, Any] = {"unusable": reason}
+    if not reason:
+        before, after = tilt_tables(tomograms), tilt_tables(job / "tomograms.star")
+        numbers["defocus"] = {name: _defocus_change(before[name], after[name]) for name in before}
+    # RELION writes particles only when their optics changed.
+    source = job / "particles.star" if (job / "particles.star").is_file() else particles
+    _pass_on(source, output)
+    write_numbers(job, **numbers)
+
+
+def _defocus_change(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
+    old, new = (table[["rlnDefocusU", "rlnDefocusV"]].to_numpy(dtype=float).mean(axis=1) for table in (before, after))
+    changes = {"before": old.mean(), "after": new.mean(), "change_std": (new - old).std()}
+    return {name: round(float(value), 1) for name, value in changes.items()}
+
+
+def check_polish(job: Path, tomograms: Path, particles: Path, output: Path) -> None:
+    """Note how particles moved, and write the particle set that belongs to the polished tilt series."""
+    reason = check_tables(job, tomograms)
+    if not reason and len(particles_of(job, particles)) != _row_count(job / "particles.star"):
+        reason = "particles.star has not as many particles as before"
+    numbers: dict[str, Any] = {"unusable": reason}
+    if not reason and (job / "motion.star").is_file():
+        numbers["motion"] = motion_of(job / "motion.star", particles)
+    _pass_on(particles if reason else job / "particles.star", output)
+    write_numbers(job, **numbers)
+
+
+def _row_count(path: Path) -> int:
+    return len(read_star(path).get("particles", [])) if path.is_file() else 0
+
+
+def _pass_on(source: Path, output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, output / "particles.star")
+    write_numbers(output, particles_out=_row_count(source))
+
+
+def motion_of(path: Path, particles: Path) -> dict[str, Any]:
+    """Root mean square of the particles' motion from their mean position, Angstrom, in all and by tilt series."""
+    tracks = [block for name, block in read_star(path).items() if name != "general"]
+    names = read_star(particles)["particles"]["rlnTomoName"].to_numpy()
+    labels = [f"rlnOrigin{axis}Angst" for axis in AXES]
+    squares = []
+    for track in tracks:
+        positions = track[labels].to_numpy(dtype=float)
+        squares.append(((positions - positions.mean(axis=0)) ** 2).sum(axis=1).mean())
+    table = pd.DataFrame({"tomogram": names[: len(squares)], "square": squares})
+    series = table.groupby("tomogram")["square"].mean() ** 0.5
+    rms = float(np.sqrt(np.mean(squares))) if squares else 0.0
+    return {"rms": round(rms, 3), "per_tomogram": {name: round(float(value), 3) for name, value in series.items()}}
+
+
+def judge_step(
+    job: Path, step: dict[str, Any], maps: Path, mask: Path, grid: tuple[int, float], best: Path, particles: Path
+) -> Verdict:
+    """Judge a step of polishing by its half maps' FSC, and note the verdict; whatever is wrong with it rejects it.
+
+    Parameters
+    ----------
+    job : Path
+        The step's post-processing; gets ``job.json``.
+    step : dict
+        ``cycle``, ``step``, ``tilt_series``, and why its tables are ``unusable``; noted as they are.
+    maps, mask : Path
+        The step's reconstruction, and the mask.
+    grid : (int, float)
+        Planned box and pixel size.
+    best : Path
+        Post-processing of the best map so far.
+    particles : Path
+        The particle set that was reconstructed.
+    """
+    noted = {**step, "particles": str(particles)}
+    try:
+        if step.get("unusable"):
+            raise bad_output(job, f"{step['unusable']}.")
+        _must_have_run(maps, job)
+        check_reconstruct(maps, particles, *grid)
+        check_postprocess(job, mask, *grid)
+        verdict = judge(_corrected(job), _corrected(best))
+    except ProblemError as error:
+        verdict = Verdict("worse", "no map: " + " ".join(problem.what for problem in error.problems))
+        job.mkdir(parents=True, exist_ok=True)
+        for one in (maps, job):
+            write_numbers(one, warnings=[f"{one}: the step is rejected, {verdict.why}"])
+    numbers = json.loads((job / "job.json").read_text()) | noted | verdict.as_dict()
+    (job / "job.json").write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
+    return verdict
+
+
+def _must_have_run(*jobs: Path) -> None:
+    for job in jobs:
+        failed = [one for one in commands(job) if one["exit_code"]]
+        if failed:
+            raise bad_output(job, f"{failed[0]['command'][0]} failed with exit code {failed[0]['exit_code']}.")
+
+
+def _corrected(job: Path) -> Curve:
+    curve, _ = read_fsc(job)
+    return Curve(curve["resolution"].to_numpy(dtype=float), curve["corrected"].to_numpy(dtype=float))
 
 
 def mask_is_wide_enough(job: Path) -> bool:
@@ -244,6 +447,35 @@ def select_particles(source: Path, distance: float, job: Path) -> None:
     write_numbers(job, particles_in=len(before), particles_out=kept, duplicates_removed=removed, distance=distance)
 
 
+def _other_half(half_map: Path) -> Path:
+    return half_map.with_name(half_map.name.replace("half1", "half2"))
+
+
+def randomise_from(half_map: Path) -> str:
+    """The flag that ``relion_postprocess`` needs when the half maps' FSC never falls below 0.8, as it stops then."""
+    first, second = read_map(half_map), read_map(_other_half(half_map))
+    shells = shell_resolutions(first.data.shape[0], first.pixel_size)
+    falls = first_crossing(shells, fsc(first.data, second.data), RANDOMISE_AT_FSC) is not None
+    return "" if falls else f"--randomize_at_A {shells[3 * first.data.shape[0] // 8]:.3f}"
+
+
+def bring_mask(source: Path, like: Path, output: Path) -> None:
+    """Write the user's mask on the grid of a map, values from 0 to 1.
+
+    Raises
+    ------
+    ProblemError
+        The mask has no value above a half: it would hide everything.
+    """
+    mask, grid = read_map(source), read_map(like)
+    box, pixel_size = grid.data.shape[0], grid.pixel_size
+    data = np.clip(resample(mask.data, mask.pixel_size or pixel_size, pixel_size, box), 0, 1)
+    if data.max() < 0.5:
+        fix = "Give a mask that is 1 within the particle, with its voxel size in the header."
+        raise ProblemError(Problem("The mask is empty on the map's grid.", str(source), "values from 0 to 1", fix))
+    write_map(output / "mask.mrc", data, pixel_size)
+
+
 def choose_threshold(source: Path, half_map: Path, diameter: float, job: Path, threshold: float | None) -> None:
     """Write what masking and post-processing need, all of it from the half maps and the density.
 
@@ -261,17 +493,12 @@ def choose_threshold(source: Path, half_map: Path, diameter: float, job: Path, t
     threshold : float or None
         The recipe's own; None for one from the density.
     """
-    from py2rely_core.maps.fsc import fsc, shell_resolutions
-    from py2rely_core.maps.masks import density_threshold, spherical_mask
-
-    merged, first = read_map(source), read_map(half_map)
-    second = read_map(half_map.with_name(half_map.name.replace("half1", "half2")))
+    merged, first, second = read_map(source), read_map(half_map), read_map(_other_half(half_map))
     box, pixel_size = merged.data.shape[0], merged.pixel_size
     sphere = spherical_mask(box, diameter / 2 / pixel_size)
     shells = shell_resolutions(box, pixel_size)
     resolution = first_crossing(shells, fsc(first.data, second.data, sphere), 0.143) or 2 * pixel_size
-    falls = first_crossing(shells, fsc(first.data, second.data), RANDOMISE_AT_FSC) is not None
-    randomise = "" if falls else f"--randomize_at_A {shells[3 * box // 8]:.3f}"
+    randomise = randomise_from(half_map)
     # A mask must not follow detail: never finer than a tenth of the particle, as coarse as needed for a noisy map.
     low_pass = float(min(max(1.5 * resolution, diameter / 10, 2.5 * pixel_size), diameter / 2))
     chosen = density_threshold(merged.data, pixel_size, diameter, low_pass)

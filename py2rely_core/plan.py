@@ -43,7 +43,14 @@ class Machine:
         return cls(int(cpus or len(os.sched_getaffinity(0))), names)
 
 
-def plan_dataset(recipe: Recipe, mode: str, n_tilt_series: int, machine: Machine) -> dict[str, Any]:
+def plan_dataset(
+    recipe: Recipe,
+    mode: str,
+    n_tilt_series: int,
+    machine: Machine,
+    start: str = "picks",
+    low_pass: float | None = None,
+) -> dict[str, Any]:
     """The whole plan of one data set.
 
     Parameters
@@ -56,15 +63,25 @@ def plan_dataset(recipe: Recipe, mode: str, n_tilt_series: int, machine: Machine
         Tilt series that hold particles.
     machine : Machine
         What a task may use.
+    start : {"picks", "bin1", "polish"}
+        Where the run begins: with picks, or at bin 1 with refined particles, to be refined or polished.
+    low_pass : float, optional
+        Of the reference at ``start="bin1"``, Angstrom; from the half maps' FSC when not given.
 
     Returns
     -------
     dict
-        ``{"initial_reference": ..., "levels": [...]}``, JSON-ready.
+        ``{"initial_reference": ..., "levels": [...], "polishing": ...}``, JSON-ready; without polishing None.
     """
     binnings = recipe.resolutions.binning_list
-    levels = [_level(recipe, index, mode, n_tilt_series, machine) for index in range(len(binnings))]
-    return {"initial_reference": _initial_reference(recipe, mode, levels[0], machine), "levels": levels}
+    levels = [_level(recipe, index, mode, start, n_tilt_series, machine) for index in range(len(binnings))]
+    if start == "bin1":
+        levels[0]["refine"]["low_pass"] = low_pass
+    return {
+        "initial_reference": _initial_reference(recipe, mode, levels[0], machine),
+        "levels": levels,
+        "polishing": _polishing(recipe, levels[-1], n_tilt_series, machine),
+    }
 
 
 def refinement_ranks(machine: Machine, threads: int) -> tuple[int, int, str]:
@@ -92,25 +109,110 @@ def tomo_ranks(machine: Machine, threads: int, n_tilt_series: int) -> tuple[int,
     return max(1, min(n_tilt_series, machine.cpus // threads)), threads
 
 
-def _level(recipe: Recipe, index: int, mode: str, n_tilt_series: int, machine: Machine) -> dict[str, Any]:
+def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int, machine: Machine) -> dict[str, Any]:
     binning = recipe.resolutions.binning_list[index]
     pixel_size = recipe.resolutions.angpix * binning
     diameter = recipe.refine3D.particle_diameter
     size = crop_and_box(diameter, recipe.resolutions.angpix, binning, recipe.resolutions.box_scaling)
     grid = {"binning": binning, "box": size.box, "crop": size.crop or -1, "pixel_size": pixel_size}
     extract, reconstruct = recipe.block_at(binning, "pseudo_subtomo"), recipe.block_at(binning, "reconstruct")
+    at_level = recipe.classification.binning or recipe.resolutions.binning_list[0]
     return {
+        "name": f"bin{binning}",
         "binning": binning,
         "pixel_size": pixel_size,
         "size": size.size,
         "diameter": diameter,
         "extract": grid | _extract(extract, machine, n_tilt_series),
         "reconstruct": grid | _reconstruct(reconstruct, recipe, machine, n_tilt_series),
-        "refine": _refine(recipe, index, mode, machine),
+        "refine": _refine(recipe, index, mode, start, machine),
         "select": {"distance": recipe.duplicates.distance_fraction * diameter if index == 0 else 0.0},
         "mask": _mask(recipe, binning, size.size),
         "postprocess": {"options": _postprocess_options(recipe)},
+        "classification": _classification(recipe, machine)
+        if recipe.classification.run and binning == at_level
+        else None,
+        "last": index == len(recipe.resolutions.binning_list) - 1,
     }
+
+
+def _classification(recipe: Recipe, machine: Machine) -> dict[str, Any]:
+    """What Class3D does (`run`), and what its table is judged by (`choice`): the second does not re-run the first."""
+    block, rule = recipe.class3D, recipe.classification
+    flags = _common_options(block, offsets=block.dont_skip_align)
+    if not block.dont_skip_align:
+        flags += ["--skip_align"]
+    else:
+        flags += [f"--healpix_order {sampling_order(block.sampling)}"]
+        flags += [f"--sigma_ang {block.sigma_angles / 3:g}"] if block.do_local_ang_searches else []
+        flags += ["--allow_coarser_sampling"] if block.allow_coarser else []
+        flags += [f"--sigma_tilt {block.sigma_tilt:g}"] if block.sigma_tilt > 0 else []
+        flags += [f"--relax_sym {block.relax_sym}"] if block.relax_sym else []
+    flags += ["--fast_subsets"] if block.do_fast_subsets else []
+    flags += [f"--strict_highres_exp {block.highres_limit:g}"] if block.highres_limit > 0 else []
+    ranks, threads, gpus = refinement_ranks(machine, block.nr_threads)
+    return {
+        "run": {
+            "classes": block.nr_classes,
+            "iterations": block.nr_iter,
+            "tau": block.tau_fudge,
+            "symmetry": recipe.symmetry,
+            "diameter": recipe.refine3D.particle_diameter,
+            "ranks": ranks,
+            "threads": threads,
+            "gpus": gpus if block.use_gpu else "",
+            "options": _join(flags, block),
+        },
+        "choice": {
+            "selection": rule.selection,
+            "keep": rule.keep_classes,
+            "best": rule.best_class or (rule.keep_classes[0] if rule.keep_classes else None),
+            "agreement": rule.agreement,
+            "min_share": rule.min_share,
+            "min_per_half": rule.min_per_half,
+        },
+        "waits": rule.selection == "manual" and not rule.keep_classes,
+    }
+
+
+def _polishing(recipe: Recipe, level: dict[str, Any], n_tilt_series: int, machine: Machine) -> dict[str, Any] | None:
+    if level["binning"] != 1 or not recipe.polishing.cycles or not (recipe.ctf_refine or recipe.bayesian_polish):
+        return None
+    refine = level["refine"] | {"low_pass": None} if recipe.polishing.refine else None
+    return {
+        "cycles": recipe.polishing.cycles,
+        "patience": recipe.polishing.patience,
+        "ctf_refine": _ctf_refine(recipe.ctf_refine, level, n_tilt_series, machine) if recipe.ctf_refine else None,
+        "polish": _polish(recipe.bayesian_polish, level, n_tilt_series, machine) if recipe.bayesian_polish else None,
+        "refine": refine,
+    }
+
+
+def _ctf_refine(block: Block, level: dict[str, Any], n_tilt_series: int, machine: Machine) -> dict[str, Any]:
+    ranks, threads = tomo_ranks(machine, block.nr_threads, n_tilt_series)
+    flags = []
+    if block.do_defocus:
+        flags += [f"--do_defocus --d0 {-block.focus_range:g} --d1 {block.focus_range:g}"]
+        flags += [f"--do_reg_defocus --lambda {block.lambda_:g}"] if block.do_reg_def else []
+    if block.do_scale:
+        flags += ["--do_scale"]
+        flags += ["--per_frame_scale"] if block.do_frame_scale else []
+        flags += ["--per_tomogram_scale"] if block.do_tomo_scale else []
+    flags += [f"--do_even_aberrations --ne {block.nr_even_aber}"] if block.do_even_aber else []
+    flags += [f"--do_odd_aberrations --no {block.nr_odd_aber}"] if block.do_odd_aber else []
+    return {"box": level["extract"]["box"], "ranks": ranks, "threads": threads, "options": _join(flags, block)}
+
+
+def _polish(block: Block, level: dict[str, Any], n_tilt_series: int, machine: Machine) -> dict[str, Any]:
+    ranks, threads = tomo_ranks(machine, block.nr_threads, n_tilt_series)
+    flags = [f"--r {block.max_error:g}"]
+    if block.do_shift_align:
+        flags += ["--shift_only"]
+        flags += ["--shift_only_by_particles"] if block.shift_align_type == "Only particles" else []
+    elif block.do_motion:
+        flags += [f"--motion --s_vel {block.sigma_vel:g} --s_div {block.sigma_div:g}"]
+        flags += ["--sq_exp_ker"] if block.do_sq_exp_ker else []
+    return {"box": level["extract"]["box"], "ranks": ranks, "threads": threads, "options": _join(flags, block)}
 
 
 def _extract(block: Block, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
@@ -142,7 +244,7 @@ def _postprocess_options(recipe: Recipe) -> str:
     return _join(flags, block)
 
 
-def _common_options(block: Block) -> list[str]:
+def _common_options(block: Block, offsets: bool = True) -> list[str]:
     """Flags that refinement, classification and the initial model share, in the reference system's field names."""
     flags = [f"--flatten_solvent --oversampling 1 --norm --scale --pad 2 --pool {block.nr_pool} {RANDOM_SEED}"]
     flags += ["--zero_mask"] if block.do_zero_mask else []
@@ -150,22 +252,23 @@ def _common_options(block: Block) -> list[str]:
     flags += ["--ctf_intact_first_peak"] if block.ctf_intact_first_peak else []
     flags += [] if block.ref_correct_greyscale else ["--firstiter_cc"]
     flags += [] if block.do_combine_thru_disc else ["--dont_combine_weights_via_disc"]
-    flags += [f"--offset_range {block.offset_range:g}", f"--offset_step {2 * block.offset_step:g}"]
+    flags += [f"--offset_range {block.offset_range:g}", f"--offset_step {2 * block.offset_step:g}"] if offsets else []
     return flags
 
 
-def _refine(recipe: Recipe, index: int, mode: str, machine: Machine) -> dict[str, Any]:
+def _refine(recipe: Recipe, index: int, mode: str, start: str, machine: Machine) -> dict[str, Any]:
     binning = recipe.resolutions.binning_list[index]
     block = recipe.block_at(binning, "refine3D")
-    angles, local = refinement_orders(recipe, index, mode)
+    first = index == 0 and start == "picks"
+    angles, local = refinement_orders(recipe, index, mode, start)
     flags = ["--auto_refine --split_random_halves --low_resol_join_halves 40", *_common_options(block)]
     flags += [f"--healpix_order {angles}", f"--auto_local_healpix_order {local}"]
-    if index == 0 and mode == "known" and recipe.initial_reference.known_search == "local":
+    if first and mode == "known" and recipe.initial_reference.known_search == "local":
         flags += [f"--sigma_ang {recipe.initial_reference.known_sigma_ang:g}"]
     flags += [f"--relax_sym {block.relax_sym}"] if block.relax_sym else []
     flags += ["--auto_ignore_angles --auto_resol_angles"] if block.auto_faster else []
     # A template or a model of unknown scale is compared by correlation in the first iteration.
-    if index == 0 and mode == "template" and not recipe.initial_reference.template_iterations:
+    if first and mode == "template" and not recipe.initial_reference.template_iterations:
         flags += [flag for flag in ["--firstiter_cc"] if flag not in flags]
     ranks, threads, gpus = refinement_ranks(machine, block.nr_threads)
     return {
@@ -174,12 +277,12 @@ def _refine(recipe: Recipe, index: int, mode: str, machine: Machine) -> dict[str
         "gpus": gpus if block.use_gpu else "",
         "symmetry": recipe.symmetry,
         "diameter": recipe.refine3D.particle_diameter,
-        "low_pass": block.ini_high if index == 0 else None,
+        "low_pass": block.ini_high if first else None,
         "options": _join(flags, block),
     }
 
 
-def refinement_orders(recipe: Recipe, index: int, mode: str) -> tuple[int, int]:
+def refinement_orders(recipe: Recipe, index: int, mode: str, start: str = "picks") -> tuple[int, int]:
     """Initial and first local healpix order of the refinement at one level.
 
     The first level uses the recipe's samplings. Later levels, and known orientations, search locally from the start:
@@ -193,7 +296,7 @@ def refinement_orders(recipe: Recipe, index: int, mode: str) -> tuple[int, int]:
     binning = recipe.resolutions.binning_list[index]
     block = recipe.block_at(binning, "refine3D")
     overridden = recipe.levels.get(str(binning), {}).get("refine3D", {})
-    if index == 0:
+    if index == 0 and start == "picks":
         local = sampling_order(block.auto_local_sampling)
         if mode == "known" and recipe.initial_reference.known_search == "local":
             return local, local

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -69,21 +70,27 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[list[Problem],
     recipe = parse_recipe(dataset["recipe"], dataset["id"])
     reference = Path(dataset["reference"]) if dataset["reference"] else None
     inputs = load_inputs(Path(dataset["particles"]), Path(dataset["tilt_series"]), Path(dataset["launch_dir"]))
-    problems = run_checks(CheckContext(recipe, inputs, dataset["mode"], reference))
+    given = {name: Path(dataset[name]) for name in ("mask", "motion") if dataset[name]}
+    problems = run_checks(CheckContext(recipe, inputs, dataset["mode"], reference, dataset["start"], given))
     used = inputs.particles["rlnTomoName"].nunique() if "rlnTomoName" in inputs.particles else 1
     planned = {
-        key: dataset[key] for key in ("id", "project", "mode", "launch_dir", "particles", "tilt_series", "reference")
-    }
-    return problems, planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine) | {
-        "recipe": dataset["recipe"]
-    }
+        key: dataset[key]
+        for key in (
+            "id", "project", "mode", "start", "launch_dir", "particles", "tilt_series", "reference", "motion", "mask",
+        )
+    }  # fmt: skip
+    plan = plan_dataset(recipe, dataset["mode"], max(1, used), machine, dataset["start"], dataset["low_pass"])
+    return problems, planned | plan | {"recipe": dataset["recipe"]}
 
 
-def import_inputs(particles: Path, tilt_series: Path, project: Path, output: Path) -> tuple[Path, Path]:
+def import_inputs(
+    particles: Path, tilt_series: Path, project: Path, output: Path, motion: Path | None = None
+) -> tuple[Path, Path]:
     """Write a data set's tables under the names that every later step uses, with links to its stacks.
 
     ``Import/tilt_series`` gets ``tomograms.star``, a STAR file per tilt series and ``stacks/`` with links; their paths
-    are relative to `output`, which mirrors a RELION project. ``Select/input`` gets the particles.
+    are relative to `output`, which mirrors a RELION project; trajectories are copied there. ``Select/input`` gets the
+    particles.
 
     Raises
     ------
@@ -103,6 +110,8 @@ def import_inputs(particles: Path, tilt_series: Path, project: Path, output: Pat
         write_star({name: _linked(inputs, name, number, job, output)}, output / files[name])
     tomograms["rlnTomoTiltSeriesStarFile"] = tomograms["rlnTomoName"].map(files)
     write_star({"global": tomograms}, output / job / "tomograms.star")
+    if motion is not None:
+        shutil.copyfile(project / motion, output / job / "motion.star")
     tables = {"optics": inputs.optics, "particles": inputs.particles.drop(columns="rlnImageName", errors="ignore")}
     write_star(tables, output / picks / "particles.star")
     return output / job, output / picks

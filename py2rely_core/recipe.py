@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
@@ -26,14 +26,18 @@ def _yes_no(value: object) -> object:
     return {"yes": True, "no": False, "true": True, "false": False}.get(str(value).strip().lower(), value)
 
 
-def _binnings(value: object) -> object:
+def _numbers(value: object) -> object:
+    """A list that may be written as text, such as ``"[4, 2, 1]"`` or ``"1,3"``; Nextflow makes a number of ``3``."""
+    if isinstance(value, int):
+        return [value]
     if not isinstance(value, str):
         return value
     return [part.strip() for part in value.strip("[] ").split(",") if part.strip()]
 
 
 YesNo = Annotated[bool, BeforeValidator(_yes_no), PlainSerializer(lambda value: "yes" if value else "no")]
-Binnings = Annotated[list[int], BeforeValidator(_binnings), PlainSerializer(str)]
+Classes = Annotated[list[int], BeforeValidator(_numbers)]
+Binnings = Annotated[list[int], BeforeValidator(_numbers), PlainSerializer(str)]
 
 
 class Block(BaseModel):
@@ -146,6 +150,7 @@ class Class3D(Refine3D):
     highres_limit: float = -1
     dont_skip_align: YesNo = False
     do_local_ang_searches: YesNo = True
+    sigma_angles: float = 5
     allow_coarser: YesNo = False
     use_gpu: YesNo = False
     sigma_tilt: float = 0
@@ -168,8 +173,39 @@ class MaskCreate(Block):
     other_args: str = ""
 
 
+class Classification(Block):
+    """Whether, where and how particles are chosen by 3D classification; the classification itself is `class3D`.
+
+    `binning` names the level whose refinement is followed by it, the first when it is not given. `selection` is
+    ``auto`` (see :mod:`py2rely_core.selection`) or ``manual``: the run then ends with the table until `keep_classes`
+    says which classes go on, and `best_class` which of them the next reference is made from. `agreement` is the
+    resolution, Angstrom, to which a class must agree with the best one; not given, it follows from the best class.
+    """
+
+    run: YesNo = False
+    binning: int | None = None
+    selection: Literal["auto", "manual"] = "auto"
+    keep_classes: Classes = []
+    best_class: int | None = None
+    agreement: float | None = Field(None, gt=0)
+    min_share: float = Field(0.05, ge=0, lt=1)
+    min_per_half: int = Field(25, ge=2)
+
+
+class Polishing(Block):
+    """Cycles of CTF refinement, Bayesian polishing and refinement at bin 1.
+
+    At most `cycles`; they end after `patience` cycles in a row that brought nothing. `refine` says whether each cycle
+    ends in a Refine3D.
+    """
+
+    cycles: int = Field(5, ge=0, le=10)
+    patience: int = Field(2, ge=1)
+    refine: YesNo = True
+
+
 class CtfRefine(Block):
-    """``relion_tomo_refine_ctf``."""
+    """``relion_tomo_refine_ctf``. `focus_range` is searched to both sides, Angstrom."""
 
     in_tomograms: str = ""
     use_direct_entries: YesNo = True
@@ -179,13 +215,18 @@ class CtfRefine(Block):
     lambda_: float = Field(0.1, alias="lambda")
     do_scale: YesNo = True
     do_frame_scale: YesNo = True
+    do_tomo_scale: YesNo = False
+    do_even_aber: YesNo = False
+    nr_even_aber: int = 4
+    do_odd_aber: YesNo = False
+    nr_odd_aber: int = 3
     nr_threads: int = 8
     mpi_command: str = ""
     other_args: str = ""
 
 
 class BayesianPolish(Block):
-    """``relion_tomo_align``."""
+    """``relion_tomo_align``. `max_error` is in pixels; with `do_shift_align` images are only shifted as a whole."""
 
     in_tomograms: str = ""
     use_direct_entries: YesNo = True
@@ -193,6 +234,9 @@ class BayesianPolish(Block):
     do_motion: YesNo = True
     sigma_vel: float = 0.2
     sigma_div: float = 5000
+    do_sq_exp_ker: YesNo = False
+    do_shift_align: YesNo = False
+    shift_align_type: Literal["Entire micrographs", "Only particles"] = "Entire micrographs"
     nr_threads: int = 8
     mpi_command: str = ""
     other_args: str = ""
@@ -245,6 +289,8 @@ class Recipe(Block):
     bayesian_polish: BayesianPolish | None = None
     initial_reference: InitialReference = InitialReference()
     duplicates: Duplicates = Duplicates()
+    classification: Classification = Classification()
+    polishing: Polishing = Polishing()
     postprocess: PostProcess = PostProcess()
     levels: dict[str, dict[str, dict[str, Any]]] = {}
 
@@ -347,7 +393,7 @@ def recipe_problems(recipe: Recipe) -> list[Problem]:
     problems = [*_number_problems(recipe), *_binning_problems(recipe), *_label_problems(recipe)]
     if problems:
         return problems
-    return [*_level_problems(recipe), *_box_problems(recipe)]
+    return [*_level_problems(recipe), *_box_problems(recipe), *_classification_problems(recipe)]
 
 
 def _number_problems(recipe: Recipe) -> list[Problem]:
@@ -362,6 +408,11 @@ def _number_problems(recipe: Recipe) -> list[Problem]:
     for name in ("reconstruct", "initial_model", "pseudo_subtomo", "refine3D", "class3D"):
         if getattr(recipe, name) is not None:
             positive[f"{name}.nr_threads"] = getattr(recipe, name).nr_threads
+    if recipe.ctf_refine is not None:
+        positive["ctf_refine.focus_range"] = recipe.ctf_refine.focus_range
+    if recipe.bayesian_polish is not None:
+        for name in ("max_error", "sigma_vel", "sigma_div"):
+            positive[f"bayesian_polish.{name}"] = getattr(recipe.bayesian_polish, name)
     if recipe.initial_model is not None:
         positive["initial_model.nr_classes"] = recipe.initial_model.nr_classes
         positive["initial_model.nr_iter"] = recipe.initial_model.nr_iter
@@ -423,6 +474,32 @@ def _override_problems(recipe: Recipe, where: str, binning: str, name: str, over
     except ValidationError as error:
         return [Problem(f"{item['loc'][-1]}: {item['msg']}.", where, "", "Correct it.") for item in error.errors()]
     return []
+
+
+def _classification_problems(recipe: Recipe) -> list[Problem]:
+    block, where = recipe.classification, "classification"
+    if not block.run:
+        return []
+    problems, classes, binnings = [], recipe.class3D.nr_classes, recipe.resolutions.binning_list
+    if classes < 2:
+        fix = "Set class3D.nr_classes (prepare relion5-parameters --nclasses), or do not classify."
+        problems.append(Problem(f"A classification into {classes} class.", "class3D.nr_classes", "2 or more", fix))
+    if block.binning is not None and block.binning not in binnings:
+        what = f"The classification is asked for at bin {block.binning}, which is no level."
+        problems.append(Problem(what, f"{where}.binning", f"one of {binnings}", "Correct it."))
+    chosen = [*block.keep_classes, *([block.best_class] if block.best_class is not None else [])]
+    unknown = sorted({number for number in chosen if not 1 <= number <= classes})
+    if unknown:
+        what = f"There is no class {', '.join(map(str, unknown))}."
+        problems.append(Problem(what, f"{where}.keep_classes", f"1 to {classes}", "Correct the numbers."))
+    if chosen and block.selection == "auto":
+        what = "Classes are named, but the selection is automatic."
+        fix = "Add --class_selection manual, or leave out keep_classes and best_class."
+        problems.append(Problem(what, f"{where}.selection", "manual", fix))
+    if block.best_class is not None and block.best_class not in block.keep_classes:
+        what = f"The best class, {block.best_class}, is not among those that are kept."
+        problems.append(Problem(what, f"{where}.best_class", f"one of {block.keep_classes}", "Keep it, too."))
+    return problems
 
 
 def _box_problems(recipe: Recipe) -> list[Problem]:

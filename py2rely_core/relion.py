@@ -30,7 +30,7 @@ _NOISE = re.compile(
 )
 
 
-def run_job(job: Path, command: list[str]) -> None:
+def run_job(job: Path, command: list[str], may_fail: bool = False) -> None:
     """Run a program with its output in ``run.out`` and ``run.err`` of the job's directory.
 
     Parameters
@@ -39,6 +39,8 @@ def run_job(job: Path, command: list[str]) -> None:
         Job directory such as ``Refine3D/bin4``; made when it is missing.
     command : list of str
         The program and its arguments.
+    may_fail : bool
+        A failure other than of memory is only shown and noted: what reads the job judges it.
 
     Raises
     ------
@@ -56,7 +58,9 @@ def run_job(job: Path, command: list[str]) -> None:
         code = subprocess.run(command, stdout=out, stderr=err, check=False).returncode
     _note(job, command, start, code)
     if code:
-        raise _failure(job, command, code)
+        failure = _failure(job, command, code)
+        if not may_fail or failure.exit_code != ExitCode.RELION_FAILED:
+            raise failure
 
 
 def _note(job: Path, command: list[str], start: float, code: int) -> None:

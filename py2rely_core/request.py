@@ -17,13 +17,43 @@ RUN_PARAMETERS = (
     "sample_sheet",
     "reference_template",
     "run_denovo_generation",
+    "run_class3D",
+    "class_selection",
+    "keep_classes",
+    "best_class",
+    "start",
+    "particles",
+    "tomograms",
+    "motion",
+    "mask",
+    "low_pass",
     "outdir",
     "cpus",
     "gpus",
 )
 #: Of these, the ones that Nextflow itself reads, by this very name.
 READ_BY_NEXTFLOW = ("sample_sheet",)
-SHEET_COLUMNS = ("id", "parameters", "reference_template", "run_denovo_generation")
+#: What is given for each data set: parameters of the run, or columns of the sample sheet.
+PER_DATASET = (
+    "reference_template",
+    "run_denovo_generation",
+    "start",
+    "particles",
+    "tomograms",
+    "motion",
+    "mask",
+    "low_pass",
+)
+SHEET_COLUMNS = ("id", "parameters", *PER_DATASET)
+#: Where a run begins: with picks, or at bin 1 with refined particles, to be refined or to be polished.
+STARTS = ("picks", "bin1", "polish")
+#: Parameters that stand for fields of the recipe's classification block.
+CLASSIFICATION = {
+    "run_class3D": "run",
+    "class_selection": "selection",
+    "keep_classes": "keep_classes",
+    "best_class": "best_class",
+}
 #: The data set of a run without a sample sheet.
 SINGLE_ID = "main"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -40,9 +70,9 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{"machine": {"cpus", "gpus"}, "datasets": [{"id", "recipe", "mode", "particles", "tilt_series", "reference",
-        "launch_dir",
-        "project"}]}`` with absolute paths, JSON-ready; `project` is the data set's place within outdir.
+        ``{"machine": {"cpus", "gpus"}, "datasets": [{"id", "recipe", "mode", "start", "particles", "tilt_series",
+        "reference", "motion", "mask", "low_pass", "launch_dir", "project"}]}`` with absolute paths, JSON-ready;
+        `project` is the data set's place within outdir.
 
     Raises
     ------
@@ -52,6 +82,9 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     launch = Path(request["launch_dir"])
     params, problems = _known(request["params"])
     blocks = {name: params[name] for name in KNOWN_BLOCKS if name in params}
+    chosen = {field: params[name] for name, field in CLASSIFICATION.items() if params.get(name) not in (None, False)}
+    if chosen:
+        blocks["classification"] = blocks.get("classification", {}) | chosen
     datasets = []
     for row in _rows(params, launch, problems):
         try:
@@ -98,7 +131,7 @@ def _known(params: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 def _rows(params: dict[str, Any], launch: Path, problems: list[Problem]) -> list[dict[str, Any]]:
     if not params.get("sample_sheet"):
         row = {"id": SINGLE_ID, "parameters": params.get("parameter")}
-        return [row | {key: params.get(key) for key in ("reference_template", "run_denovo_generation")}]
+        return [row | {key: params.get(key) for key in PER_DATASET}]
     sheet = launch / str(params["sample_sheet"])
     if not sheet.is_file():
         problems.append(Problem("The sample sheet is missing.", str(sheet), "a CSV file", "Correct the path."))
@@ -145,27 +178,70 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[
             "Write one with 'py2rely prepare relion5-parameters', and give it as --parameter FILE or -params-file FILE."
         )
         raise ProblemError(Problem("There is no parameter file.", where or "--parameter", "", fix))
-    recipe = parse_recipe(_merged(data, blocks), where or "parameters")
-    denovo = str(row.get("run_denovo_generation") or "").lower() in {"true", "yes", "1"}
-    template = row.get("reference_template")
-    if denovo and template:
-        what = "A template and a de novo model are both asked for."
-        raise ProblemError(
-            Problem(what, where, "one of the two", "Leave out reference_template or run_denovo_generation.")
-        )
+    start = str(row.get("start") or "picks")
+    merged = _merged(data, blocks)
+    if start != "picks":
+        merged = _merged(merged, {"resolutions": {"binning_list": [1]}})
+    recipe = parse_recipe(merged, where or "parameters")
+    problems = _start_problems(row, start, recipe, where or "parameters")
+    if problems:
+        raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
+    denovo, template = _is_true(row.get("run_denovo_generation")), row.get("reference_template")
     if denovo and recipe.initial_model is None:
         recipe = parse_recipe(recipe.model_dump(by_alias=True) | {"initial_model": _initial_model(recipe)}, where)
-    particles, tilt_series = _inputs(recipe, where)
-    return {
+    if start == "polish" and not (recipe.ctf_refine or recipe.bayesian_polish):
+        recipe = parse_recipe(recipe.model_dump(by_alias=True) | {"ctf_refine": {}, "bayesian_polish": {}}, where)
+    particles, tilt_series = _inputs(recipe, row, where)
+    given = {key: str(_existing(str(row[key]), roots)) if row.get(key) else None for key in ("motion", "mask")}
+    return given | {
         "id": row["id"],
         "recipe": recipe.model_dump(by_alias=True),
-        "mode": "template" if template else "denovo" if denovo else "known",
+        "mode": "template" if template and start == "picks" else "denovo" if denovo else "known",
+        "start": start,
+        "low_pass": float(row["low_pass"]) if row.get("low_pass") else None,
         "launch_dir": str(launch),
         "project": "" if row["id"] == SINGLE_ID else row["id"],
         "particles": str(_existing(particles, roots)),
         "tilt_series": str(_existing(tilt_series, roots)),
         "reference": str(_existing(str(template), roots)) if template else None,
     }
+
+
+def _is_true(value: Any) -> bool:
+    return str(value or "").lower() in {"true", "yes", "1"}
+
+
+def _start_problems(row: dict[str, Any], start: str, recipe: Recipe, where: str) -> list[Problem]:
+    """What of a data set's parameters does not go together."""
+    if start not in STARTS:
+        expected = ", ".join(STARTS)
+        return [Problem(f"A run cannot start from '{start}'.", f"{where}: start", expected, nearest(start, STARTS))]
+    problems = []
+
+    def clash(what: str, expected: str, fix: str) -> None:
+        problems.append(Problem(what, where, expected, fix))
+
+    denovo, template = _is_true(row.get("run_denovo_generation")), row.get("reference_template")
+    if denovo and template:
+        clash("A template and a de novo model are both asked for.", "one of the two",
+              "Leave out reference_template or run_denovo_generation.")  # fmt: skip
+    if denovo and start != "picks":
+        clash(f"A de novo model is asked for, and start = {start}.", "start = picks", "Leave out one of the two.")
+    if template and start == "polish":
+        clash("A reference map is given, and start = polish.", "none: it is made from the particles",
+              "Leave out reference_template.")  # fmt: skip
+    if row.get("low_pass") and start != "bin1":
+        clash("low_pass is for start = bin1.", "refine3D.ini_high", "Set --refine3D.ini_high for the first reference.")
+    elif row.get("low_pass"):
+        try:
+            wrong = not float(row["low_pass"]) > 0
+        except ValueError:
+            wrong = True
+        if wrong:
+            clash(f"low_pass = {row['low_pass']} is no resolution.", "Angstrom > 0", "Correct the value.")
+    if start == "polish" and not recipe.polishing.cycles:
+        clash("polishing.cycles = 0, and start = polish.", "1 or more", "Set --polishing.cycles.")
+    return problems
 
 
 def _existing(name: str, roots: list[Path]) -> Path:
@@ -183,9 +259,14 @@ def _initial_model(recipe: Recipe) -> dict[str, Any]:
     return names | {"in_tomograms": refine.in_tomograms}
 
 
-def _inputs(recipe: Recipe, where: str) -> tuple[str, str]:
-    particles = recipe.pseudo_subtomo.in_particles or recipe.reconstruct.in_particles
-    tilt_series = recipe.pseudo_subtomo.in_tomograms or recipe.refine3D.in_tomograms or recipe.reconstruct.in_tomograms
+def _inputs(recipe: Recipe, row: dict[str, Any], where: str) -> tuple[str, str]:
+    particles = row.get("particles") or recipe.pseudo_subtomo.in_particles or recipe.reconstruct.in_particles
+    tilt_series = (
+        row.get("tomograms")
+        or recipe.pseudo_subtomo.in_tomograms
+        or recipe.refine3D.in_tomograms
+        or recipe.reconstruct.in_tomograms
+    )
     problems = [
         Problem(f"The parameter file names no {what}.", f"{where}: pseudo_subtomo.{label}", "a STAR file", "Add it.")
         for what, label, value in (

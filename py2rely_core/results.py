@@ -7,21 +7,45 @@ from pathlib import Path
 from typing import Any
 
 from py2rely_core import __version__
+from py2rely_core.polishing import best_step
+from py2rely_core.selection import records_as_text
 
-#: Jobs of one level, in the order in which they run.
+#: Jobs of one level, in the order in which they run; ``{}`` stands for the level's name.
 LEVEL_JOBS = (
+    "Extract/{}",
     "Reference/template",
-    "Extract/bin{}",
-    "Class3D/bin{}_template",
-    "InitialModel/bin{}",
-    "Reconstruct/bin{}_start",
-    "MaskCreate/bin{}_start",
-    "PostProcess/bin{}_start",
-    "Refine3D/bin{}",
-    "Select/bin{}",
-    "Reconstruct/bin{}_result",
-    "PostProcess/bin{}_result",
+    "Class3D/{}_template",
+    "InitialModel/{}",
+    "Reconstruct/{}_start",
+    "PostProcess/{}_start",
+    "Refine3D/{}",
+    "Select/{}",
+    "Reconstruct/{}_result",
+    "PostProcess/{}_result",
+    "Class3D/{}",
+    "Select/{}_classes",
+    "Reconstruct/{}_selected_start",
+    "PostProcess/{}_selected_start",
+    "Refine3D/{}_selected",
+    "Select/{}_selected",
+    "Reconstruct/{}_selected_result",
+    "PostProcess/{}_selected_result",
 )
+#: Jobs of one cycle of polishing, likewise; ``{}`` stands for the cycle's name.
+CYCLE_JOBS = (
+    "CtfRefine/{}",
+    "Reconstruct/{}_ctf",
+    "PostProcess/{}_ctf",
+    "Polish/{}",
+    "Reconstruct/{}_polish",
+    "PostProcess/{}_polish",
+    "Extract/{}",
+    "Refine3D/{}",
+    "Reconstruct/{}_refine",
+    "PostProcess/{}_refine",
+)
+#: Steps of a cycle, by the ending of the names of their jobs.
+STEPS = {"ctf": "ctf_refine", "polish": "polish", "refine": "refine"}
 Job = dict[str, Any]
 
 
@@ -64,48 +88,128 @@ def collect_results(plan: dict[str, Any], jobs: dict[str, dict[str, Job]]) -> di
 
 def _dataset(planned: dict[str, Any], jobs: dict[str, Job], versions: dict[str, str]) -> dict[str, Any]:
     levels = [_level(level, index, planned, jobs, versions) for index, level in enumerate(planned["levels"])]
-    final, binning = levels[-1], planned["levels"][-1]["binning"]
-    root = f"{planned['project']}/" if planned["project"] else ""
+    done = [level for level in levels if level["particles_out"] is not None]
+    waits = any(level["classes"] and level["classes_wanted"] for level in levels)
+    polishing = _polishing(planned, jobs)
     return {
         "id": planned["id"],
+        "status": "classes are to be chosen" if waits else "complete",
         "initial_reference": planned["mode"],
+        "start": planned.get("start", "picks"),
         "symmetry": planned["recipe"]["refine3D"]["sym_name"].upper(),
         "particle_diameter": planned["recipe"]["refine3D"]["particle_diameter"],
         "particles_in": jobs.get("Import/tilt_series", {}).get("particles_out"),
         "tilt_series": jobs.get("Import/tilt_series", {}).get("tilt_series"),
-        "final": {
-            "map": f"{root}PostProcess/bin{binning}_result/postprocess.mrc",
-            "half_maps": [f"{root}Reconstruct/bin{binning}_result/half{half}.mrc" for half in (1, 2)],
-            "mask": f"{root}MaskCreate/bin{binning}_result/mask.mrc",
-            "particles": f"{root}Select/bin{binning}/particles.star",
-            "tilt_series": f"{root}Import/tilt_series/tomograms.star",
-            "resolution": final["resolution"]["masked"],
-            "nyquist_limited": final["nyquist_limited"],
-            "binning": binning,
-        },
+        "final": _final(planned, done[-1] if waits and done else levels[-1], polishing),
         "levels": levels,
-        "warnings": [f"bin {level['binning']}: {text}" for level in levels for text in level["warnings"]],
+        "polishing": polishing,
+        "warnings": [f"bin {level['binning']}: {text}" for level in levels for text in level["warnings"]]
+        + [text for cycle in polishing.get("cycles", []) for text in cycle["warnings"]],
         "parameters": planned["recipe"],
     }
+
+
+def _final(planned: dict[str, Any], level: dict[str, Any], polishing: dict[str, Any]) -> dict[str, Any]:
+    """The best that came out: the last level's result, or the best step of polishing; paths relative to outdir."""
+    root = f"{planned['project']}/" if planned["project"] else ""
+    name = level["name"]
+    given = planned.get("start") == "polish"
+    final = {
+        "map": f"{root}PostProcess/{name}_result/postprocess.mrc",
+        "half_maps": [f"{root}Reconstruct/{name}_result/half{half}.mrc" for half in (1, 2)],
+        "mask": f"{root}MaskCreate/{name}_result/mask.mrc",
+        "particles": f"{root}Select/{'input' if given else name}/particles.star",
+        "tilt_series": f"{root}Import/tilt_series/tomograms.star",
+        "motion": f"{root}Import/tilt_series/motion.star" if planned.get("motion") else None,
+        "resolution": level["resolution"]["masked"],
+        "nyquist_limited": level["nyquist_limited"],
+        "binning": level["binning"],
+    }
+    best = next((one for one in polishing.get("cycles", []) if one["name"] == polishing["best"]), None)
+    if best is None:
+        return final
+    return final | {
+        "map": f"{root}PostProcess/{best['name']}/postprocess.mrc",
+        "half_maps": [f"{root}Reconstruct/{best['name']}/half{half}.mrc" for half in (1, 2)],
+        "particles": f"{root}{best['particles']}",
+        "tilt_series": f"{root}{best['tilt_series']['tomograms']}",
+        "motion": f"{root}{best['tilt_series']['motion']}" if best["tilt_series"]["motion"] else None,
+        "resolution": best["resolution"],
+        "nyquist_limited": best["nyquist_limited"],
+    }
+
+
+def _polishing(planned: dict[str, Any], jobs: dict[str, Job]) -> dict[str, Any]:
+    """Every step of every cycle with its verdict, and the name of the best; empty when nothing was polished."""
+    cycles = []
+    for number in range(1, (planned.get("polishing") or {}).get("cycles", 0) + 1):
+        for ending, step in STEPS.items():
+            name = f"bin1_cycle{number}_{ending}"
+            job = jobs.get(f"PostProcess/{name}")
+            if job is not None:
+                cycles.append(_step(name, number, step, job, jobs))
+    if not cycles:
+        return {}
+    best = best_step(cycles)
+    ran = [jobs[one] for one in _cycle_jobs(planned) if one in jobs]
+    return {
+        "best": best["name"] if best else f"{planned['levels'][-1]['name']}_result",
+        "cycles": cycles,
+        "wall_seconds": round(sum(job["wall_seconds"] for job in ran), 1),
+        "relion_seconds": round(sum(job["relion_seconds"] for job in ran), 1),
+        "jobs": [_ran(job) for job in ran],
+    }
+
+
+def _cycle_jobs(planned: dict[str, Any]) -> list[str]:
+    cycles = range(1, (planned.get("polishing") or {}).get("cycles", 0) + 1)
+    return [name.format(f"bin1_cycle{number}") for number in cycles for name in CYCLE_JOBS]
+
+
+def _step(name: str, number: int, step: str, job: Job, jobs: dict[str, Job]) -> dict[str, Any]:
+    source = {"ctf_refine": f"CtfRefine/bin1_cycle{number}", "polish": f"Polish/bin1_cycle{number}"}.get(step, "")
+    noted = {key: jobs.get(source, {}).get(key) for key in ("defocus", "motion") if key in jobs.get(source, {})}
+    verdict = {key: job.get(key) for key in ("judgement", "accepted", "why", "resolution", "area", "particles")}
+    return {
+        "name": name,
+        "cycle": number,
+        "step": step,
+        **verdict,
+        "tilt_series": job.get("tilt_series", {"tomograms": "Import/tilt_series/tomograms.star", "motion": ""}),
+        "nyquist_limited": job.get("nyquist_limited", False),
+        "fsc": job.get("fsc", {}),
+        **noted,
+        "warnings": job.get("warnings", []),
+    }
+
+
+def _ran(job: Job) -> dict[str, Any]:
+    return {key: job[key] for key in ("job", "wall_seconds", "relion_seconds", "commands")}
 
 
 def _level(
     level: dict[str, Any], index: int, planned: dict[str, Any], jobs: dict[str, Job], versions: dict[str, str]
 ) -> dict[str, Any]:
-    binning = level["binning"]
-    names = [name.format(binning) for name in LEVEL_JOBS]
-    done = [jobs[name] for name in names if name in jobs and (index == 0 or "{}" in LEVEL_JOBS[names.index(name)])]
-    refine, select = jobs.get(f"Refine3D/bin{binning}", {}), jobs.get(f"Select/bin{binning}", {})
-    result, start = jobs.get(f"PostProcess/bin{binning}_result", {}), jobs.get(f"PostProcess/bin{binning}_start", {})
+    plain = level["name"]
+    name = f"{plain}_selected" if f"Select/{plain}_selected" in jobs else plain
+    names = [one.format(plain) for one in LEVEL_JOBS if index == 0 or "{}" in one]
+    done = [jobs[one] for one in names if one in jobs]
+    refine, select = jobs.get(f"Refine3D/{name}", {}), jobs.get(f"Select/{plain}", {})
+    result, start = jobs.get(f"PostProcess/{name}_result", {}), jobs.get(f"PostProcess/{plain}_start", {})
+    chosen = jobs.get(f"Select/{plain}_classes", {})
     return {
-        "binning": binning,
+        "name": name,
+        "binning": level["binning"],
         "pixel_size": level["pixel_size"],
         "box": level["size"],
         "extraction_box": level["extract"]["box"],
-        "particles_in": jobs.get(f"Extract/bin{binning}", {}).get("particles_in"),
-        "particles_out": select.get("particles_out"),
+        "particles_in": jobs.get(f"Extract/{plain}", {}).get("particles_in"),
+        "particles_out": chosen.get("particles_out", select.get("particles_out")),
         "duplicates_removed": select.get("duplicates_removed", 0),
-        "low_pass": planned["levels"][0]["refine"]["low_pass"] if index == 0 else start.get("low_pass"),
+        "classes": chosen.get("classes", []),
+        "classes_reason": chosen.get("reason"),
+        "classes_wanted": bool((level.get("classification") or {}).get("waits")),
+        "low_pass": level["refine"]["low_pass"] or start.get("low_pass"),
         "resolution": {
             "masked": result.get("resolution"),
             "unmasked": result.get("resolution_unmasked"),
@@ -118,7 +222,7 @@ def _level(
         "fsc": result.get("fsc", {}),
         "wall_seconds": round(sum(job["wall_seconds"] for job in done), 1),
         "relion_seconds": round(sum(job["relion_seconds"] for job in done), 1),
-        "jobs": [{key: job[key] for key in ("job", "wall_seconds", "relion_seconds", "commands")} for job in done],
+        "jobs": [_ran(job) for job in done],
         "versions": versions,
         "warnings": list(dict.fromkeys(text for job in done for text in job.get("warnings", []))),
     }
@@ -134,6 +238,15 @@ def resolution_text(dataset: dict[str, Any]) -> str:
     return f"{final['resolution']:.1f} Å (masked FSC 0.143, bin {final['binning']})"
 
 
+def polishing_as_text(polishing: dict[str, Any]) -> list[str]:
+    """The table of all steps of all cycles, and which of them is the final map."""
+    lines = [
+        f"cycle {step['cycle']:>2}  {step['step']:<10}  {step['judgement']:<6}  {step['why']}"
+        for step in polishing["cycles"]
+    ]
+    return [*lines, f"best: {polishing['best']}"]
+
+
 def summary(results: dict[str, Any]) -> str:
     """The lines that a run ends with; paths relative to the output directory."""
     lines = []
@@ -146,6 +259,12 @@ def summary(results: dict[str, Any]) -> str:
             f"    mask       {final['mask']}",
             f"    particles  {final['particles']}",
         ]
+        for level in dataset["levels"]:
+            if level["classes"]:
+                table = [*records_as_text(level["classes"]), level["classes_reason"]]
+                lines += [f"    classes at bin {level['binning']}", *(f"      {line}" for line in table)]
+        if dataset["polishing"]:
+            lines += ["    polishing", *(f"      {line}" for line in polishing_as_text(dataset["polishing"]))]
         lines += [f"    warning    {text}" for text in dataset["warnings"]]
     lines += ["  report       report.html", "  all numbers  results.json"]
     return "\n".join(lines) + "\n"

@@ -36,6 +36,10 @@ class Settings:
         Picks without a particle, as a share of the particles.
     second_conformation : float
         Share of particles of which one domain has moved.
+    defocus_error : float
+        Standard deviation, Angstrom, of the error of each tilt series' defocus in its STAR file.
+    motion : float
+        Root mean square, Angstrom, of the particles' displacement after the whole dose, along each axis.
     """
 
     tilt_series: int = 2
@@ -56,6 +60,8 @@ class Settings:
     random_angles: bool = False
     false_picks: float = 0.0
     second_conformation: float = 0.0
+    defocus_error: float = 0.0
+    motion: float = 0.0
     name_prefix: str = "TS_"
 
 
@@ -188,8 +194,41 @@ def place(settings: Settings, count: int, rng: np.random.Generator) -> np.ndarra
     return np.array(positions)
 
 
+def displacements(positions: np.ndarray, tilts: pd.DataFrame, motion: float, rng: np.random.Generator) -> np.ndarray:
+    """Beam-induced motion: a random walk with the dose, the same for neighbours and different across the field.
+
+    Parameters
+    ----------
+    positions : (n, 3) float
+        Angstrom from the tomogram's centre.
+    tilts : DataFrame
+        As :func:`tilt_table` makes it.
+    motion : float
+        Root mean square after the last exposure, Angstrom, along each axis.
+
+    Returns
+    -------
+    (n, n_tilts, 3) float
+        Angstrom; zero at the first exposure.
+    """
+    order = np.argsort(tilts["rlnMicrographPreExposure"].to_numpy(), kind="stable")
+    steps = rng.normal(0, motion / sqrt(max(len(tilts) - 1, 1)), (len(tilts), 4, 3))
+    steps[0] = 0.0
+    walk = np.empty_like(steps)
+    walk[order] = np.cumsum(steps, axis=0)
+    # One part for all particles, and one along each axis of the field.
+    extent = max(float(np.abs(positions).max()), 1.0)
+    fields = np.concatenate([np.ones((len(positions), 1)), positions / extent], axis=1) / sqrt(2)
+    return np.einsum("nf,tfx->ntx", fields, walk)
+
+
 def project(
-    structure: Structure, poses: np.ndarray, positions: np.ndarray, tilts: pd.DataFrame, settings: Settings
+    structure: Structure,
+    poses: np.ndarray,
+    positions: np.ndarray,
+    tilts: pd.DataFrame,
+    settings: Settings,
+    moved: np.ndarray | None = None,
 ) -> np.ndarray:
     """Noise-free images of particles of one structure.
 
@@ -203,6 +242,8 @@ def project(
     tilts : DataFrame
         As :func:`tilt_table` makes it.
     settings : Settings
+    moved : (n, n_tilts, 3) float, optional
+        Displacement of each particle in each tilt, Angstrom.
 
     Returns
     -------
@@ -217,7 +258,8 @@ def project(
     images = np.zeros((len(tilts), size, size))
     for tilt, (matrix, row) in enumerate(zip(tilt_matrices(tilts), tilts.itertuples(), strict=True)):
         decay = envelope * damage(frequency, row.rlnMicrographPreExposure)
-        for pose, position in zip(poses, positions, strict=True):
+        offsets = np.zeros_like(positions) if moved is None else moved[:, tilt]
+        for pose, position in zip(poses, positions + offsets, strict=True):
             camera = matrix @ position
             blobs = structure.centres @ (matrix @ pose).T
             shift = np.array([row.rlnTomoXShiftAngst, row.rlnTomoYShiftAngst])
@@ -285,8 +327,10 @@ def _write_tilt_series(
     labels = np.array(["a"] * settings.particles + ["false"] * n_false)
     labels[: round(settings.second_conformation * settings.particles)] = "b"
     poses = Rotation.random(len(labels), rng=rng).as_matrix()
+    # Streams of their own: data without motion or defocus errors are the same whether or not others have them.
+    moved = displacements(positions, tilts, settings.motion, np.random.default_rng([settings.seed, number, 1]))
     images = sum(
-        project(structure, poses[labels == label], positions[labels == label], tilts, settings)
+        project(structure, poses[labels == label], positions[labels == label], tilts, settings, moved[labels == label])
         for label, structure in structures.items()
     )
     images = images + rng.normal(0, settings.noise * _signal(structures["a"], settings), images.shape)
@@ -300,6 +344,11 @@ def _write_tilt_series(
         mrc.header.nlabl = 0
     names = [f"{section}@{file}" for section in range(1, len(tilts) + 1)]
     tilts.insert(0, "rlnMicrographName", names)
+    (directory / "truth").mkdir(exist_ok=True)
+    tilts[["rlnTomoYTilt", "rlnDefocusU"]].to_csv(directory / f"truth/{name}_defocus.csv", index=False)
+    np.save(directory / f"truth/{name}_motion.npy", moved.astype(np.float32))
+    error = np.random.default_rng([settings.seed, number, 2]).normal(0, settings.defocus_error)
+    tilts[["rlnDefocusU", "rlnDefocusV"]] += error
     write_star({name: tilts}, directory / f"tilt_series/{name}.star")
     order = rng.permutation(len(labels))
     angles = matrix_to_euler(poses)

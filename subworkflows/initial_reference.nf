@@ -6,10 +6,10 @@ include { RECONSTRUCT as RECONSTRUCT_KNOWN } from '../modules/relion/reconstruct
 
 workflow INITIAL_REFERENCE {
     take:
-    datasets // [meta, initial reference settings, first level settings, import job, particle set, extract job, template]
+    datasets // [meta, initial reference settings, first level settings, series, particle set, extract job, template]
 
     main:
-    modes = datasets.branch { _meta, settings, _level, _tilt_series, _particles, _extract, _template ->
+    modes = datasets.branch { _meta, settings, _level, _series, _particles, _extract, _template ->
         aligned: settings.mode == 'template' && settings.iterations > 0
         template: settings.mode == 'template'
         denovo: settings.mode == 'denovo'
@@ -17,25 +17,25 @@ workflow INITIAL_REFERENCE {
     }
 
     PREPARE_REFERENCE(
-        modes.aligned.mix(modes.template).map { meta, settings, _level, _tilt_series, _particles, _extract, template -> [meta, settings.grid, template] }
+        modes.aligned.mix(modes.template).map { meta, settings, _level, _series, _particles, _extract, template -> [meta, settings.grid, template] }
     )
     templates = PREPARE_REFERENCE.out.map { meta, job -> [meta, job / 'reference.mrc'] }
     from_template = modes.template.join(templates).map { row -> [row[0], particles_of(row[5]), [], row[7]] }
 
     CLASS3D_ALIGN(
-        modes.aligned.join(templates).map { meta, settings, level, tilt_series, _particles, extract, _template, reference ->
-            [meta, level.binning, settings.findAll { name, _value -> !(name in ['mode', 'grid']) }, tilt_series, extract, reference]
+        modes.aligned.join(templates).map { meta, settings, level, series, _particles, extract, _template, reference ->
+            [meta, level.name, settings.findAll { name, _value -> !(name in ['mode', 'grid']) }, series[1], extract, reference]
         }
     )
     from_alignment = CLASS3D_ALIGN.out.map { meta, job -> [meta, "Class3D/${job.name}/run_data.star".toString(), job, job / 'run_class001.mrc'] }
 
     INITIAL_MODEL(
-        modes.denovo.map { meta, settings, level, tilt_series, _particles, extract, _template -> [meta, level.binning, settings, tilt_series, extract] }
+        modes.denovo.map { meta, settings, level, series, _particles, extract, _template -> [meta, level.name, settings, series[1], extract] }
     )
     from_particles = modes.denovo.join(INITIAL_MODEL.out).map { row -> [row[0], particles_of(row[5]), [], row[7] / 'initial_model.mrc'] }
 
     RECONSTRUCT_KNOWN(
-        modes.known.map { meta, _settings, level, tilt_series, particles, _extract, _template -> [meta, 'start', level.reconstruct, tilt_series, particles] }
+        modes.known.map { meta, _settings, level, series, particles, _extract, _template -> [meta, "${level.name}_start".toString(), level.reconstruct] + series + [particles] }
     )
     from_orientations = modes.known.join(RECONSTRUCT_KNOWN.out).map { row -> [row[0], particles_of(row[5]), [], row[7] / 'merged.mrc'] }
 

@@ -1,39 +1,45 @@
-// One binning after the first: start from the last particle set, reconstructed and masked on the new grid; refine;
-// reconstruct, mask and post-process what came out.
+// One binning that begins with oriented particles: they are reconstructed and masked on its grid, and refined from there.
 include { EXTRACT } from '../modules/relion/extract'
 include { RECONSTRUCT as RECONSTRUCT_START } from '../modules/relion/reconstruct'
 include { MASK_POSTPROCESS as MASK_POSTPROCESS_START } from '../modules/relion/mask_postprocess'
-include { REFINE } from './refine'
+include { PREPARE_REFERENCE } from '../modules/core/prepare_reference'
+include { REFINEMENT } from './refinement'
 
 workflow LEVEL {
     take:
-    levels // [meta, level settings, import job, particle set]
+    levels // [meta, level settings, series, given mask, particle set, what the reference is made from, given map]
 
     main:
-    EXTRACT(levels.map { meta, level, tilt_series, particles -> [meta, level.extract, tilt_series, particles] })
-    RECONSTRUCT_START(levels.map { meta, level, tilt_series, particles -> [meta, 'start', level.reconstruct, tilt_series, particles] })
-    MASK_POSTPROCESS_START(
-        levels.join(RECONSTRUCT_START.out).map { meta, level, _t, _p, maps -> [meta, 'start', markings(level), maps] }
+    EXTRACT(levels.map { meta, level, series, _mask, particles, _source, _map -> [meta, level.name, level.extract] + series + [particles] })
+    RECONSTRUCT_START(
+        levels.map { meta, level, series, _mask, _particles, source, _map -> [meta, "${level.name}_start".toString(), level.reconstruct] + series + [source] }
     )
-    start = EXTRACT.out
-        .join(RECONSTRUCT_START.out)
-        .join(MASK_POSTPROCESS_START.out.mask)
-        .join(MASK_POSTPROCESS_START.out.job)
-        .map { meta, extract, maps, mask, postprocess ->
-            [meta, low_pass(postprocess), "Extract/${extract.name}/particles.star", extract, [], [maps / 'half1.mrc', maps / 'half2.mrc'], mask]
+    MASK_POSTPROCESS_START(
+        levels.join(RECONSTRUCT_START.out).map { meta, level, _series, mask, _particles, _source, _map, maps ->
+            [meta, "${level.name}_start".toString(), level.subMap(['size', 'pixel_size', 'diameter', 'mask', 'postprocess']), maps, mask]
         }
-    REFINE(levels.map { meta, level, tilt_series, _particles -> [meta, level, tilt_series] }.join(start))
+    )
+    given = levels.filter { row -> row[6] }
+    PREPARE_REFERENCE(given.map { row -> [row[0], [box: row[1].size, pixel_size: row[1].pixel_size, low_pass: row[1].refine.low_pass ?: 2 * row[1].pixel_size], row[6]] })
+    references = RECONSTRUCT_START.out
+        .join(levels.filter { row -> !row[6] }.map { row -> [row[0]] })
+        .map { meta, maps -> [meta, [maps / 'half1.mrc', maps / 'half2.mrc']] }
+        .mix(PREPARE_REFERENCE.out.map { meta, job -> [meta, job / 'reference.mrc'] })
+
+    REFINEMENT(
+        levels.join(EXTRACT.out).join(references).join(MASK_POSTPROCESS_START.out.mask).join(MASK_POSTPROCESS_START.out.job)
+            .map { meta, level, series, mask, _particles, _source, _map, extract, reference, mask_job, postprocess ->
+                [meta, level, series, mask, level.refine.low_pass ?: low_pass(postprocess), "Extract/${extract.name}/particles.star".toString(),
+                    extract, [], [], reference, mask_job]
+            }
+    )
 
     emit:
-    particles = REFINE.out.particles
-    maps = REFINE.out.maps
-    jobs = EXTRACT.out.mix(RECONSTRUCT_START.out, MASK_POSTPROCESS_START.out.job, REFINE.out.jobs)
+    particles = REFINEMENT.out.particles
+    finals = REFINEMENT.out.finals
+    jobs = EXTRACT.out.mix(RECONSTRUCT_START.out, MASK_POSTPROCESS_START.out.job, PREPARE_REFERENCE.out, REFINEMENT.out.jobs)
 }
 
 def low_pass(postprocess) {
     return new groovy.json.JsonSlurper().parse(postprocess / 'job.json').low_pass
-}
-
-def markings(level) {
-    return level.subMap(['binning', 'size', 'pixel_size', 'diameter', 'mask', 'postprocess'])
 }

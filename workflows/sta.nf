@@ -1,13 +1,17 @@
 // The whole run: the parameters and the data are checked; each data set is imported, its particles extracted at the
-// first binning, a first reference made and refined; then one level after the other; at the end the results.
+// first binning, a first reference made and refined; then one level after the other; at bin 1 the tilt series are
+// polished; at the end the results. Runs from existing results begin further down.
 include { RECIPE } from '../modules/core/recipe'
 include { REFERENCES as TILT_SERIES_FILES ; REFERENCES as STACK_FILES } from '../modules/core/references'
 include { PLAN } from '../modules/core/plan'
 include { IMPORT } from '../modules/core/import'
 include { EXTRACT } from '../modules/relion/extract'
 include { INITIAL_REFERENCE } from '../subworkflows/initial_reference'
-include { REFINE } from '../subworkflows/refine'
+include { REFINEMENT } from '../subworkflows/refinement'
 include { LADDER } from '../subworkflows/ladder'
+include { RECONSTRUCT as RECONSTRUCT_GIVEN } from '../modules/relion/reconstruct'
+include { MASK_POSTPROCESS as MASK_POSTPROCESS_GIVEN } from '../modules/relion/mask_postprocess'
+include { POLISHING } from '../subworkflows/polishing'
 include { RESULTS } from '../modules/core/results'
 
 workflow STA {
@@ -26,36 +30,70 @@ workflow STA {
     stacks = STACK_FILES.out.map { file -> existing(file.readLines()) }
 
     inputs = sources.combine(tilt_series.map { names -> [existing(names)] }).combine(stacks.map { files -> [files] })
-        .map { row -> existing(row[0..-3].collectMany { one -> [one.particles, one.tilt_series, one.reference] }.findAll()) + row[-2] + row[-1] }
+        .map { row -> existing(row[0..-3].collectMany { one -> [one.particles, one.tilt_series, one.reference, one.motion, one.mask] }.findAll()) + row[-2] + row[-1] }
     PLAN(RECIPE.out, inputs)
     plans = PLAN.out.flatMap { file -> json(file).datasets }.map { plan -> [plan.subMap(['id', 'project']), plan] }
 
     IMPORT(
         plans.combine(tilt_series.map { names -> [existing(names)] }).combine(stacks.map { files -> [files] }).map { meta, plan, series, images ->
-            [meta, plan.subMap(['launch_dir', 'particles', 'tilt_series']), existing([plan.particles, plan.tilt_series]) + series + images]
+            [meta, plan.subMap(['launch_dir', 'particles', 'tilt_series', 'motion']), existing([plan.particles, plan.tilt_series, plan.motion].findAll()) + series + images]
         }
     )
-    EXTRACT(plans.join(IMPORT.out.job).map { meta, plan, tilt_series_job, particles -> [meta, plan.levels[0].extract, tilt_series_job, particles] })
+    datasets = plans.join(IMPORT.out.job)
+        .map { meta, plan, job, particles -> [meta, plan, imported(job, plan), particles, plan.mask ? file(plan.mask) : []] }
+        .branch { row ->
+            picks: row[1].start == 'picks'
+            bin1: row[1].start == 'bin1'
+            polish: true
+        }
 
+    EXTRACT(datasets.picks.map { meta, plan, series, particles, _mask -> [meta, plan.levels[0].name, plan.levels[0].extract] + series + [particles] })
     INITIAL_REFERENCE(
-        plans.join(IMPORT.out.job).join(EXTRACT.out).map { meta, plan, tilt_series_job, particles, extract ->
-            [meta, plan.initial_reference, plan.levels[0], tilt_series_job, particles, extract, plan.reference ? file(plan.reference) : []]
+        datasets.picks.join(EXTRACT.out).map { meta, plan, series, particles, _mask, extract ->
+            [meta, plan.initial_reference, plan.levels[0], series, particles, extract, plan.reference ? file(plan.reference) : []]
         }
     )
-    REFINE(
-        plans.join(IMPORT.out.job).join(EXTRACT.out).join(INITIAL_REFERENCE.out.references)
-            .map { meta, plan, tilt_series_job, _particles, extract, star, alignment, reference ->
-                [meta, plan.levels[0], tilt_series_job, plan.levels[0].refine.low_pass, star, extract, alignment, reference, []]
+    REFINEMENT(
+        datasets.picks.join(EXTRACT.out).join(INITIAL_REFERENCE.out.references)
+            .map { meta, plan, series, _particles, mask, extract, star, alignment, reference ->
+                [meta, plan.levels[0], series, mask, plan.levels[0].refine.low_pass, star, extract, alignment, [], reference, []]
             }
     )
     LADDER(
-        plans.join(IMPORT.out.job).join(REFINE.out.particles).map { meta, plan, tilt_series_job, _picks, particles ->
-            [meta, plan.levels.drop(1), tilt_series_job, particles]
-        }
+        datasets.picks.join(REFINEMENT.out.particles)
+            .map { meta, plan, series, _picks, mask, particles, source -> [meta, plan.levels.drop(1), series, mask, particles, source, []] }
+            .mix(
+                datasets.bin1.map { meta, plan, series, particles, mask ->
+                    [meta, plan.levels, series, mask, particles, particles, plan.reference ? file(plan.reference) : []]
+                }
+            )
     )
 
-    jobs = in_order(IMPORT.out.job.map { meta, job, _particles -> [meta, job] }.mix(EXTRACT.out, INITIAL_REFERENCE.out.jobs, REFINE.out.jobs, LADDER.out.jobs))
-    maps = in_order(REFINE.out.maps.mix(LADDER.out.maps))
+    RECONSTRUCT_GIVEN(
+        datasets.polish.map { meta, plan, series, particles, _mask -> [meta, "${plan.levels[0].name}_result".toString(), plan.levels[0].reconstruct] + series + [particles] }
+    )
+    MASK_POSTPROCESS_GIVEN(
+        datasets.polish.join(RECONSTRUCT_GIVEN.out).map { meta, plan, _series, _particles, mask, maps ->
+            [meta, "${plan.levels[0].name}_result".toString(), plan.levels[0].subMap(['size', 'pixel_size', 'diameter', 'mask', 'postprocess']), maps, mask]
+        }
+    )
+    given_maps = datasets.polish.map { row -> [row[0], row[3]] }
+        .join(RECONSTRUCT_GIVEN.out).join(MASK_POSTPROCESS_GIVEN.out.mask).join(MASK_POSTPROCESS_GIVEN.out.job)
+    refined_maps = REFINEMENT.out.finals.mix(LADDER.out.finals).map { meta, particles, _refinement, maps, mask, postprocess -> [meta, particles, maps, mask, postprocess] }
+    finals = refined_maps.mix(given_maps)
+    POLISHING(
+        plans.join(IMPORT.out.job).join(finals)
+            .filter { row -> row[1].polishing }
+            .map { meta, plan, job, _picks, particles, maps, mask, postprocess ->
+                [meta, plan.polishing, plan.levels[-1], imported(job, plan), particles, maps, mask, postprocess]
+            }
+    )
+
+    jobs = in_order(
+        IMPORT.out.job.map { meta, job, _particles -> [meta, job] }
+            .mix(EXTRACT.out, INITIAL_REFERENCE.out.jobs, REFINEMENT.out.jobs, LADDER.out.jobs, RECONSTRUCT_GIVEN.out, MASK_POSTPROCESS_GIVEN.out.job, POLISHING.out.jobs)
+    )
+    maps = jobs.map { rows -> rows.findAll { row -> row[1].parent.name == 'PostProcess' && (row[1] / 'postprocess.mrc').exists() } }
     RESULTS(
         PLAN.out,
         jobs.map { rows -> rows.collect { row -> row[0] } },
@@ -63,6 +101,11 @@ workflow STA {
         maps.map { rows -> rows.collect { row -> "${row[0]}:${row[1].name}".toString() } },
         maps.map { rows -> rows.collect { row -> row[1] / 'postprocess.mrc' } },
     )
+}
+
+// Where a data set's tilt-series tables are, and the jobs that hold them: import, CTF refinement, polishing.
+def imported(job, plan) {
+    return [[tomograms: "Import/${job.name}/tomograms.star".toString(), motion: plan.motion ? "Import/${job.name}/motion.star".toString() : ''], job, [], []]
 }
 
 // One list of [data set, job], always in the same order, so that a resumed run finds its results in the cache.

@@ -1,18 +1,18 @@
 // Global alignment of the particles to the template: one class, correlation in the first iteration.
 process CLASS3D_ALIGN {
-    tag "${meta.id} bin${binning}"
+    tag "${meta.id} ${name}"
     label 'gpu'
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
-    tuple val(meta), val(binning), val(settings), path(import_job, stageAs: 'Import/*'),
+    tuple val(meta), val(name), val(settings), path(import_job, stageAs: 'Import/*'),
         path(extract, stageAs: 'Extract/*'), path(reference, stageAs: 'Reference/*')
 
     output:
-    tuple val(meta), path("Class3D/bin${binning}_template"), emit: job
+    tuple val(meta), path("Class3D/${name}_template"), emit: job
 
     script:
-    def job = "Class3D/bin${binning}_template"
+    def job = "Class3D/${name}_template"
     def gpu = settings.gpus ? "--gpu ${settings.gpus}" : ''
     def particles = "${extract}/particles.star"
     """
@@ -27,6 +27,6 @@ process CLASS3D_ALIGN {
 
     stub:
     """
-    py2rely task stub Class3D/bin${binning}_template run_data.star run_class001.mrc
+    py2rely task stub Class3D/${name}_template run_data.star run_class001.mrc
     """
 }

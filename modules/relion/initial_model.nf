@@ -1,17 +1,17 @@
 // A model from the particles alone, by gradient descent, turned onto its symmetry axes.
 process INITIAL_MODEL {
-    tag "${meta.id} bin${binning}"
+    tag "${meta.id} ${name}"
     label 'gpu'
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
-    tuple val(meta), val(binning), val(settings), path(import_job, stageAs: 'Import/*'), path(extract, stageAs: 'Extract/*')
+    tuple val(meta), val(name), val(settings), path(import_job, stageAs: 'Import/*'), path(extract, stageAs: 'Extract/*')
 
     output:
-    tuple val(meta), path("InitialModel/bin${binning}"), emit: job
+    tuple val(meta), path("InitialModel/${name}"), emit: job
 
     script:
-    def job = "InitialModel/bin${binning}"
+    def job = "InitialModel/${name}"
     def gpu = settings.gpus ? "--gpu ${settings.gpus}" : ''
     """
     py2rely task relion ${job} -- relion_refine --grad --denovo_3dref --o ${job}/run \\
@@ -27,6 +27,6 @@ process INITIAL_MODEL {
 
     stub:
     """
-    py2rely task stub InitialModel/bin${binning} initial_model.mrc
+    py2rely task stub InitialModel/${name} initial_model.mrc
     """
 }

@@ -1,25 +1,26 @@
 // Auto-refinement of two independent half sets.
 process REFINE3D {
-    tag "${meta.id} bin${binning}"
+    tag "${meta.id} ${name}"
     label 'gpu'
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
-    tuple val(meta), val(binning), val(settings), val(low_pass), val(particles_star),
-        path(import_job, stageAs: 'Import/*'), path(extract, stageAs: 'Extract/*'),
-        path(alignment, stageAs: 'Class3D/*'), path(reference, stageAs: 'Reference/*'), path(mask, stageAs: 'MaskCreate/*')
+    tuple val(meta), val(name), val(settings), val(low_pass), val(particles_star), val(series),
+        path(import_job, stageAs: 'Import/*'), path(ctf_refine, stageAs: 'CtfRefine/*'), path(polish, stageAs: 'Polish/*'),
+        path(extract, stageAs: 'Extract/*'), path(alignment, stageAs: 'Class3D/*'), path(particles, stageAs: 'Select/*'),
+        path(reference, stageAs: 'Reference/*'), path(mask, stageAs: 'MaskCreate/*')
 
     output:
-    tuple val(meta), path("Refine3D/bin${binning}"), emit: job
+    tuple val(meta), path("Refine3D/${name}"), emit: job
 
     script:
-    def job = "Refine3D/bin${binning}"
+    def job = "Refine3D/${name}"
     def solvent = mask ? "--solvent_mask ${mask}/mask.mrc --solvent_correct_fsc" : ''
     def ref = reference instanceof List ? reference[0] : reference // of a half map, RELION finds the other by its name
     def gpu = settings.gpus ? "--gpu ${settings.gpus}" : ''
     """
     py2rely task relion ${job} -- mpirun -n ${settings.ranks} relion_refine_mpi --o ${job}/run \\
-        --i ${particles_star} --tomograms Import/tilt_series/tomograms.star \\
+        --i ${particles_star} --tomograms ${series.tomograms} ${series.motion ? "--trajectories ${series.motion}" : ''} \\
         --ref ${ref} --trust_ref_size --ini_high ${low_pass} ${solvent} \\
         --particle_diameter ${settings.diameter} --sym ${settings.symmetry} --j ${settings.threads} ${gpu} \\
         ${settings.options}
@@ -28,6 +29,6 @@ process REFINE3D {
 
     stub:
     """
-    py2rely task stub Refine3D/bin${binning} run_data.star run_class001.mrc
+    py2rely task stub Refine3D/${name} run_data.star run_class001.mrc
     """
 }

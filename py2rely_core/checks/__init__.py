@@ -6,11 +6,11 @@ listed in ``CHECKS`` of the module it belongs to.
 
 from __future__ import annotations
 
-from py2rely_core.checks import particles, reference, tilt_series
+from py2rely_core.checks import given, particles, reference, tilt_series
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.problems import Problem
 
-CHECKS = (*tilt_series.CHECKS, *particles.CHECKS, *reference.CHECKS)
+CHECKS = (*tilt_series.CHECKS, *particles.CHECKS, *reference.CHECKS, *given.CHECKS)
 
 
 def run_checks(context: CheckContext) -> list[Problem]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
@@ -25,13 +25,19 @@ class CheckContext:
     mode : {"template", "denovo", "known"}
         How the initial reference is made.
     reference : Path or None
-        Absolute path of the user's map, in mode ``template``.
+        Absolute path of the user's map.
+    start : {"picks", "bin1", "polish"}
+        Where the run begins.
+    given : dict of str to Path
+        Absolute paths of the user's ``mask`` and ``motion``, where there are any.
     """
 
     recipe: Recipe
     inputs: Inputs
     mode: str
     reference: Path | None = None
+    start: str = "picks"
+    given: dict[str, Path] = field(default_factory=dict)
 
 
 def missing_labels(table: pd.DataFrame, labels: tuple[str, ...], where: str, fix: str) -> list[Problem]:

@@ -28,6 +28,10 @@ def command(
     random_angles: Annotated[bool, typer.Option("--random-angles", help="Orientations are not known.")] = False,
     false_picks: Annotated[float, typer.Option(help="Picks without a particle, share of the particles.")] = 0.0,
     second_conformation: Annotated[float, typer.Option(help="Share of particles in a second conformation.")] = 0.0,
+    defocus_error: Annotated[
+        float, typer.Option(help="Of the defocus in each tilt series' STAR file, Angstrom.")
+    ] = 0.0,
+    motion: Annotated[float, typer.Option(help="Of the particles, over the whole dose, Angstrom.")] = 0.0,
     name_prefix: Annotated[str, typer.Option(help="Names of the tilt series begin with it.")] = "TS_",
 ) -> None:
     """Simulate tilt series, picks and a template with known truth."""

@@ -75,13 +75,14 @@ def import_data(
     tilt_series: Annotated[Path, typer.Option("--tilt-series")],
     project: Annotated[Path, typer.Option("--project")],
     output: OutputOption,
+    motion: Annotated[Path | None, typer.Option("--motion")] = None,
 ) -> None:
     """Write the data set's tables under the names that later steps use."""
     from py2rely_core.jobs import write_numbers
     from py2rely_core.preflight import import_inputs
     from py2rely_core.tables import read_star
 
-    job, picks = import_inputs(particles, tilt_series, project, output)
+    job, picks = import_inputs(particles, tilt_series, project, output, motion)
     write_numbers(
         output / job,
         tilt_series=len(read_star(output / job / "tomograms.star")["global"]),
@@ -110,11 +111,15 @@ def reference(
 
 
 @app.command("relion", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
-def relion(context: typer.Context, job: Path) -> None:
+def relion(
+    context: typer.Context,
+    job: Path,
+    may_fail: Annotated[bool, typer.Option("--may-fail", help="A failure is noted only.")] = False,
+) -> None:
     """Run one RELION program as a job: ``py2rely task relion JOB -- PROGRAM ARGUMENTS``."""
     from py2rely_core.relion import run_job
 
-    run_job(job, context.args)
+    run_job(job, context.args, may_fail)
 
 
 @app.command("check-extract")
@@ -182,6 +187,102 @@ def check_class3d(
 
     jobs.finish_classification(job, iterations)
     jobs.write_numbers(job, **jobs.check_refinement(job, particles, reference, ["run_class001.mrc"]))
+
+
+@app.command("check-classes")
+def check_classes(
+    job: Path,
+    iterations: Annotated[int, typer.Option("--iterations")],
+    classes: Annotated[int, typer.Option("--classes")],
+    particles: Annotated[Path, typer.Option("--particles")],
+    reference: Annotated[Path, typer.Option("--reference")],
+) -> None:
+    """Prove a classification, and name its last iteration's files as a result."""
+    from py2rely_core import jobs
+
+    jobs.finish_classification(job, iterations)
+    jobs.check_classes(job, particles, reference, classes)
+
+
+@app.command("select-classes")
+def select_classes(
+    job: Path,
+    choice: Annotated[str, typer.Option("--choice", help="The recipe's classification block, as JSON.")],
+    diameter: Annotated[float, typer.Option("--diameter")],
+    mask: Annotated[Path, typer.Option("--mask")],
+    output: OutputOption,
+    reference: Annotated[Path, typer.Option("--reference")],
+) -> None:
+    """Choose classes and write the particle set that goes on."""
+    from py2rely_core.jobs import select_classes
+    from py2rely_core.selection import Choice, as_text
+
+    print(as_text(select_classes(job, Choice(**json.loads(choice)), diameter, mask, output, reference)))
+
+
+@app.command("check-ctf-refine")
+def check_ctf_refine(
+    job: Path,
+    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    particles: Annotated[Path, typer.Option("--particles")],
+    output: OutputOption,
+) -> None:
+    """Note what a CTF refinement changed."""
+    from py2rely_core import jobs
+
+    jobs.check_ctf_refine(job, tomograms, particles, output)
+
+
+@app.command("check-polish")
+def check_polish(
+    job: Path,
+    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    particles: Annotated[Path, typer.Option("--particles")],
+    output: OutputOption,
+) -> None:
+    """Note what a polishing changed."""
+    from py2rely_core import jobs
+
+    jobs.check_polish(job, tomograms, particles, output)
+
+
+@app.command("randomise-from")
+def randomise_from(maps: Path) -> None:
+    """Print the flag with which relion_postprocess randomises phases, where it needs one."""
+    from py2rely_core.jobs import randomise_from
+    from py2rely_core.problems import ProblemError
+
+    try:
+        print(randomise_from(maps / "half1.mrc"))
+    except ProblemError as error:
+        # What is wrong with the half maps is judged with the step.
+        print(error, file=sys.stderr)
+
+
+@app.command("judge")
+def judge(
+    job: Path,
+    step: Annotated[str, typer.Option("--step", help="What is noted of it, as JSON.")],
+    maps: Annotated[Path, typer.Option("--maps")],
+    mask: Annotated[Path, typer.Option("--mask")],
+    box: Annotated[int, typer.Option("--box")],
+    pixel_size: Annotated[float, typer.Option("--pixel-size")],
+    best: Annotated[Path, typer.Option("--best")],
+    particles: Annotated[Path, typer.Option("--particles")],
+) -> None:
+    """Judge a step of polishing against the best map so far."""
+    from py2rely_core.jobs import judge_step
+
+    verdict = judge_step(job, json.loads(step), maps, mask, (box, pixel_size), best, particles)
+    print(f"{job}: {verdict.judgement}: {verdict.why}")
+
+
+@app.command("given-mask")
+def given_mask(source: Path, like: Annotated[Path, typer.Option("--like")], output: OutputOption) -> None:
+    """Bring the user's mask onto a map's grid."""
+    from py2rely_core.jobs import bring_mask
+
+    bring_mask(source, like, output)
 
 
 @app.command("final-model")
@@ -264,10 +365,13 @@ def results(
 
 
 @app.command("stub")
-def stub(job: Path, names: list[str]) -> None:
+def stub(
+    job: Path, names: list[str], numbers: Annotated[str, typer.Option("--numbers", help="More of job.json.")] = "{}"
+) -> None:
     """Make a job's outputs as empty files, for runs that only test the graph."""
     job.mkdir(parents=True, exist_ok=True)
     for name in names:
         (job / name).touch()
-    numbers = {"job": str(job), "low_pass": 30.0, "wall_seconds": 0.0, "relion_seconds": 0.0, "commands": []}
-    (job / "job.json").write_text(json.dumps(numbers))
+    noted = {"job": str(job), "wall_seconds": 0.0, "relion_seconds": 0.0, "commands": []}
+    noted |= {"low_pass": 30.0, "class_low_pass": 30.0}
+    (job / "job.json").write_text(json.dumps(noted | json.loads(numbers)))

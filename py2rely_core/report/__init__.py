@@ -53,9 +53,9 @@ def central_slices(data: Volume) -> list[np.ndarray]:
     return [data[centre], data[:, centre], data[:, :, centre]]
 
 
-def show_slices(axes: Any, volume: Map) -> None:
-    """Draw the central slices into three axes, in one grey scale."""
-    low, high = np.percentile(volume.data, [0.5, 99.9])
+def show_slices(axes: Any, volume: Map, limits: np.ndarray | None = None) -> None:
+    """Draw the central slices into three axes, in one grey scale, the map's own where no `limits` are given."""
+    low, high = np.percentile(volume.data, [0.5, 99.9]) if limits is None else limits
     margin = volume.data.shape[0] // 8
     for axis, image, name in zip(axes, central_slices(volume.data), ("xy", "xz", "yz"), strict=True):
         shown = image[margin:-margin, margin:-margin]
@@ -72,6 +72,29 @@ def slices_figure(path: Path | None) -> str:
     figure = Figure(figsize=(7.2, 2.6), layout="constrained")
     show_slices(figure.subplots(1, 3), read_map(path))
     return _png(figure)
+
+
+def draw_classes(classes: list[dict[str, Any]], maps: dict[int, Path], path: Path) -> None:
+    """Write a PNG: the central slices of every class, in one grey scale, with its share and whether it is kept.
+
+    Parameters
+    ----------
+    classes : list of dict
+        As :func:`py2rely_core.selection.as_records` returns them.
+    maps : dict of int to Path
+        Map of each class.
+    """
+    volumes = {number: read_map(one) for number, one in maps.items()}
+    values = np.concatenate([volume.data.ravel() for volume in volumes.values()])
+    limits = np.percentile(values, [0.5, 99.9])
+    figure = Figure(figsize=(2.1 * len(classes) + 0.4, 6.6), layout="constrained")
+    columns = figure.subplots(3, len(classes), squeeze=False).T
+    for axes, row in zip(columns, classes, strict=True):
+        show_slices(axes, volumes[row["class"]], limits)
+        kept = "kept" if row["kept"] else "left out" if row["why"] != "to be chosen" else "to be chosen"
+        resolution = "" if row["resolution"] is None else f", {row['resolution']:.1f} Å"
+        axes[0].set_title(f"class {row['class']}: {kept}\n{row['share']:.0%}{resolution}", fontsize=10)
+    figure.savefig(path, dpi=130)
 
 
 def fsc_figure(level: dict[str, Any]) -> str:

@@ -187,7 +187,14 @@ def test_simulation_that_does_not_fit(tmp_path):
 
 def test_results_of_an_unfinished_run_say_so():
     recipe = {"refine3D": {"sym_name": "O", "particle_diameter": 150}}
-    level = {"binning": 4, "pixel_size": 10.0, "size": 24, "extract": {"box": 24}, "refine": {"low_pass": 50}}
+    level = {
+        "name": "bin4",
+        "binning": 4,
+        "pixel_size": 10.0,
+        "size": 24,
+        "extract": {"box": 24},
+        "refine": {"low_pass": 50},
+    }
     planned = {"id": "main", "project": "", "mode": "known", "recipe": recipe, "levels": [level]}
     results = collect_results({"relion": "5.1.0", "datasets": [planned], "warnings": []}, read_jobs([]))
     assert "not known" in summary(results)

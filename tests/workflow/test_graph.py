@@ -48,7 +48,7 @@ def test_all_modes_and_lists_side_by_side(tiny, tmp_path):
         first, *later = levels
         wanted = {f"{one} ({name} bin{first}" for one in EVERY_LEVEL | FIRST[mode] - {"PREPARE_REFERENCE"}}
         wanted |= {f"{one} ({name} bin{level}" for level in later for one in LATER_LEVELS}
-        done = {task.rstrip(")").removesuffix(" start").removesuffix(" result") for task in tasks}
+        done = {task.rstrip(")").removesuffix("_start").removesuffix("_result") for task in tasks}
         extra = {f"IMPORT ({name}", f"PREPARE_REFERENCE ({name}"}
         assert done - extra == wanted
         assert (f"PREPARE_REFERENCE ({name}" in done) == (mode in ("template", "straight"))

@@ -1,0 +1,266 @@
+"""Which classes go on: the table of a Class3D job, and the rule by which classes are kept.
+
+The rule, ``auto``, for any number of classes:
+
+1. A class with less than ``min_share`` of the particles is *small*.
+2. The best class is, of those that are not small, the one with the best resolution; of classes with the same, the one
+   with the most particles.
+3. A class *agrees* with the best one when the Fourier shell correlation of their maps, within the mask, stays above
+   0.5 up to the ``agreement`` resolution; by default :data:`AGREEMENT` times the best class's resolution.
+4. Kept are the best class and all that agree with it and are not small.
+5. No class is preferred, and all particles are kept, when another structure is as good as the best: a class that does
+   not agree with it, is not small, has its resolution, and at least :data:`RIVAL` times the particles of those kept; or
+   when fewer than ``min_per_half`` particles would be left in a half set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
+from py2rely_core.maps.io import Map, Volume, read_map
+from py2rely_core.maps.masks import is_degenerate, spherical_mask
+from py2rely_core.problems import ExitCode, Problem, ProblemError
+from py2rely_core.tables import Blocks, read_star
+
+#: A class must agree with the best one up to this multiple of the best one's resolution.
+AGREEMENT = 1.5
+#: A structure with this share of the kept particles, and the best resolution, is as good as the one that is kept.
+RIVAL = 0.5
+#: Correlation of two class maps that counts as agreement.
+AGREEMENT_FSC = 0.5
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How classes are chosen; the fields of the recipe's ``classification`` block."""
+
+    selection: str = "auto"
+    keep: tuple[int, ...] = ()
+    best: int | None = None
+    agreement: float | None = None
+    min_share: float = 0.05
+    min_per_half: int = 25
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Classes with what is known of each, which are kept, and the sentence that says why.
+
+    Attributes
+    ----------
+    classes : DataFrame
+        A row per class: ``class``, ``particles``, ``share``, ``resolution``, ``accuracy_rotation`` (degrees),
+        ``accuracy_translation`` (Angstrom), ``similarity`` (Angstrom up to which it agrees with the best), ``kept``,
+        ``why``.
+    best : int or None
+        Class that the next reference is made from; None: from all that are kept.
+    reason : str
+        The decision in one sentence.
+    """
+
+    classes: pd.DataFrame
+    best: int | None
+    reason: str
+
+    @property
+    def kept(self) -> list[int]:
+        """Numbers of the classes that are kept."""
+        return [int(number) for number in self.classes["class"][self.classes["kept"]]]
+
+
+def choose_classes(job: Path, diameter: float, choice: Choice, mask: Path | None = None) -> Selection:
+    """Judge the classes of a Class3D job.
+
+    Parameters
+    ----------
+    job : Path
+        Holds ``run_model.star``, ``run_data.star`` and ``run_class001.mrc``, ...
+    diameter : float
+        Of the particle, Angstrom: where there is no mask, maps are compared within a sphere.
+    choice : Choice
+    mask : Path, optional
+
+    Raises
+    ------
+    ProblemError
+        The job's files are missing, or a class is named that it does not have.
+    """
+    table, maps = read_classes(job)
+    halves = half_sets(read_star(job / "run_data.star")["particles"])
+    if choice.selection == "manual":
+        return _manual(_with_similarity(table, maps, _best_of(table, 0.0), diameter, mask), choice)
+    best = _best_of(table, choice.min_share)
+    return _automatic(_with_similarity(table, maps, best, diameter, mask), best, choice, halves)
+
+
+def read_classes(job: Path) -> tuple[pd.DataFrame, dict[int, Map]]:
+    """What RELION says of each class, and the classes' maps.
+
+    Raises
+    ------
+    ProblemError
+        A file is missing or broken.
+    """
+    model = read_star(job / "run_model.star")["model_classes"]
+    numbers = read_star(job / "run_data.star")["particles"]["rlnClassNumber"].astype(int)
+    counts = numbers.value_counts()
+    rows = []
+    for number, row in enumerate(model.to_dict("records"), start=1):
+        particles = int(counts.get(number, 0))
+        rows.append(
+            {
+                "class": number,
+                "particles": particles,
+                "share": particles / max(len(numbers), 1),
+                "resolution": _known(row.get("rlnEstimatedResolution"), 998.0),
+                "accuracy_rotation": _known(row.get("rlnAccuracyRotations"), 998.0),
+                "accuracy_translation": _known(row.get("rlnAccuracyTranslationsAngst"), 998.0),
+            }
+        )
+    maps = {row["class"]: read_map(job / f"run_class{row['class']:03d}.mrc") for row in rows}
+    return pd.DataFrame(rows), maps
+
+
+def _known(value: Any, unknown_from: float) -> float:
+    """A number of RELION's, NaN where it stands for "not known" (999)."""
+    number = float("nan") if value is None else float(value)
+    return number if np.isfinite(number) and number < unknown_from else float("nan")
+
+
+def half_sets(particles: pd.DataFrame) -> np.ndarray:
+    """Class number and half set of every particle, (n, 2) int; half set 0 where it is not known."""
+    halves = particles.get("rlnRandomSubset", 0)
+    return particles.assign(half=halves)[["rlnClassNumber", "half"]].to_numpy(dtype=int)
+
+
+def _best_of(table: pd.DataFrame, min_share: float) -> int:
+    eligible = table[table["share"] >= min_share]
+    eligible = eligible if len(eligible) else table
+    order = eligible.assign(resolution=eligible["resolution"].fillna(np.inf))
+    return int(order.sort_values(["resolution", "particles", "class"], ascending=[True, False, True])["class"].iloc[0])
+
+
+def _with_similarity(
+    table: pd.DataFrame, maps: dict[int, Map], best: int, diameter: float, mask: Path | None
+) -> pd.DataFrame:
+    window = read_map(mask).data if mask else None
+    similarity = [agreement(maps[number], maps[best], diameter, window) for number in table["class"]]
+    return table.assign(similarity=similarity)
+
+
+def agreement(first: Map, second: Map, diameter: float, mask: Volume | None = None) -> float:
+    """Resolution, Angstrom, up to which two maps correlate above :data:`AGREEMENT_FSC`; inf for a map of nothing."""
+    if is_degenerate(first.data) or is_degenerate(second.data):
+        return float("inf")
+    box, pixel_size = first.data.shape[0], first.pixel_size
+    window = spherical_mask(box, diameter / 2 / pixel_size) if mask is None else mask
+    curve = fsc(first.data, second.data, window)
+    return first_crossing(shell_resolutions(box, pixel_size), curve, AGREEMENT_FSC) or 2 * pixel_size
+
+
+def _automatic(table: pd.DataFrame, best: int, choice: Choice, halves: np.ndarray) -> Selection:
+    row = table.set_index("class").loc[best]
+    limit = choice.agreement or AGREEMENT * float(row["resolution"])
+    small = table["share"] < choice.min_share
+    agrees = table["similarity"] <= limit * (1 + 1e-6)
+    kept = agrees & ~small | (table["class"] == best)
+    why = [
+        _why(one, best, bool(is_small), bool(good), limit)
+        for one, is_small, good in zip(table.to_dict("records"), small, agrees, strict=True)
+    ]
+    table = table.assign(kept=kept, why=why)
+    reason = _no_preference(table, best, small, halves, choice)
+    if reason:
+        return Selection(table.assign(kept=True), None, f"All classes are kept: {reason}")
+    numbers = ", ".join(str(number) for number in table["class"][kept])
+    reason = f"Kept: class {numbers}, up to {limit:.1f} A one structure; class {best} is the best."
+    return Selection(table, None, reason)
+
+
+def _why(row: dict[str, Any], best: int, small: bool, agrees: bool, limit: float) -> str:
+    if row["class"] == best:
+        return "the best resolution"
+    if small:
+        return "small"
+    to = f"to {row['similarity']:.1f} A" if np.isfinite(row["similarity"]) else "nowhere"
+    return f"agrees with the best {to}, " + ("enough" if agrees else f"not to {limit:.1f} A")
+
+
+def _no_preference(table: pd.DataFrame, best: int, small: pd.Series, halves: np.ndarray, choice: Choice) -> str | None:
+    """Why no class can be preferred, or None."""
+    kept = table["kept"]
+    if kept.all():
+        return "they agree with one another."
+    if not np.isfinite(table.set_index("class").loc[best, "resolution"]):
+        return "no class has a resolution."
+    rivals = table[
+        ~kept
+        & ~small
+        & (table["resolution"] <= table.loc[table["class"] == best, "resolution"].item() * (1 + 1e-6))
+        & (table["particles"] >= RIVAL * table["particles"][kept].sum())
+    ]
+    if len(rivals):
+        numbers = ", ".join(str(number) for number in rivals["class"])
+        return f"class {numbers} is another structure, as good as class {best}: choose with --class_selection manual."
+    left = halves[np.isin(halves[:, 0], table["class"][kept])]
+    fewest = min((left[:, 1] == half).sum() for half in (1, 2)) if left[:, 1].any() else len(left) // 2
+    if fewest < choice.min_per_half:
+        return f"only {fewest} particles per half set would be left, of at least {choice.min_per_half}."
+    return None
+
+
+def _manual(table: pd.DataFrame, choice: Choice) -> Selection:
+    known = {int(number) for number in table["class"]}
+    unknown = sorted(set(choice.keep) - known | ({choice.best} - known - {None}))
+    if unknown:
+        what = f"There is no class {', '.join(map(str, unknown))}."
+        raise ProblemError(
+            Problem(what, "keep_classes", f"1 to {max(known)}", "Correct the numbers."), ExitCode.BAD_PARAMETERS
+        )
+    kept = table["class"].isin(choice.keep) if choice.keep else pd.Series(False, index=table.index)
+    why = ["chosen" if one else "not chosen" if choice.keep else "to be chosen" for one in kept]
+    table = table.assign(kept=kept, why=why)
+    if not choice.keep:
+        return Selection(table, None, "Classes are to be chosen.")
+    numbers = ", ".join(map(str, choice.keep))
+    return Selection(table, choice.best, f"Kept: class {numbers}; the next reference is class {choice.best}.")
+
+
+def of_classes(blocks: Blocks, classes: list[int]) -> Blocks:
+    """A particle set's blocks, with the particles of some classes only; optics groups without particles go, too."""
+    particles = blocks["particles"]
+    kept = particles[particles["rlnClassNumber"].astype(int).isin(classes)]
+    result = dict(blocks) | {"particles": kept}
+    if "optics" in blocks and "rlnOpticsGroup" in kept:
+        result["optics"] = blocks["optics"][blocks["optics"]["rlnOpticsGroup"].isin(kept["rlnOpticsGroup"])]
+    return result
+
+
+def as_records(selection: Selection) -> list[dict[str, Any]]:
+    """The table as JSON-ready rows; None for what is not known."""
+    table = selection.classes.astype(object)
+    finite = table.map(lambda value: not isinstance(value, float) or np.isfinite(value))
+    return table.where(finite, None).to_dict("records")
+
+
+def records_as_text(records: list[dict[str, Any]]) -> list[str]:
+    """The rows of :func:`as_records` as lines for a terminal, a heading first."""
+    heads = ("resol. A", "rot. deg", "shift A", "alike A")
+    lines = [f"{'class':>5} {'particles':>9} {'share':>6} " + " ".join(f"{head:>8}" for head in heads) + "  kept  why"]
+    for row in records:
+        numbers = (row[key] for key in ("resolution", "accuracy_rotation", "accuracy_translation", "similarity"))
+        shown = " ".join(f"{'-' if number is None else format(number, '.1f'):>8}" for number in numbers)
+        kept = "yes" if row["kept"] else "no"
+        lines.append(f"{row['class']:>5} {row['particles']:>9} {row['share']:>6.1%} {shown}  {kept:<4}  {row['why']}")
+    return lines
+
+
+def as_text(selection: Selection) -> str:
+    """The table for a terminal, and the sentence below it."""
+    return "\n".join([*records_as_text(as_records(selection)), selection.reason]) + "\n"
