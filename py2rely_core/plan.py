@@ -74,14 +74,25 @@ def plan_dataset(
         ``{"initial_reference": ..., "levels": [...], "polishing": ...}``, JSON-ready; without polishing None.
     """
     binnings = recipe.resolutions.binning_list
+    oriented = is_oriented(recipe, mode, start)
     levels = [_level(recipe, index, mode, start, n_tilt_series, machine) for index in range(len(binnings))]
     if start == "bin1":
         levels[0]["refine"]["low_pass"] = low_pass
     return {
+        "oriented": oriented,
         "initial_reference": _initial_reference(recipe, mode, levels[0], machine),
         "levels": levels,
         "polishing": _polishing(recipe, levels[-1], n_tilt_series, machine),
     }
+
+
+def is_oriented(recipe: Recipe, mode: str, start: str) -> bool:
+    """Whether the first level begins like later ones, with half maps of particles whose orientations are kept.
+
+    The low-pass then follows from the half maps' FSC. One as coarse as a template's would leave local searches
+    without a hold: at 50 Angstrom a small or highly symmetric particle is round, and its orientations drift.
+    """
+    return start != "picks" or (mode == "known" and recipe.initial_reference.known_search == "local")
 
 
 def refinement_ranks(machine: Machine, threads: int) -> tuple[int, int, str]:
@@ -277,7 +288,7 @@ def _refine(recipe: Recipe, index: int, mode: str, start: str, machine: Machine)
         "gpus": gpus if block.use_gpu else "",
         "symmetry": recipe.symmetry,
         "diameter": recipe.refine3D.particle_diameter,
-        "low_pass": block.ini_high if first else None,
+        "low_pass": block.ini_high if first and not is_oriented(recipe, mode, start) else None,
         "options": _join(flags, block),
     }
 

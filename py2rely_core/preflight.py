@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from py2rely_core.checks import run_checks
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.inputs import Inputs, load_inputs
@@ -14,6 +16,9 @@ from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.recipe import parse_recipe
 from py2rely_core.relion import relion_version
 from py2rely_core.tables import write_star
+
+#: Of the division into half sets, where the particles have none.
+HALVES_SEED = 1
 
 
 def make_plan(request: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -112,7 +117,12 @@ def import_inputs(
     write_star({"global": tomograms}, output / job / "tomograms.star")
     if motion is not None:
         shutil.copyfile(project / motion, output / job / "motion.star")
-    tables = {"optics": inputs.optics, "particles": inputs.particles.drop(columns="rlnImageName", errors="ignore")}
+    particles_table = inputs.particles.drop(columns="rlnImageName", errors="ignore")
+    if "rlnRandomSubset" not in particles_table:
+        # Half sets from the start, so that known orientations give two independent half maps.
+        halves = np.random.default_rng(HALVES_SEED).permutation(np.arange(len(particles_table)) % 2 + 1)
+        particles_table = particles_table.assign(rlnRandomSubset=halves)
+    tables = {"optics": inputs.optics, "particles": particles_table}
     write_star(tables, output / picks / "particles.star")
     return output / job, output / picks
 

@@ -4,10 +4,11 @@ The rule, ``auto``, for any number of classes:
 
 1. A class with less than ``min_share`` of the particles is *small*.
 2. The best class is, of those that are not small, the one with the best resolution; of classes with the same, the one
-   with the most particles.
+   with the most particles. A class whose accuracy of angles is :data:`FEATURELESS` times worse than the best one's has
+   *no features*: noise that was aligned to the reference still resembles it at low resolution.
 3. A class *agrees* with the best one when the Fourier shell correlation of their maps, within the mask, stays above
    0.5 up to the ``agreement`` resolution; by default :data:`AGREEMENT` times the best class's resolution.
-4. Kept are the best class and all that agree with it and are not small.
+4. Kept are the best class and all that agree with it, are not small and have features.
 5. No class is preferred, and all particles are kept, when another structure is as good as the best: a class that does
    not agree with it, is not small, has its resolution, and at least :data:`RIVAL` times the particles of those kept; or
    when fewer than ``min_per_half`` particles would be left in a half set.
@@ -29,7 +30,9 @@ from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.tables import Blocks, read_star
 
 #: A class must agree with the best one up to this multiple of the best one's resolution.
-AGREEMENT = 1.5
+AGREEMENT = 1.25
+#: Angles that are known this many times worse are those of a map without features.
+FEATURELESS = 3.0
 #: A structure with this share of the kept particles, and the best resolution, is as good as the one that is kept.
 RIVAL = 0.5
 #: Correlation of two class maps that counts as agreement.
@@ -168,11 +171,13 @@ def _automatic(table: pd.DataFrame, best: int, choice: Choice, halves: np.ndarra
     row = table.set_index("class").loc[best]
     limit = choice.agreement or AGREEMENT * float(row["resolution"])
     small = table["share"] < choice.min_share
+    # Unknown accuracies (no alignment was possible to judge) compare as False: nothing is held against a class.
+    empty = table["accuracy_rotation"] > FEATURELESS * float(row["accuracy_rotation"])
     agrees = table["similarity"] <= limit * (1 + 1e-6)
-    kept = agrees & ~small | (table["class"] == best)
+    kept = agrees & ~small & ~empty | (table["class"] == best)
     why = [
-        _why(one, best, bool(is_small), bool(good), limit)
-        for one, is_small, good in zip(table.to_dict("records"), small, agrees, strict=True)
+        _why(one, best, bool(is_small), bool(is_empty), bool(good), limit)
+        for one, is_small, is_empty, good in zip(table.to_dict("records"), small, empty, agrees, strict=True)
     ]
     table = table.assign(kept=kept, why=why)
     reason = _no_preference(table, best, small, halves, choice)
@@ -183,11 +188,13 @@ def _automatic(table: pd.DataFrame, best: int, choice: Choice, halves: np.ndarra
     return Selection(table, None, reason)
 
 
-def _why(row: dict[str, Any], best: int, small: bool, agrees: bool, limit: float) -> str:
+def _why(row: dict[str, Any], best: int, small: bool, empty: bool, agrees: bool, limit: float) -> str:
     if row["class"] == best:
         return "the best resolution"
     if small:
         return "small"
+    if empty:
+        return f"no features: angles known to {row['accuracy_rotation']:.1f} degrees only"
     to = f"to {row['similarity']:.1f} A" if np.isfinite(row["similarity"]) else "nowhere"
     return f"agrees with the best {to}, " + ("enough" if agrees else f"not to {limit:.1f} A")
 

@@ -42,9 +42,9 @@ workflow STA {
     datasets = plans.join(IMPORT.out.job)
         .map { meta, plan, job, particles -> [meta, plan, imported(job, plan), particles, plan.mask ? file(plan.mask) : []] }
         .branch { row ->
-            picks: row[1].start == 'picks'
-            bin1: row[1].start == 'bin1'
-            polish: true
+            polish: row[1].start == 'polish'
+            oriented: row[1].oriented
+            picks: true
         }
 
     EXTRACT(datasets.picks.map { meta, plan, series, particles, _mask -> [meta, plan.levels[0].name, plan.levels[0].extract] + series + [particles] })
@@ -63,7 +63,7 @@ workflow STA {
         datasets.picks.join(REFINEMENT.out.particles)
             .map { meta, plan, series, _picks, mask, particles, source -> [meta, plan.levels.drop(1), series, mask, particles, source, []] }
             .mix(
-                datasets.bin1.map { meta, plan, series, particles, mask ->
+                datasets.oriented.map { meta, plan, series, particles, mask ->
                     [meta, plan.levels, series, mask, particles, particles, plan.reference ? file(plan.reference) : []]
                 }
             )

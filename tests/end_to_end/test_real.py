@@ -85,7 +85,7 @@ def test_known_orientations_to_bin_1(tiny, tmp_path):
     home = tmp_path / "run here"
     home.mkdir()
     parameters = write_parameters(home / "sta.json", data, "2,1", levels={"1": {"refine3D": {"sampling": "1.8 degrees",
-        "auto_local_sampling": "1.8 degrees"}}})  # fmt: skip
+        "auto_local_sampling": "1.8 degrees"}}}, polishing={"cycles": 0})  # fmt: skip
     run = pipeline(home, "--parameter", parameters)
     assert run.code == 0, run.text
     judge(home / "results", data, 0.9, 3.0)
@@ -218,7 +218,7 @@ done
 EMPTY = 'for word in "$@"; do case $word in Extract/*) mkdir -p "$word"; : > "$word/particles.star";; esac; done'
 FAILURES = {
     "empty output": ("relion_tomo_subtomo", EMPTY, ["EXTRACT", "particles.star"]),
-    "not a number": ("relion_tomo_reconstruct_particle", SPOIL, ["RECONSTRUCT_KNOWN", "not finite"]),
+    "not a number": ("relion_tomo_reconstruct_particle", SPOIL, ["RECONSTRUCT_START", "not finite"]),
     "killed": ("mpirun", "kill -9 $$", ["REFINE3D", "killed", "to do"]),
     "out of memory": (
         "mpirun",

@@ -15,12 +15,14 @@ SETS = {
     "template_4": ("template", "4"),
     "denovo_84": ("denovo", "8,4"),
     "known_2": ("known", "2"),
+    "global_2": ("global", "2"),
     "straight_41": ("straight", "4,1"),
     "denovo_631": ("denovo", "6,3,1"),
     "known_eight": ("known", "8,7,6,5,4,3,2,1"),
 }
 FIRST = {
-    "known": {"RECONSTRUCT_KNOWN"},
+    "known": {"RECONSTRUCT_START", "MASK_POSTPROCESS_START"},
+    "global": {"RECONSTRUCT_KNOWN"},
     "template": {"PREPARE_REFERENCE", "CLASS3D_ALIGN"},
     "straight": {"PREPARE_REFERENCE"},
     "denovo": {"INITIAL_MODEL"},
@@ -35,7 +37,9 @@ LATER_LEVELS = EVERY_LEVEL | {"RECONSTRUCT_START", "MASK_POSTPROCESS_START"}
 def test_all_modes_and_lists_side_by_side(tiny, tmp_path):
     rows = ["id,parameters,reference_template,run_denovo_generation"]
     for name, (mode, binnings) in SETS.items():
-        blocks = {"initial_reference": {"template_iterations": 0}} if mode == "straight" else {}
+        blocks = {"polishing": {"cycles": 0}}
+        blocks |= {"initial_reference": {"template_iterations": 0}} if mode == "straight" else {}
+        blocks |= {"initial_reference": {"known_search": "global"}} if mode == "global" else {}
         write_parameters(tmp_path / f"{name}.json", tiny, binnings, 100, **blocks)
         template = tiny / "template.mrc" if mode in ("template", "straight") else ""
         rows.append(f"{name},{name}.json,{template},{'true' if mode == 'denovo' else ''}")
