@@ -13,6 +13,7 @@ import pandas as pd
 from scipy.spatial.transform import Rotation
 
 AXES = ("X", "Y", "Z")
+ANGLES = ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi")
 
 
 def euler_to_matrix(angles: np.ndarray) -> np.ndarray:
@@ -56,7 +57,7 @@ def true_positions(particles: pd.DataFrame) -> np.ndarray:
 
 def orientations(particles: pd.DataFrame) -> np.ndarray:
     """Orientations of particles, (n, 3, 3): the subtomogram's times the particle's own."""
-    own = euler_to_matrix(_columns(particles, [f"rlnAngle{name}" for name in ("Rot", "Tilt", "Psi")]))
+    own = euler_to_matrix(_columns(particles, list(ANGLES)))
     return subtomogram_matrices(particles) @ own
 
 

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from py2rely_core.checks import run_checks
 from py2rely_core.checks.context import CheckContext
+from py2rely_core.geometry import ANGLES, euler_to_matrix, matrix_to_euler
 from py2rely_core.inputs import Inputs, load_inputs
 from py2rely_core.plan import Machine, plan_dataset
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.recipe import parse_recipe
 from py2rely_core.relion import relion_version
+from py2rely_core.symmetry import has_rotations_only, into_asymmetric_unit
 from py2rely_core.tables import write_star
 
 #: Of the division into half sets, where the particles have none.
@@ -89,13 +92,13 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[list[Problem],
 
 
 def import_inputs(
-    particles: Path, tilt_series: Path, project: Path, output: Path, motion: Path | None = None
+    particles: Path, tilt_series: Path, project: Path, output: Path, symmetry: str, motion: Path | None = None
 ) -> tuple[Path, Path]:
     """Write a data set's tables under the names that every later step uses, with links to its stacks.
 
     ``Import/tilt_series`` gets ``tomograms.star``, a STAR file per tilt series and ``stacks/`` with links; their paths
     are relative to `output`, which mirrors a RELION project; trajectories are copied there. ``Select/input`` gets the
-    particles.
+    particles, with half sets, and orientations within RELION's asymmetric unit.
 
     Raises
     ------
@@ -122,9 +125,18 @@ def import_inputs(
         # Half sets from the start, so that known orientations give two independent half maps.
         halves = np.random.default_rng(HALVES_SEED).permutation(np.arange(len(particles_table)) % 2 + 1)
         particles_table = particles_table.assign(rlnRandomSubset=halves)
+    particles_table = _within_asymmetric_unit(particles_table, symmetry)
     tables = {"optics": inputs.optics, "particles": particles_table}
     write_star(tables, output / picks / "particles.star")
     return output / job, output / picks
+
+
+def _within_asymmetric_unit(particles: pd.DataFrame, symmetry: str) -> pd.DataFrame:
+    if not set(ANGLES) <= set(particles) or not has_rotations_only(symmetry):
+        return particles
+    own = euler_to_matrix(particles[list(ANGLES)].to_numpy(dtype=float))
+    angles = matrix_to_euler(into_asymmetric_unit(own, symmetry))
+    return particles.assign(**dict(zip(ANGLES, angles.T, strict=True)))
 
 
 def _file_name(name: str, number: int) -> str:

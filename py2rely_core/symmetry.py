@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from math import pi, sqrt
+from math import atan, cos, degrees, pi, sin, sqrt
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from py2rely_core.geometry import euler_to_matrix
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 
 _GROUP = re.compile(r"(C[1-9]\d*[VH]?|D[1-9]\d*[VH]?|S[1-9]\d*|T[DH]?|OH?|I[1-5]?H?|CI|CS)")
@@ -23,6 +24,14 @@ _GENERATORS = {
     "I3": ((5, (0, 0, 1)), (2, (-1, 0, _GOLDEN))),
     "I4": ((5, (0, 0, 1)), (2, (1, 0, _GOLDEN))),
 }
+
+#: Inward normals of the planes around RELION's asymmetric unit of view directions.
+_TETRAHEDRAL_UNIT = ((-1, 0, 0), (sqrt(2) / 3, sqrt(2 / 27), sqrt(16 / 27)), (1, sqrt(3), 0))
+_OCTAHEDRAL_UNIT = ((0, -1, 1), (1, 1, 0), (-1, 1, 0))
+_I2_UNIT = ((0, 1, 0), (-1, -_GOLDEN, 1 / _GOLDEN), (1, -_GOLDEN, 1 / _GOLDEN))
+_I4_UNIT = ((0, 0, -1), (-1, _GOLDEN, _GOLDEN**2), (-1, -_GOLDEN, _GOLDEN**2))
+#: Rotation about y, degrees, between the icosahedral settings.
+_I_TILT = degrees(atan(1 / _GOLDEN))
 
 
 def parse_point_group(text: str) -> str:
@@ -43,6 +52,12 @@ def parse_point_group(text: str) -> str:
         )
         raise ProblemError(problem, ExitCode.BAD_PARAMETERS)
     return name
+
+
+def has_rotations_only(group: str) -> bool:
+    """Whether a group has no mirror planes or inversions, so that :func:`rotations_of` knows it."""
+    name = parse_point_group(group)
+    return name in _GENERATORS or bool(re.fullmatch(r"[CD]\d+", name))
 
 
 def rotations_of(group: str) -> Rotation:
@@ -75,3 +90,72 @@ def _closure(generators: list[Rotation]) -> list[Rotation]:
             if all((product * other.inv()).magnitude() > 1e-3 for other in found):
                 found.append(product)
     return found
+
+
+def asymmetric_unit(group: str) -> np.ndarray:
+    """Inward normals of RELION's asymmetric unit: a view direction is within it when no product with one is negative.
+
+    The units are those of RELION's ``HealpixSampling``.
+
+    Returns
+    -------
+    (n, 3) float
+        No row for C1.
+
+    Raises
+    ------
+    ProblemError
+        RELION knows no such group, or it has more than rotations.
+    """
+    name = parse_point_group(group)
+    rotations_of(name)
+    match = re.fullmatch(r"([CD])(\d+)", name)
+    if match:
+        return _wedge(int(match[2]), dihedral=match[1] == "D")
+    if name in "TO":
+        return np.array(_TETRAHEDRAL_UNIT if name == "T" else _OCTAHEDRAL_UNIT, dtype=float)
+    tilt = {"I1": 90.0, "I3": _I_TILT, "I4": -_I_TILT}.get(name, 0.0)
+    normals = np.array(_I4_UNIT if name == "I4" else _I2_UNIT)
+    return normals @ euler_to_matrix(np.array([[0.0, tilt, 0.0]]))[0].T
+
+
+def _wedge(fold: int, dihedral: bool) -> np.ndarray:
+    """Rot within 180/n degrees of x, or of y and on the upper side for a dihedral group."""
+    half = pi / fold
+    normals = [(sin(half), cos(half), 0.0), (sin(half), -cos(half), 0.0)] if fold > 1 else []
+    if dihedral:
+        normals = [(-y, x, 0.0) for x, y, _ in normals] + [(0.0, 0.0, 1.0)]
+    return np.array(normals).reshape(-1, 3)
+
+
+def into_asymmetric_unit(matrices: np.ndarray, group: str) -> np.ndarray:
+    """The equivalents of orientations whose view directions RELION samples.
+
+    RELION's local searches know that a direction has equivalents, but look for the in-plane angle around the one that
+    is given: orientations from elsewhere in a symmetric particle would be lost.
+
+    Parameters
+    ----------
+    matrices : (n, 3, 3) float
+        From the reference to the tomogram.
+    group : str
+        Point group.
+
+    Returns
+    -------
+    (n, 3, 3) float
+        Each times one of the group's rotations.
+    """
+    normals = asymmetric_unit(group)
+    if not len(normals):
+        return matrices
+    operators = rotations_of(group).as_matrix()
+    result = matrices.copy()
+    best = np.full(len(matrices), -np.inf)
+    for operator in operators:
+        candidates = matrices @ operator
+        # The view direction of A = (Rz(rot) Ry(tilt) Rz(psi))^T is its last row.
+        depth = (candidates[:, 2] @ normals.T / np.linalg.norm(normals, axis=1)).min(axis=1)
+        better = depth > best + 1e-9
+        result[better], best[better] = candidates[better], depth[better]
+    return result

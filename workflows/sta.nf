@@ -36,7 +36,7 @@ workflow STA {
 
     IMPORT(
         plans.combine(tilt_series.map { names -> [existing(names)] }).combine(stacks.map { files -> [files] }).map { meta, plan, series, images ->
-            [meta, plan.subMap(['launch_dir', 'particles', 'tilt_series', 'motion']), existing([plan.particles, plan.tilt_series, plan.motion].findAll()) + series + images]
+            [meta, plan.subMap(['launch_dir', 'particles', 'tilt_series', 'motion']) + [symmetry: plan.recipe.refine3D.sym_name], existing([plan.particles, plan.tilt_series, plan.motion].findAll()) + series + images]
         }
     )
     datasets = plans.join(IMPORT.out.job)

@@ -13,6 +13,7 @@ process IMPORT {
     script:
     """
     py2rely task import --project '${source.launch_dir}' --particles '${source.particles}' \\
-        --tilt-series '${source.tilt_series}' ${source.motion ? "--motion '${source.motion}' " : ''}--output .
+        --tilt-series '${source.tilt_series}' ${source.motion ? "--motion '${source.motion}' " : ''}\\
+        --symmetry ${source.symmetry} --output .
     """
 }

@@ -75,6 +75,7 @@ def import_data(
     tilt_series: Annotated[Path, typer.Option("--tilt-series")],
     project: Annotated[Path, typer.Option("--project")],
     output: OutputOption,
+    symmetry: Annotated[str, typer.Option("--symmetry")] = "C1",
     motion: Annotated[Path | None, typer.Option("--motion")] = None,
 ) -> None:
     """Write the data set's tables under the names that later steps use."""
@@ -82,7 +83,7 @@ def import_data(
     from py2rely_core.preflight import import_inputs
     from py2rely_core.tables import read_star
 
-    job, picks = import_inputs(particles, tilt_series, project, output, motion)
+    job, picks = import_inputs(particles, tilt_series, project, output, symmetry, motion)
     write_numbers(
         output / job,
         tilt_series=len(read_star(output / job / "tomograms.star")["global"]),

@@ -138,7 +138,7 @@ def test_import_keeps_odd_names_and_links(data, tmp_path):
     odd = "TS 1 (ä)"
     edit(data / "particles.star", "particles", lambda t: t.replace({"rlnTomoName": {"TS_01": odd}}))
     edit(data / "tilt_series.star", "global", lambda t: t.replace({"rlnTomoName": {"TS_01": odd}}))
-    job, picks = import_inputs("particles.star", "tilt_series.star", data, tmp_path / "out")
+    job, picks = import_inputs("particles.star", "tilt_series.star", data, tmp_path / "out", "O")
     table = read_star(job / "tomograms.star")["global"]
     assert (
         set(table["rlnTomoName"])
