@@ -57,14 +57,14 @@ class Inputs:
 KINDS = {
     "a RELION 4 tomograms.star": {"rlnTomoProjX", "rlnTomoTiltSeriesName", "rlnTomoImportCtfFindFile"},
     "an optimisation set": {"rlnTomoParticlesFile", "rlnTomoTomogramsFile"},
-    "a table of tilt movies that are not aligned yet": {"rlnTomoTiltMovieIndex", "rlnMicrographMovieName"},
+    "the file of one tilt series": {"rlnTomoTiltMovieIndex", "rlnMicrographMovieName", "rlnTomoYTilt"},
     "a tilt-series file": {"rlnTomoTiltSeriesStarFile"},
     "a particle file": {"rlnCenteredCoordinateXAngst", "rlnCoordinateX"},
 }
 ADVICE = {
     "a RELION 4 tomograms.star": "Import it into RELION 5 first: relion_tomo_convert, or RELION 5's own import.",
     "an optimisation set": "Give the particle file and the tilt-series file that it names.",
-    "a table of tilt movies that are not aligned yet": "Align the tilt series first, and give the aligned one's file.",
+    "the file of one tilt series": "Give the file that lists all tilt series, one row for each (data_global).",
 }
 #: File names that one problem lists.
 LISTED = 100
@@ -104,8 +104,9 @@ def _read(inputs: Inputs, path: Path, wanted: str, block: str) -> Blocks:
         inputs.problems += error.problems
         return {}
     labels = {column for table in blocks.values() for column in table.columns}
-    kind = next((kind for kind, own in KINDS.items() if own & labels), "")
-    if kind and kind != wanted and not (block in blocks and kind in ("a tilt-series file", "a particle file")):
+    as_wanted = KINDS[wanted] & set(blocks.get(block, pd.DataFrame()).columns)
+    kind = next((kind for kind, own in KINDS.items() if own & labels and kind != wanted), "")
+    if kind and not as_wanted:
         fix = ADVICE.get(kind, "The two files may have been exchanged: look at in_particles and in_tomograms.")
         inputs.problems.append(Problem(f"This is {kind}, not {wanted}.", str(path), f"block data_{block}", fix))
         return {}

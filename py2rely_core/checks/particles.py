@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 
 import numpy as np
+import pandas as pd
 from scipy.spatial import cKDTree
 
 from py2rely_core.checks.context import (
@@ -52,7 +53,7 @@ def check_optics_labels(context: CheckContext) -> Iterator[Problem]:
     """Required labels of the optics groups, and numbers in them."""
     where = f"{context.inputs.particles_file}, block data_optics"
     required = ("rlnOpticsGroup", "rlnOpticsGroupName", "rlnTomoTiltSeriesPixelSize")
-    required += ("rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast")
+    required += ("rlnVoltage", "rlnSphericalAberration")
     yield from missing_labels(context.inputs.optics, required, where, "Add the labels.")
     yield from not_numbers(context.inputs.optics, required[2:], where)
 
@@ -203,18 +204,19 @@ def check_duplicates(context: CheckContext) -> Iterator[Problem]:
     if context.positions is None:
         return
     limit = context.recipe.duplicates.distance_fraction * context.recipe.refine3D.particle_diameter
-    copies, close, angles = [], [], context.particle_values(ANGLES)
+    nearest_other = np.full(len(context.positions), np.inf)
     for rows in context.particle_rows.values():
         finite = rows[np.isfinite(context.positions[rows]).all(axis=1)]
-        pairs = cKDTree(context.positions[finite]).query_pairs(max(limit, SAME_POSITION), output_type="ndarray")
-        pairs = finite[pairs] if len(pairs) else np.zeros((0, 2), dtype=int)
-        apart = np.linalg.norm(context.positions[pairs[:, 0]] - context.positions[pairs[:, 1]], axis=1)
-        same = apart < SAME_POSITION
-        if angles is not None:
-            same &= (np.abs(angles[pairs[:, 0]] - angles[pairs[:, 1]]) < SAME_POSITION).all(axis=1)
-        copies.append(pairs[same].max(axis=1))
-        close.append(pairs[~same].ravel())
-    copied, near = (np.unique(np.concatenate(rows)) for rows in (copies, close))
+        if len(finite) > 1:
+            positions = context.positions[finite]
+            nearest_other[finite] = cKDTree(positions).query(positions, k=2)[0][:, 1]
+    same = np.flatnonzero(nearest_other < SAME_POSITION)
+    values = [context.positions, context.particle_values(ANGLES)]
+    poses = np.column_stack([one[same] for one in values if one is not None])
+    table = pd.DataFrame(np.rint(poses / SAME_POSITION))
+    table["name"] = context.inputs.particles["rlnTomoName"].to_numpy()[same]
+    copied = same[table.duplicated().to_numpy()]
+    near = np.setdiff1d(np.flatnonzero(nearest_other <= limit), same[table.duplicated(keep=False).to_numpy()])
     count, where = len(context.positions), str(context.inputs.particles_file)
     if copied.size:
         what = f"{copied.size} of {count} particles are copies of another: same position, same angles."

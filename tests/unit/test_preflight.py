@@ -189,6 +189,11 @@ BROKEN = {
     "series gone": (lambda d: (d / "tilt_series/TS_02.star").unlink(), "1 STAR files of tilt series are miss", "error"),
     "RELION 4": (old_tomograms, "This is a RELION 4 tomograms.star", "error"),
     "exchanged": (exchange, "This is a tilt-series file, not a particle file", "error"),
+    "one tilt series": (
+        lambda d: shutil.copy(d / "tilt_series/TS_01.star", d / "tilt_series.star"),
+        "This is the file of one tilt series, not a tilt-series file",
+        "error",
+    ),
     "optimisation set": (
         lambda d: write_star({"": pd.DataFrame([{"rlnTomoParticlesFile": "p.star"}])}, d / "particles.star"),
         "This is an optimisation set",
@@ -302,6 +307,9 @@ BROKEN = {
         particles(lambda t: pd.concat([t, scaled(t.head(2), 1.0, (10, 0, 0))])),
         "4 of 146 particles are closer",
         "warning",
+    ),
+    "all in one place": (
+        particles(lambda t: t.assign(**dict.fromkeys(CENTRED, 0.0))), "144 of 144 particles are closer", "warning",
     ),
     "subtomogram angles": (
         particles(lambda t: t.assign(**dict.fromkeys(SUBTOMOGRAM, 30.0))), "orientations of their own", "warning",
@@ -548,7 +556,7 @@ def test_disk_space(good, tmp_path, monkeypatch):
     one = planned(good)
     assert list(machine.check_disk(one, tmp_path / "work/later", tmp_path / "results")) == []
     needed = machine.extraction_bytes(one[0].context)[2]
-    assert needed == pytest.approx(144 * (13 * 24 * 24 * 2 + 1024))
+    assert needed == pytest.approx(144 * (13 * 24 * 24 * 2 + 1024), rel=0.01)
     usage = type("Usage", (), {"free": 1000.0, "total": 1e15})
     monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: usage)
     found = list(machine.check_disk(one, tmp_path, tmp_path))
