@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from py2rely_core.problems import Problem, ProblemError
+from py2rely_core.problems import Problem, ProblemError, merged
 from py2rely_core.tables import Blocks, candidates, read_star, read_stars, resolve, split_image_name
 
 
@@ -132,14 +132,15 @@ def _load_all_series(inputs: Inputs) -> None:
     names_of: dict[Path, list[str]] = {}
     for name, path in files.items():
         names_of.setdefault(path, []).append(name)
-    missing = []
+    missing, unreadable = [], []
     for path, blocks in read_stars(names_of).items():
         if isinstance(blocks, ProblemError):
             missing += [str(path)] if not path.exists() and not path.is_symlink() else []
-            inputs.problems += blocks.problems if path.exists() or path.is_symlink() else []
+            unreadable += blocks.problems if path.exists() or path.is_symlink() else []
             continue
         for name in names_of[path]:
             inputs.tilt_series[name] = _series(inputs, name, path, next(iter(blocks.values())))
+    inputs.problems += merged(unreadable)
     if missing:
         more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
         fix = "Start the run in the project directory, or correct rlnTomoTiltSeriesStarFile."

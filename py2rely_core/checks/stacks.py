@@ -11,7 +11,7 @@ import numpy as np
 
 from py2rely_core.checks.context import CheckContext, examples
 from py2rely_core.maps.io import MapHeader
-from py2rely_core.problems import Problem, ProblemError
+from py2rely_core.problems import Problem, ProblemError, merged
 from py2rely_core.tables import split_image_name
 
 #: Rows of a section that are looked at.
@@ -39,19 +39,22 @@ def check_there(context: CheckContext) -> Iterator[Problem]:
 
 def check_headers(context: CheckContext) -> Iterator[Problem]:
     """Every stack is a complete MRC file."""
-    for stack, header in context.headers.items():
-        if isinstance(header, ProblemError) and stack.stat().st_size:
-            yield from header.problems
+    errors = [header for stack, header in context.headers.items() if isinstance(header, ProblemError)]
+    empty = {str(stack) for stack in context.headers if not stack.stat().st_size}
+    found = [problem for error in errors for problem in error.problems if problem.where not in empty]
+    yield from merged(found)
 
 
 def check_sections(context: CheckContext) -> Iterator[Problem]:
     """Every stack holds the sections that are used of it."""
+    found = []
     for series, stack, header, sections in _used(context):
         count = header.shape[0]
         if sections.min() < 1 or sections.max() > count:
             what = f"Sections {sections.min()} to {sections.max()} are used of a stack that has {count}."
             fix = "Sections are counted from 1: correct rlnMicrographName, or use the complete stack."
-            yield Problem(what, f"{series.star_file} and {stack}", f"sections 1 to {count}", fix)
+            found.append(Problem(what, f"{series.star_file} and {stack}", f"sections 1 to {count}", fix))
+    yield from merged(found)
 
 
 def check_pixel_sizes(context: CheckContext) -> Iterator[Problem]:

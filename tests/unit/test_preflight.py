@@ -420,6 +420,21 @@ def test_one_problem_stands_for_all_tilt_series(data):
     assert len(found) == 1
     assert "39 tilts" in found[0].what
     assert "and in 2 more tilt series" in found[0].where
+    for name in SERIES:
+        write_map(data / f"tilt_series/{name}.mrcs", np.random.default_rng(0).normal(size=(5, 160, 160)), 5.0)
+    found = [one for one in problems(data) if "Sections 1 to 13" in one.what]
+    assert len(found) == 1
+    assert all(f"{name}.mrcs" in found[0].where for name in SERIES)
+    for name in SERIES:
+        (data / f"tilt_series/{name}.mrcs").write_bytes(b"short")
+    found = [one for one in problems(data) if "stack cannot be read" in one.what]
+    assert len(found) == 1
+    assert "TS_03.mrcs" in found[0].where
+    for name in SERIES:
+        (data / f"tilt_series/{name}.star").write_text("")
+    found = [one for one in problems(data) if "cannot be read" in one.what]
+    assert len(found) == 1
+    assert "TS_03.star" in found[0].where
 
 
 @pytest.mark.parametrize(
