@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.tables import Blocks, candidates, read_star, resolve, split_image_name
+from py2rely_core.problems import Problem, ProblemError, merged
+from py2rely_core.tables import Blocks, candidates, read_star, read_stars, resolve, split_image_name
 
 
 @dataclass
@@ -53,6 +53,23 @@ class Inputs:
         return list(dict.fromkeys(stack for series in self.tilt_series.values() for stack in series.stacks))
 
 
+#: What a file is that was given in place of another, by labels that only it has.
+KINDS = {
+    "a RELION 4 tomograms.star": {"rlnTomoProjX", "rlnTomoTiltSeriesName", "rlnTomoImportCtfFindFile"},
+    "an optimisation set": {"rlnTomoParticlesFile", "rlnTomoTomogramsFile"},
+    "the file of one tilt series": {"rlnTomoTiltMovieIndex", "rlnMicrographMovieName", "rlnTomoYTilt"},
+    "a tilt-series file": {"rlnTomoTiltSeriesStarFile"},
+    "a particle file": {"rlnCenteredCoordinateXAngst", "rlnCoordinateX"},
+}
+ADVICE = {
+    "a RELION 4 tomograms.star": "Import it into RELION 5 first: relion_tomo_convert, or RELION 5's own import.",
+    "an optimisation set": "Give the particle file and the tilt-series file that it names.",
+    "the file of one tilt series": "Give the file that lists all tilt series, one row for each (data_global).",
+}
+#: File names that one problem lists.
+LISTED = 100
+
+
 def load_inputs(particles: Path, tilt_series: Path, project: Path) -> Inputs:
     """Read both STAR files and every per-tilt-series STAR file.
 
@@ -69,45 +86,75 @@ def load_inputs(particles: Path, tilt_series: Path, project: Path) -> Inputs:
         Never raises for what is wrong with the files: see ``Inputs.problems``.
     """
     inputs = Inputs(project, project / particles, project / tilt_series)
-    blocks = _read(inputs, inputs.particles_file)
-    inputs.particles = _block(inputs, blocks, inputs.particles_file, "particles")
+    blocks = _read(inputs, inputs.particles_file, "a particle file", "particles")
+    inputs.particles = blocks.get("particles", pd.DataFrame())
     inputs.optics = _block(inputs, blocks, inputs.particles_file, "optics")
-    blocks = _read(inputs, inputs.tilt_series_file)
-    inputs.tomograms = _block(inputs, blocks, inputs.tilt_series_file, "global")
+    blocks = _read(inputs, inputs.tilt_series_file, "a tilt-series file", "global")
+    inputs.tomograms = blocks.get("global", pd.DataFrame())
     if {"rlnTomoName", "rlnTomoTiltSeriesStarFile"} <= set(inputs.tomograms.columns):
-        for row in inputs.tomograms.itertuples():
-            _load_series(inputs, str(row.rlnTomoName), str(row.rlnTomoTiltSeriesStarFile))
+        _load_all_series(inputs)
     return inputs
 
 
-def _read(inputs: Inputs, path: Path) -> Blocks:
+def _read(inputs: Inputs, path: Path, wanted: str, block: str) -> Blocks:
+    """The blocks of a file; none when it is of another kind than `wanted` or lacks its main block."""
     try:
-        return read_star(path)
+        blocks = read_star(path)
     except ProblemError as error:
         inputs.problems += error.problems
         return {}
+    labels = {column for table in blocks.values() for column in table.columns}
+    as_wanted = KINDS[wanted] & set(blocks.get(block, pd.DataFrame()).columns)
+    kind = next((kind for kind, own in KINDS.items() if own & labels and kind != wanted), "")
+    if kind and not as_wanted:
+        fix = ADVICE.get(kind, "The two files may have been exchanged: look at in_particles and in_tomograms.")
+        inputs.problems.append(Problem(f"This is {kind}, not {wanted}.", str(path), f"block data_{block}", fix))
+        return {}
+    _block(inputs, blocks, path, block)
+    return blocks if block in blocks else {}
 
 
 def _block(inputs: Inputs, blocks: Blocks, path: Path, name: str) -> pd.DataFrame:
     if blocks and name not in blocks:
-        old = "rlnTomoImportCtfFindFile" in " ".join(c for table in blocks.values() for c in table.columns)
-        advice = "This looks like a RELION 4 file: import it into RELION 5 first." if old else "Add the block."
         found = ", ".join(f"data_{found}" for found in blocks)
-        inputs.problems.append(Problem(f"The block data_{name} is missing.", f"{path} (it has {found})", "", advice))
+        fix = "Add the block, or give the file that has it."
+        inputs.problems.append(Problem(f"The block data_{name} is missing.", f"{path} (it has {found})", "", fix))
     return blocks.get(name, pd.DataFrame())
 
 
-def _load_series(inputs: Inputs, name: str, file: str) -> None:
-    star_file = resolve(file, inputs.tilt_series_file, inputs.project)
-    blocks = _read(inputs, star_file)
-    if not blocks:
-        return
-    tilts = next(iter(blocks.values()))
+def _load_all_series(inputs: Inputs) -> None:
+    """Every tilt series of the global table; the files that are missing are one problem, as there may be many."""
+    names = inputs.tomograms["rlnTomoName"].astype(str)
+    files = {
+        name: resolve(str(file), inputs.tilt_series_file, inputs.project)
+        for name, file in zip(names, inputs.tomograms["rlnTomoTiltSeriesStarFile"], strict=True)
+    }
+    names_of: dict[Path, list[str]] = {}
+    for name, path in files.items():
+        names_of.setdefault(path, []).append(name)
+    missing, unreadable = [], []
+    for path, blocks in read_stars(names_of).items():
+        if isinstance(blocks, ProblemError):
+            missing += [str(path)] if not path.exists() and not path.is_symlink() else []
+            unreadable += blocks.problems if path.exists() or path.is_symlink() else []
+            continue
+        for name in names_of[path]:
+            inputs.tilt_series[name] = _series(inputs, name, path, next(iter(blocks.values())))
+    inputs.problems += merged(unreadable)
+    if missing:
+        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+        fix = "Start the run in the project directory, or correct rlnTomoTiltSeriesStarFile."
+        what = f"{len(missing)} STAR files of tilt series are missing."
+        where = f"{inputs.tilt_series_file} names {', '.join(missing[:LISTED])}{more}"
+        inputs.problems.append(Problem(what, where, "existing files", fix))
+
+
+def _series(inputs: Inputs, name: str, star_file: Path, tilts: pd.DataFrame) -> TiltSeries:
     stacks = []
     if "rlnMicrographName" in tilts:
         files = dict.fromkeys(split_image_name(image)[1] for image in tilts["rlnMicrographName"])
         stacks = [resolve(stack, star_file, inputs.project) for stack in files]
-    inputs.tilt_series[name] = TiltSeries(name, star_file, tilts, stacks)
+    return TiltSeries(name, star_file, tilts, stacks)
 
 
 def referenced_files(star_files: list[Path], project: Path) -> list[Path]:
@@ -121,12 +168,8 @@ def referenced_files(star_files: list[Path], project: Path) -> list[Path]:
         Absolute path of the project directory.
     """
     found: dict[Path, None] = {}
-    for star_file in star_files:
-        try:
-            tables = read_star(star_file).values()
-        except ProblemError:
-            continue
-        for table in tables:
+    for star_file, blocks in read_stars(star_files).items():
+        for table in () if isinstance(blocks, ProblemError) else blocks.values():
             for label in ("rlnTomoTiltSeriesStarFile", "rlnMicrographName"):
                 names = dict.fromkeys(split_image_name(name)[1] for name in table.get(label, ()))
                 for name in names:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,14 @@ import pandas as pd
 
 from py2rely_core.checks import run_checks
 from py2rely_core.checks.context import CheckContext
+from py2rely_core.checks.machine import Planned, check_machine, summary
 from py2rely_core.geometry import ANGLES, euler_to_matrix, matrix_to_euler
 from py2rely_core.inputs import Inputs, load_inputs
 from py2rely_core.plan import Machine, plan_dataset
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.recipe import parse_recipe
 from py2rely_core.relion import relion_version
+from py2rely_core.request import load_datasets
 from py2rely_core.symmetry import has_rotations_only, into_asymmetric_unit
 from py2rely_core.tables import write_star
 
@@ -25,7 +29,7 @@ HALVES_SEED = 1
 
 
 def make_plan(request: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
-    """Check every data set and plan the run.
+    """Check every data set and plan the run; the current directory is in the work directory.
 
     Parameters
     ----------
@@ -42,44 +46,118 @@ def make_plan(request: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     ProblemError
         With all problems of all data sets, when there is an error among them.
     """
+    checked = check_request(request, Path.cwd())
+    if any(problem.is_error for problem in checked.problems):
+        raise ProblemError(checked.problems)
+    warnings = [problem.as_dict() for problem in checked.problems]
+    return {"relion": relion_version(), "datasets": checked.plans, "warnings": warnings}, checked.problems
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a preflight found.
+
+    Attributes
+    ----------
+    problems : list of Problem
+        Errors and warnings of the machine and of all data sets.
+    plans : list of dict
+        The plan of every data set, JSON-ready.
+    numbers : list of dict
+        Per data set: how many particles are seen at each level, and what their extraction needs.
+    """
+
+    problems: list[Problem]
+    plans: list[dict[str, Any]]
+    numbers: list[dict[str, Any]]
+
+
+def check_request(request: dict[str, Any], work: Path, outdir: Path | None = None) -> Checked:
+    """Check the machine and every data set of a run, and plan it.
+
+    Parameters
+    ----------
+    request : dict
+        As :func:`py2rely_core.request.load_datasets` returns it.
+    work, outdir : Path
+        Where tasks will write, and where results will go: for their disk space.
+    """
     machine = Machine.of(request["machine"]["cpus"], request["machine"]["gpus"])
-    problems, datasets = _machine_problems(), []
+    problems, plans, planned = [], [], []
     several = len(request["datasets"]) > 1
     for dataset in request["datasets"]:
-        found, planned = _plan_one(dataset, machine)
+        context, plan = _plan_one(dataset, machine)
+        found = run_checks(context)
         problems += [_of(problem, dataset["id"]) for problem in found] if several else found
-        datasets.append(planned)
-    if any(problem.is_error for problem in problems):
-        raise ProblemError(problems)
-    return {"relion": relion_version(), "datasets": datasets, "warnings": [p.as_dict() for p in problems]}, problems
+        planned.append(Planned(context, plan))
+        plans.append(plan)
+    problems = [*check_machine(planned, machine, work, outdir), *problems]
+    numbers = [{"id": plan["id"]} | summary(one) for plan, one in zip(plans, planned, strict=True)]
+    return Checked(problems, plans, numbers)
+
+
+def check_parameters(
+    params: dict[str, Any], params_file: Path | None, others: list[str], launch: Path, work: Path, outdir: Path
+) -> Checked:
+    """The preflight of a run that is given as on the command line.
+
+    Parameters
+    ----------
+    params : dict
+        Run parameters by name.
+    params_file : Path or None
+        A JSON file of parameters, as ``nextflow run -params-file`` takes it.
+    others : list of str
+        More parameters as they are typed, such as ``--refine3D.ini_high 40``.
+    launch, work, outdir : Path
+        Absolute paths of the directory of the run, its work directory and its output directory.
+
+    Raises
+    ------
+    ProblemError
+        A parameter is unknown or impossible, with the exit code for that.
+    """
+    given: dict[str, Any] = {}
+    if params_file is not None:
+        try:
+            given = json.loads((launch / params_file).read_text())
+        except (OSError, ValueError) as error:
+            problem = Problem(f"The parameter file cannot be read: {error}.", str(params_file), "JSON", "Correct it.")
+            raise ProblemError(problem, ExitCode.BAD_PARAMETERS) from error
+    for name, value in _typed(others).items():
+        *blocks, last = name.split(".")
+        place = given
+        for block in blocks:
+            place = place.setdefault(block, {})
+        place[last] = value
+    request = load_datasets({"launch_dir": str(launch), "params": given | params})
+    return check_request(request, work, outdir)
+
+
+def _typed(arguments: list[str]) -> dict[str, Any]:
+    """Parameters as they are typed: ``--name value``, ``--name=value``, or ``--name`` alone for true."""
+    typed: dict[str, Any] = {}
+    name = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            typed[name] = value if equals else True
+        elif name and typed[name] is True:
+            typed[name] = argument
+        else:
+            problem = Problem(f"'{argument}' is no parameter.", "command line", "--name value", "Write it so.")
+            raise ProblemError(problem, ExitCode.BAD_PARAMETERS)
+    return typed
 
 
 def _of(problem: Problem, identity: str) -> Problem:
     return Problem(f"{identity}: {problem.what}", problem.where, problem.expected, problem.fix, problem.severity)
 
 
-def _machine_problems() -> list[Problem]:
-    version = relion_version()
-    if not version:
-        return [
-            Problem(
-                "RELION is not there.", "PATH", "relion_refine, version 5", "Put RELION 5 on PATH, or use an image."
-            )
-        ]
-    if not version.startswith("5."):
-        return [Problem(f"RELION {version} is too old.", "PATH", "RELION 5", "Install RELION 5.0.1 or later.")]
-    if version.startswith("5.0.0"):
-        what = "RELION 5.0.0 has errors in reconstruction that 5.0.1 corrected."
-        return [Problem(what, "PATH", "5.0.1 or later", "Update RELION.", "warning")]
-    return []
-
-
-def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[list[Problem], dict[str, Any]]:
+def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[CheckContext, dict[str, Any]]:
     recipe = parse_recipe(dataset["recipe"], dataset["id"])
     reference = Path(dataset["reference"]) if dataset["reference"] else None
     inputs = load_inputs(Path(dataset["particles"]), Path(dataset["tilt_series"]), Path(dataset["launch_dir"]))
-    given = {name: Path(dataset[name]) for name in ("mask", "motion") if dataset[name]}
-    problems = run_checks(CheckContext(recipe, inputs, dataset["mode"], reference, dataset["start"], given))
     used = inputs.particles["rlnTomoName"].nunique() if "rlnTomoName" in inputs.particles else 1
     planned = {
         key: dataset[key]
@@ -88,7 +166,9 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[list[Problem],
         )
     }  # fmt: skip
     plan = plan_dataset(recipe, dataset["mode"], max(1, used), machine, dataset["start"], dataset["low_pass"])
-    return problems, planned | plan | {"recipe": dataset["recipe"]}
+    given = {name: Path(dataset[name]) for name in ("mask", "motion") if dataset[name]}
+    context = CheckContext(recipe, inputs, dataset["mode"], reference, dataset["start"], given)
+    return context, planned | plan | {"recipe": dataset["recipe"]}
 
 
 def import_inputs(

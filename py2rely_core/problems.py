@@ -6,9 +6,12 @@ The exit codes that the command line and the workflow share are defined here and
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from enum import IntEnum
+
+#: Places that a problem names which many files have.
+MERGED_PLACES = 3
 
 
 class ExitCode(IntEnum):
@@ -86,6 +89,18 @@ def format_problems(problems: Iterable[Problem]) -> str:
     """All problems as one numbered list, errors first."""
     ordered = sorted(problems, key=lambda problem: not problem.is_error)
     return "\n".join(f"{n}. [{problem.severity}] {problem}" for n, problem in enumerate(ordered, start=1))
+
+
+def merged(problems: Iterable[Problem]) -> list[Problem]:
+    """Problems with the same text as one, which names the first places and how many more there are."""
+    places: dict[Problem, list[str]] = {}
+    for problem in problems:
+        places.setdefault(replace(problem, where=""), []).append(problem.where)
+    result = []
+    for problem, where in places.items():
+        more = f" and {len(where) - MERGED_PLACES} more" if len(where) > MERGED_PLACES else ""
+        result.append(replace(problem, where="; ".join(where[:MERGED_PLACES]) + more))
+    return result
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

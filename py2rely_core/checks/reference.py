@@ -1,17 +1,19 @@
-"""Checks of the reference map that the user hands over."""
+"""Checks of the reference map that the user hands over. Its box and pixel size are free: it is resampled."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from py2rely_core.checks.context import CheckContext
-from py2rely_core.maps.io import read_map
+from py2rely_core.maps.io import Map, read_map
 from py2rely_core.maps.masks import is_degenerate
 from py2rely_core.problems import Problem, ProblemError
 
 
 def check_reference(context: CheckContext) -> Iterator[Problem]:
-    """The map is readable, has density, a pixel size and a plausible extent."""
+    """The map is readable, has white density, a pixel size and a plausible extent."""
     if context.reference is None:
         return
     where = str(context.reference)
@@ -33,6 +35,19 @@ def check_reference(context: CheckContext) -> Iterator[Problem]:
         what = f"The reference map is {extent:.0f} A across ({reference.pixel_size:g} A per voxel)."
         fix = "Check its voxel size and the particle diameter."
         yield Problem(what, where, f"at least the particle diameter, {diameter:g} A", fix)
+    elif not reason and _is_black(reference, diameter):
+        what = "The reference map is darker within the particle than around it: its density seems to be black."
+        fix = "Density must be white (positive): 'py2rely prepare template --invert' makes it so."
+        yield Problem(what, where, "white density", fix, "warning")
+
+
+def _is_black(reference: Map, diameter: float) -> bool:
+    """Whether the mean within the particle's sphere is lower than in the shell around it."""
+    grids = np.ogrid[tuple(slice(0, n) for n in reference.data.shape)]
+    squares = sum((grid - n // 2) ** 2 for grid, n in zip(grids, reference.data.shape, strict=True))
+    radius = np.sqrt(squares) * reference.pixel_size
+    inside, around = reference.data[radius < diameter / 2], reference.data[radius >= diameter / 2]
+    return bool(inside.size and around.size and inside.mean() < around.mean())
 
 
 CHECKS = (check_reference,)

@@ -15,6 +15,7 @@ from py2rely_core.problems import ExitCode, ProblemError
 #: Name to module and the line that ``--help`` shows. A module has a typer ``app``, or is one command, ``command``.
 COMMANDS = {
     "prepare": ("py2rely_core.cli.prepare", "Write the parameter file, or make a template."),
+    "check": ("py2rely_core.cli.check", "Check parameters, data and machine before a run."),
     "demo-data": ("py2rely_core.cli.demo", "Simulate a data set with known truth."),
     "compare-truth": ("py2rely_core.cli.truth", "Compare a run on simulated data with the truth, with a picture."),
     "task": ("py2rely_core.cli.task", "The workflow's own steps."),
@@ -38,7 +39,8 @@ def build(used: str | None) -> typer.Typer:
             cli.add_typer(imported.app, name=name, help=text, hidden=name in HIDDEN, context_settings=HELP_NAMES)
         else:
             command = getattr(imported, "command", _not_imported)
-            cli.command(name, help=text, hidden=name in HIDDEN, context_settings=HELP_NAMES)(command)
+            settings = HELP_NAMES | getattr(imported, "CONTEXT_SETTINGS", {})
+            cli.command(name, help=text, hidden=name in HIDDEN, context_settings=settings)(command)
     return cli
 
 

@@ -183,7 +183,8 @@ def test_demo_data_with_every_flag(tmp_path, capsys):
         "--thickness", 60, "--diameter", 110, "--symmetry", "D3", "--tilt-range", 40, "--tilt-step", 20,
         "--defocus", 2.5, "--dose", 2, "--noise", 0.5, "--seed", 7, "--angle-error", 3, "--shift-error", 2,
         "--random-angles",
-        "--false-picks", 0.5, "--second-conformation", 0.25, "--defocus-error", 500, "--motion", 4, "--name-prefix", "mine_",
+        "--false-picks", 0.5, "--second-conformation", 0.25, "--defocus-error", 500,
+        "--motion", 4, "--name-prefix", "mine_",
     )  # fmt: skip
     table = read_star(tmp_path / "d/tilt_series.star")["global"]
     assert list(table["rlnTomoName"]) == ["mine_01"]
