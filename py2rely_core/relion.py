@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -51,16 +52,23 @@ def run_job(job: Path, command: list[str]) -> None:
             fix = "Put RELION 5 on PATH ('make setup' provides one), or run with an image."
             problem = Problem(f"{program} is not there.", str(job), "RELION 5 and MPI on PATH", fix)
             raise ProblemError(problem, ExitCode.MISSING_COMPONENT)
-    start = time.time()
+    start, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with (job / "run.out").open("a") as out, (job / "run.err").open("a") as err:
         code = subprocess.run(command, stdout=out, stderr=err, check=False).returncode
-    _note(job, command, start, code)
+    _note(job, command, start, code, resources_since(before))
     if code:
         raise _failure(job, command, code)
 
 
-def _note(job: Path, command: list[str], start: float, code: int) -> None:
-    done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code}
+def resources_since(before: resource.struct_rusage) -> dict[str, float]:
+    """What the programs that ended since `before` used: CPU seconds of all, and MB at the peak of the largest one."""
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu_seconds": round(seconds, 3), "peak_memory": round(now.ru_maxrss / 1024, 1)}
+
+
+def _note(job: Path, command: list[str], start: float, code: int, used: dict[str, float]) -> None:
+    done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code} | used
     with (job / "commands.jsonl").open("a") as file:
         file.write(json.dumps(done) + "\n")
 

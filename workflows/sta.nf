@@ -54,15 +54,21 @@ workflow STA {
         }
     )
 
-    jobs = in_order(IMPORT.out.job.map { meta, job, _particles -> [meta, job] }.mix(EXTRACT.out, INITIAL_REFERENCE.out.jobs, REFINE.out.jobs, LADDER.out.jobs))
-    maps = in_order(REFINE.out.maps.mix(LADDER.out.maps))
+    done = IMPORT.out.job.map { meta, job, _particles -> [meta, job] }.mix(EXTRACT.out, INITIAL_REFERENCE.out.jobs, REFINE.out.jobs, LADDER.out.jobs)
+    jobs = in_order(done)
+    pictures = jobs.map { rows -> rows.collectMany { id, job -> shown(job).collect { map -> [id, "${job.parent.name}/${job.name}/${map.name}".toString(), map] } } }
     RESULTS(
         PLAN.out,
         jobs.map { rows -> rows.collect { row -> row[0] } },
         jobs.map { rows -> rows.collect { row -> row[1] / 'job.json' } },
-        maps.map { rows -> rows.collect { row -> "${row[0]}:${row[1].name}".toString() } },
-        maps.map { rows -> rows.collect { row -> row[1] / 'postprocess.mrc' } },
+        pictures.map { rows -> rows.collect { row -> "${row[0]}:${row[1]}".toString() } },
+        pictures.map { rows -> rows.collect { row -> row[2] } },
+        workflow.nextflow.version.toString(),
     )
+
+    emit:
+    plan = PLAN.out
+    jobs = done // [meta, job] of every job that is complete
 }
 
 // One list of [data set, job], always in the same order, so that a resumed run finds its results in the cache.
@@ -72,6 +78,17 @@ def in_order(jobs) {
 
 def key(row) {
     return "${row[0]} ${row[1].parent.name} ${row[1].name}"
+}
+
+// The maps of a job that the report shows: results, and classes.
+def shown(job) {
+    if (job.parent.name == 'PostProcess' && !job.name.endsWith('_start')) {
+        return [job / 'postprocess.mrc']
+    }
+    if (job.parent.name == 'Class3D' && !job.name.endsWith('_template')) {
+        return job.listFiles().findAll { file -> file.name ==~ /run_class\d+\.mrc/ }.sort { file -> file.name }
+    }
+    return []
 }
 
 def json(path) {

@@ -17,6 +17,8 @@ COMMANDS = {
     "prepare": ("py2rely_core.cli.prepare", "Write the parameter file, or make a template."),
     "demo-data": ("py2rely_core.cli.demo", "Simulate a data set with known truth."),
     "compare-truth": ("py2rely_core.cli.truth", "Compare a run on simulated data with the truth, with a picture."),
+    "report": ("py2rely_core.cli.report", "Make the page of a run again, from results.json and the maps."),
+    "compare": ("py2rely_core.cli.compare", "Put two runs side by side."),
     "task": ("py2rely_core.cli.task", "The workflow's own steps."),
 }
 #: Not for people.

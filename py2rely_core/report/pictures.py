@@ -1,0 +1,112 @@
+"""Maps as pictures: central slices, and the small volume that the page's 3D view makes its surface from."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from py2rely_core.maps.io import Map, Volume, read_map
+from py2rely_core.maps.masks import density_threshold, is_degenerate
+from py2rely_core.maps.resample import resample
+
+#: Edge of a slice's picture, pixels.
+SLICE_EDGE = 320
+#: The 3D view's volume has at most this many voxels along its edge, fewer where many data sets share a page.
+VOLUME_EDGE, VOLUME_EDGE_OF_MANY, MANY = 96, 64, 4
+SLICE_NAMES = ("xy", "xz", "yz")
+
+
+@dataclass(frozen=True)
+class SmallVolume:
+    """What the 3D view gets.
+
+    Attributes
+    ----------
+    data : str
+        Base64 of edge^3 unsigned bytes, x fastest.
+    edge : int
+        Voxels.
+    level : int
+        Where the surface is at first, 1 to 254.
+    angstrom : float
+        Edge of the volume.
+    """
+
+    data: str
+    edge: int
+    level: int
+    angstrom: float
+
+
+def load(path: Path | None) -> Map | None:
+    """A map that can be shown, or None: it is missing, empty (of a stub run) or constant."""
+    if path is None or not path.is_file() or path.stat().st_size == 0:
+        return None
+    volume = read_map(path)
+    return None if is_degenerate(volume.data) else volume
+
+
+def central_slices(data: Volume) -> list[np.ndarray]:
+    """The slices through the origin, perpendicular to z, y and x."""
+    centre = data.shape[0] // 2
+    return [data[centre], data[:, centre], data[:, :, centre]]
+
+
+def show_slices(axes: Any, volume: Map) -> None:
+    """Draw the central slices into three matplotlib axes, in one grey scale."""
+    low, high = np.percentile(volume.data, [0.5, 99.9])
+    margin = volume.data.shape[0] // 8
+    for axis, image, name in zip(axes, central_slices(volume.data), SLICE_NAMES, strict=True):
+        shown = image[margin:-margin, margin:-margin]
+        axis.imshow(shown, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="bicubic")
+        axis.set_xlabel(name, fontsize=9, color="#666666")
+        axis.set_xticks([])
+        axis.set_yticks([])
+
+
+def slice_images(volume: Map, edge: int = SLICE_EDGE) -> list[tuple[str, str]]:
+    """Name and data address of a PNG of each central slice, without an eighth of the box on each side."""
+    low, high = np.percentile(volume.data, [0.5, 99.9])
+    margin = volume.data.shape[0] // 8
+    pictures = []
+    for name, image in zip(SLICE_NAMES, central_slices(volume.data), strict=True):
+        shown = image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
+        grey = np.clip((shown - low) / max(high - low, 1e-12) * 255, 0, 255).astype(np.uint8)[::-1]
+        pictures.append((name, _png(Image.fromarray(grey).resize((edge, edge), Image.Resampling.BICUBIC))))
+    return pictures
+
+
+def small_volume(volume: Map, diameter: float, edge: int = VOLUME_EDGE) -> SmallVolume:
+    """A map cropped to its particle, on a grid for the 3D view.
+
+    Parameters
+    ----------
+    volume : Map
+        Cubic.
+    diameter : float
+        Of the particle, Angstrom.
+    edge : int
+        At most so many voxels; a small map is interpolated, so that its surface is smooth.
+    """
+    box, pixel_size = volume.data.shape[0], volume.pixel_size
+    extent = min(1.25 * diameter, box * pixel_size)
+    count = int(min(edge, max(48, 2 * round(extent / pixel_size))))
+    data = resample(volume.data, pixel_size, extent / count, count)
+    threshold = density_threshold(volume.data, pixel_size, diameter, 2.2 * pixel_size)
+    wanted = threshold.solvent_mean + 0.45 * (threshold.particle_level - threshold.solvent_mean)
+    low, high = min(threshold.solvent_mean, float(np.percentile(data, 5))), float(np.percentile(data, 99.98))
+    scaled = np.clip((data - low) / max(high - low, 1e-12) * 255, 0, 255).round().astype(np.uint8)
+    level = int(np.clip((max(wanted, threshold.threshold) - low) / max(high - low, 1e-12) * 255, 8, 247))
+    return SmallVolume(base64.b64encode(scaled.tobytes()).decode(), count, level, round(extent, 1))
+
+
+def _png(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="png", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
