@@ -32,8 +32,8 @@ EXPLANATIONS = (
     ),
     (
         "coordinate conventions are present",
-        "The particle file has centred coordinates, which RELION 5 uses, and corner-based ones, which it ignores. If the "
-        "second ones are the newer, RELION works on stale positions.",
+        "The particle file has centred coordinates, which RELION 5 uses, and corner-based ones, which it ignores. If "
+        "the second ones are the newer, RELION works on stale positions.",
         "",
     ),
     (

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +259,7 @@ def _computing(commands: list[str]) -> dict[str, Any]:
     words = max((command.split() for command in commands), key=_ranks, default=[])
     if not words:
         return {}
-    following = dict(zip(words, words[1:], strict=False))
+    following = dict(pairwise(words))
     threads = following.get("--j", "1")
     return {
         "ranks": _ranks(words),

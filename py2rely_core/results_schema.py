@@ -43,7 +43,7 @@ class Curves(Part):
 
 
 class Angles(Part):
-    """Viewing directions: counts in cells of equal area, a row per interval of `tilt`, a column per one of `rot`."""
+    """Viewing directions: counts in cells of equal area, a row per interval of `tilt`, a column per `rot`."""
 
     rot: list[float]
     tilt: list[float]
@@ -51,7 +51,7 @@ class Angles(Part):
 
 
 class Job(Part):
-    """One job: what it took, and what it was run with. `wall_seconds` is more than `relion_seconds`: also the checks."""
+    """One job: what it took, and what it was run with. `wall_seconds` is RELION's time and that of the checks."""
 
     job: str
     started: float | None = Field(None, description="Seconds since 1970 (UTC).")
@@ -246,7 +246,9 @@ class Results(Part):
 def json_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of ``results.json``."""
     schema = Results.model_json_schema(by_alias=True, mode="serialization")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "py2rely-nf results.json"} | schema
+    return (
+        {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": "results.json of py2rely-nf"}
+    )
 
 
 def validated(document: dict[str, Any]) -> dict[str, Any]:

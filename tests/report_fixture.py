@@ -39,8 +39,8 @@ def make_plan(identity: str = "ribosome", project: str = "", mode: str = "templa
     recipe["refine3D"] |= {"sym_name": "O", "particle_diameter": DIAMETER, "ini_high": 50.0}
     recipe["resolutions"] |= {"angpix": PIXEL_SIZE}
     levels = [
-        {"binning": binning, "pixel_size": PIXEL_SIZE * binning, "size": box, "extract": {"box": box + 20 * (binning == 1)},
-         "refine": {"low_pass": 50.0 if binning == 4 else None}}
+        {"binning": binning, "pixel_size": PIXEL_SIZE * binning, "size": box,
+         "extract": {"box": box + 20 * (binning == 1)}, "refine": {"low_pass": 50.0 if binning == 4 else None}}
         for binning, (box, *_) in LEVELS.items()
     ]  # fmt: skip
     warning = {
@@ -86,8 +86,9 @@ def _level_jobs(binning: int, clock: float, before: int, rng: Any) -> tuple[list
     visible = before - 12 * (binning == 4)
     shells = shell_resolutions(box, pixel_size)[1:]
     curves = {
-        "resolution": shells.round(4).tolist(), "corrected": _curve(shells, resolution), "masked": _curve(shells, 0.96 * resolution),
-        "unmasked": _curve(shells, unmasked), "randomised": [round(0.9 * np.exp(-i / 3) + 0.01, 4) for i in range(len(shells))],
+        "resolution": shells.round(4).tolist(), "corrected": _curve(shells, resolution),
+        "masked": _curve(shells, 0.96 * resolution), "unmasked": _curve(shells, unmasked),
+        "randomised": (0.9 * np.exp(-np.arange(len(shells)) / 3) + 0.01).round(4).tolist(),
     }  # fmt: skip
     history = [None, 48.0, *np.geomspace(44, resolution, 11).round(2).tolist()]
     height = np.linspace(1, -1, 19)
@@ -99,22 +100,20 @@ def _level_jobs(binning: int, clock: float, before: int, rng: Any) -> tuple[list
     }
     refine = f"mpirun -n 3 relion_refine_mpi --o Refine3D/bin{binning}/run --auto_refine --j 8 --gpu 0:1"
     removed = visible - kept if binning == 4 else 0
-    steps = [
-        (60, _job(f"Extract/bin{binning}", 60 * scale, clock, "mpirun -n 8 relion_tomo_subtomo_mpi --j 1",
-                  particles_in=before, particles_out=visible,
-                  warnings=["12 particles are not visible in any tilt and were left out."] if visible < before else [])),
-        (900, _job(f"Refine3D/bin{binning}", 900 * scale, clock + 60 * scale, refine, particles_in=visible,
-                   particles_out=visible, resolution=1.02 * resolution, iterations=12, history=history, angles=angles)),
-        (0, _job(f"Select/bin{binning}", 0, particles_in=visible if binning == 4 else kept, particles_out=kept,
-                 duplicates_removed=removed, distance=45.0)),
-        (40, _job(f"PostProcess/bin{binning}_result", 40 * scale, clock + 960 * scale,
-                  "relion_postprocess --i half1.mrc", resolution=resolution, resolution_unmasked=unmasked,
-                  nyquist_limited=False, low_pass=1.5 * resolution, fsc=curves,
-                  mask={"low_pass": 18.0, "threshold": 0.0042, "from_density": True},
-                  warnings=["The phase-randomised FSC at 12.4 A is 0.14: the mask is too sharp, and the masked FSC "
-                            "better than the map."] if binning == 2 else [])),
+    lost = ["12 particles are not visible in any tilt and were left out."] if visible < before else []
+    sharp = "The phase-randomised FSC at 12.4 A is 0.14: the mask is too sharp, and the masked FSC better than the map."
+    made = [
+        _job(f"Extract/bin{binning}", 60 * scale, clock, "mpirun -n 8 relion_tomo_subtomo_mpi --j 1",
+             particles_in=before, particles_out=visible, warnings=lost),
+        _job(f"Refine3D/bin{binning}", 900 * scale, clock + 60 * scale, refine, particles_in=visible,
+             particles_out=visible, resolution=1.02 * resolution, iterations=12, history=history, angles=angles),
+        _job(f"Select/bin{binning}", 0, particles_in=visible if binning == 4 else kept, particles_out=kept,
+             duplicates_removed=removed, distance=45.0),
+        _job(f"PostProcess/bin{binning}_result", 40 * scale, clock + 960 * scale, "relion_postprocess --i half1.mrc",
+             resolution=resolution, resolution_unmasked=unmasked, nyquist_limited=False, low_pass=1.5 * resolution,
+             fsc=curves, mask={"low_pass": 18.0, "threshold": 0.0042, "from_density": True},
+             warnings=[sharp] if binning == 2 else []),
     ]  # fmt: skip
-    made = [job for _, job in steps]
     if binning == 2:
         made += _class_jobs(clock, visible)
     return made, clock + 1010 * scale
@@ -138,7 +137,8 @@ def _class_jobs(clock: float, particles: int) -> list[dict[str, Any]]:
     classes = [dict(zip(keys, row, strict=True)) | {"share": row[1] / particles} for row in rows]
     command = "mpirun -n 3 relion_refine_mpi --o Class3D/bin2/run --K 3 --j 8 --gpu 0:1"
     return [
-        _job("Class3D/bin2", 1400, clock + 3000, command, classes=classes, particles_in=particles, particles_out=particles),
+        _job("Class3D/bin2", 1400, clock + 3000, command, classes=classes, particles_in=particles,
+             particles_out=particles),
         _job("Select/bin2_classes", 0, particles_in=particles, particles_out=keep,
              reason="In classes 2 and 3, which were not kept."),
     ]  # fmt: skip
@@ -172,12 +172,8 @@ def _polishing_jobs(names: list[str], defocus: Any, clock: float, rng: Any) -> l
         },
     ]
     changes = {
-        name: {
-            "before": value,
-            "after": round(value + rng.normal(60, 130), 1),
-            "change_std": round(rng.uniform(20, 90), 1),
-        }
-        for name, value in zip(names, defocus, strict=True)
+        name: {"before": value, "after": round(value + rng.normal(60, 130), 1), "change_std": 20.0 + index}
+        for index, (name, value) in enumerate(zip(names, defocus, strict=True))
     }
     motion = {"rms": 2.41, "per_tomogram": {name: round(rng.uniform(1.2, 4.1), 2) for name in names}}
     return [

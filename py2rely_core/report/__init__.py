@@ -20,6 +20,8 @@ from py2rely_core.results import resolution_text
 
 __all__ = ["duration", "find_in", "frequency_axis", "show_slices", "write_comparison", "write_report"]
 
+#: Stands for a value that is not known.
+UNKNOWN = "\N{EN DASH}"
 #: From a path as it stands in results.json to the file, or None.
 Finder = Callable[[str], Path | None]
 
@@ -127,8 +129,8 @@ def _environment() -> jinja2.Environment:
         "duration": duration,
         "finest": shown_level,
         "number": number,
-        "angstrom": lambda value: "–" if value is None else f"{number(value)} Å",
-        "count": lambda value: "–" if value is None else f"{value:,}".replace(",", "\u202f"),
+        "angstrom": lambda value: UNKNOWN if value is None else f"{number(value)} Å",
+        "count": lambda value: UNKNOWN if value is None else f"{value:,}".replace(",", "\u202f"),
         "moment": lambda value: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(value)),
     }
     return environment
@@ -137,7 +139,7 @@ def _environment() -> jinja2.Environment:
 def number(value: float | None, digits: int = 3) -> str:
     """A number with so many significant digits, a dash for what is not known."""
     if value is None:
-        return "–"
+        return UNKNOWN
     text = f"{value:.{digits}g}"
     return f"{value:.0f}" if "e+" in text else text
 
@@ -145,7 +147,7 @@ def number(value: float | None, digits: int = 3) -> str:
 def duration(seconds: float | None) -> str:
     """A time as one says it: ``8 s``, ``12 min``, ``3 h 05 min``, ``2 d 4 h``."""
     if seconds is None:
-        return "–"
+        return UNKNOWN
     if seconds < 100:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
     minutes = round(seconds / 60)

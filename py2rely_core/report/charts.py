@@ -129,10 +129,8 @@ def _axes(scale: _Scale) -> list[str]:
         parts.append(f'<path class="tick" d="M{x} {bottom}v5"/>')
         parts.append(f'<text x="{x}" y="{bottom + 18}" text-anchor="middle">{escape(label)}</text>')
     parts.append(f'<path class="axis" d="M{LEFT} {bottom}H{right}"/>')
-    middle = (LEFT + right) / 2
-    parts.append(
-        f'<text class="title" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{escape(scale.horizontal.title)}</text>'
-    )
+    middle, title = (LEFT + right) / 2, escape(scale.horizontal.title)
+    parts.append(f'<text class="title" x="{middle}" y="{HEIGHT - 4}" text-anchor="middle">{title}</text>')
     height = (TOP + bottom) / 2
     parts.append(
         f'<text class="title" transform="translate(12 {height}) rotate(-90)" text-anchor="middle">'

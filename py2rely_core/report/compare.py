@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from py2rely_core.problems import Problem, ProblemError
+from py2rely_core.report import UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,9 @@ def _level_rows(binning: int, levels: tuple[dict[str, Any] | None, ...]) -> list
         _number(f"{name} unmasked", levels, of("resolution", "unmasked"), 2, " Å"),
         _number(f"{name} particles", levels, of("particles_out"), 0),
         _number(f"{name} iterations", levels, of("iterations"), 0),
-        _number(f"{name} time", levels, of("wall_seconds"), 0, " s"),
+        _number(
+            f"{name} time", levels, lambda level: level["wall_seconds"] if level and level["jobs"] else None, 0, " s"
+        ),
     ]
 
 
@@ -137,7 +140,7 @@ def _cpu_seconds(dataset: dict[str, Any]) -> float | None:
 def _number(name: str, both: tuple[Any, ...], get: Any, digits: int, unit: str = "", before: Any = None) -> Row:
     values = [get(one) for one in both]
     texts = tuple(
-        "–" if value is None else f"{before(one) if before else ''}{value:.{digits}f}{unit}"
+        UNKNOWN if value is None else f"{before(one) if before else ''}{value:.{digits}f}{unit}"
         for one, value in zip(both, values, strict=True)
     )
     if None in values or texts[0] == texts[1]:
@@ -151,7 +154,7 @@ def _differences(one: dict[str, Any], other: dict[str, Any]) -> list[Row]:
 
 
 def _text(value: Any) -> str:
-    return "–" if value is None else "(empty)" if value == "" else str(value)
+    return UNKNOWN if value is None else "(empty)" if value == "" else str(value)
 
 
 def _flat(tree: dict[str, Any], before: str = "") -> dict[str, Any]:
