@@ -49,7 +49,39 @@ EXPLANATIONS = (
     ),
     ("errors in reconstruction", "RELION 5.0.1 corrected how 5.0.0 reconstructs sub-tomogram averages.", ""),
 )
+#: Part of RELION's last lines, what it means, what can be done.
+FAILURES = (
+    (
+        "zero sum of weights",
+        "RELION found no orientation in which a particle fits the reference at all.",
+        "Check the reference's contrast and pixel size. With known orientations, allow a wider search "
+        "(initial_reference.known_sigma_ang, or known_search 'global'); with a box of few pixels, begin at a finer "
+        "binning. Then start the same command with -resume.",
+    ),
+    (
+        "No space left on device",
+        "A disk is full: the one of the work directory, or of the temporary files.",
+        "Make room, or set another work directory (-work-dir) or TMPDIR; then start the same command with -resume.",
+    ),
+    (
+        "CUDA driver version is insufficient",
+        "The GPU's driver is older than the CUDA version that RELION was built with.",
+        "Update the driver or use a RELION of an earlier CUDA; then start the same command with -resume.",
+    ),
+    (
+        "no CUDA-capable device",
+        "RELION was told to use a GPU, and sees none.",
+        "Correct 'gpus', or leave it out to compute on the CPU; then start the same command with -resume.",
+    ),
+)
 _KNOWN = tuple((re.compile(re.escape(part), re.IGNORECASE), meaning, cure) for part, meaning, cure in EXPLANATIONS)
+
+
+def explain_failure(lines: list[str]) -> dict[str, str]:
+    """What RELION's last lines mean: ``explanation`` and ``to_do``; empty where they are not known."""
+    text = "\n".join(lines)
+    found = (row for row in FAILURES if row[0].lower() in text.lower())
+    return next(({"explanation": meaning, "to_do": cure} for _, meaning, cure in found), {})
 
 
 def explain(text: str) -> dict[str, str]:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from py2rely_core.explanations import explain_failure
 from py2rely_core.problems import ExitCode
 from py2rely_core.relion import last_lines
 
@@ -51,6 +52,7 @@ def failure_of(run: dict[str, Any]) -> dict[str, Any]:
     code = run.get("exit_status")
     if not what:
         what, to_do = _by_code(code, report, message)
+    lines = _lines(work_dir, job, report)
     return {
         "step": step[1].strip() if step else "",
         "dataset": _dataset(step[1]) if step else "",
@@ -58,9 +60,9 @@ def failure_of(run: dict[str, Any]) -> dict[str, Any]:
         "what": what,
         "exit_code": code,
         "to_do": to_do,
-        "last_lines": _lines(work_dir, job, report),
+        "last_lines": lines,
         "work_dir": str(work_dir or ""),
-    }
+    } | explain_failure(lines)
 
 
 def _dataset(step: str) -> str:

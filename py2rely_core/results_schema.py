@@ -225,6 +225,7 @@ class Failure(Part):
     dataset: str = ""
     job: str = Field("", description="The RELION job, such as Refine3D/bin4; empty where it was none.")
     what: str
+    explanation: str = ""
     exit_code: int | None = None
     to_do: str = ""
     last_lines: list[str] = Field([], description="Of RELION, or of the task.")
@@ -246,9 +247,8 @@ class Results(Part):
 def json_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of ``results.json``."""
     schema = Results.model_json_schema(by_alias=True, mode="serialization")
-    return (
-        {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema | {"title": "results.json of py2rely-nf"}
-    )
+    schema["title"] = "results.json of py2rely-nf"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 
 def validated(document: dict[str, Any]) -> dict[str, Any]:

@@ -121,14 +121,16 @@ def _level_rows(binning: int, levels: tuple[dict[str, Any] | None, ...]) -> list
         _number(f"{name} unmasked", levels, of("resolution", "unmasked"), 2, " Å"),
         _number(f"{name} particles", levels, of("particles_out"), 0),
         _number(f"{name} iterations", levels, of("iterations"), 0),
-        _number(
-            f"{name} time", levels, lambda level: level["wall_seconds"] if level and level["jobs"] else None, 0, " s"
-        ),
+        _number(f"{name} time", levels, _wall_seconds, 0, " s"),
     ]
 
 
 def _level(dataset: dict[str, Any], binning: int) -> dict[str, Any] | None:
     return next((level for level in dataset["levels"] if level["binning"] == binning), None)
+
+
+def _wall_seconds(level: dict[str, Any] | None) -> float | None:
+    return level["wall_seconds"] if level and level["jobs"] else None
 
 
 def _cpu_seconds(dataset: dict[str, Any]) -> float | None:

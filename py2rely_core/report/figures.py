@@ -80,9 +80,9 @@ def history_chart(level: dict[str, Any]) -> Markup | None:
 def resolution_chart(dataset: dict[str, Any]) -> Markup | None:
     """Resolution against step: every level's starting low-pass, refinement and result, then the polishing cycles."""
     steps = list(_steps(dataset))
-    known = [value for _, values in steps for value in values.values() if value]
-    if len(known) < 2:
+    if sum(bool(values.get("masked")) for _, values in steps) < 2:
         return None
+    known = [value for _, values in steps for value in values.values() if value]
     count = len(steps)
     horizontal = Axis(-0.4, max(count - 0.6, 0.6), [(index, name) for index, (name, _) in enumerate(steps)], "step")
     names = {"masked": "masked", "unmasked": "unmasked", "nyquist": "Nyquist"}
