@@ -48,8 +48,7 @@ def write_report(results: dict[str, Any], find: Finder, path: Path) -> None:
     path : Path
         The HTML file.
     """
-    edge = pictures.VOLUME_EDGE if len(results["datasets"]) < pictures.MANY else pictures.VOLUME_EDGE_OF_MANY
-    maps = _Maps(find, edge)
+    maps = _Maps(find, pictures.volume_edge(len(results["datasets"])))
     page = _environment().get_template("report.html.j2").render(
         results=results, slices=maps.slices, volume=maps.volume, shown=shown_level, defaults=_defaults()
     )  # fmt: skip
@@ -70,8 +69,7 @@ def write_comparison(pairs: list[Any], names: tuple[str, str], finders: tuple[Fi
     path : Path
         The HTML file.
     """
-    edge = pictures.VOLUME_EDGE if len(pairs) < pictures.MANY else pictures.VOLUME_EDGE_OF_MANY
-    maps = [_Maps(find, edge) for find in finders]
+    maps = [_Maps(find, pictures.volume_edge(2 * len(pairs))) for find in finders]
     page = _environment().get_template("compare.html.j2").render(
         pairs=pairs, names=names, shown=shown_level,
         slices=lambda run, *what: maps[run].slices(*what), volume=lambda run, *what: maps[run].volume(*what),

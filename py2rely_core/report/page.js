@@ -216,7 +216,7 @@ document.querySelectorAll('figure.view').forEach((figure) => watcher.observe(fig
 // Values of all curves under the pointer.
 document.querySelectorAll('svg[data-readout]').forEach((svg) => {
   const data = JSON.parse(svg.dataset.readout), line = svg.parentElement.querySelector('.readout'), rest = line.textContent;
-  const bar = svg.appendChild(document.createElementNS('http://www.w3.org/2000/svg', 'path'));
+  const bar = svg.appendChild(document.createElementNS(svg.namespaceURI, 'path'));
   const left = 46, right = 468, top = 12, bottom = 250;
   bar.setAttribute('class', 'pointer');
   svg.addEventListener('pointermove', (event) => {

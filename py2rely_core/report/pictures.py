@@ -17,8 +17,9 @@ from py2rely_core.maps.resample import resample
 
 #: Edge of a slice's picture, pixels.
 SLICE_EDGE = 320
-#: The 3D view's volume has at most this many voxels along its edge, fewer where many data sets share a page.
-VOLUME_EDGE, VOLUME_EDGE_OF_MANY, MANY = 96, 64, 4
+#: The 3D view's volume has at most this many voxels along its edge, fewer where many data sets share a page: all of
+#: them together stay below this many bytes.
+VOLUME_EDGE, VOLUMES_BYTES = 96, 3_500_000
 SLICE_NAMES = ("xy", "xz", "yz")
 
 
@@ -71,15 +72,20 @@ def show_slices(axes: Any, volume: Map) -> None:
 
 
 def slice_images(volume: Map, edge: int = SLICE_EDGE) -> list[tuple[str, str]]:
-    """Name and data address of a PNG of each central slice, without an eighth of the box on each side."""
+    """Name and data address of a picture of each central slice, without an eighth of the box on each side."""
     low, high = np.percentile(volume.data, [0.5, 99.9])
     margin = volume.data.shape[0] // 8
     pictures = []
     for name, image in zip(SLICE_NAMES, central_slices(volume.data), strict=True):
         shown = image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
         grey = np.clip((shown - low) / max(high - low, 1e-12) * 255, 0, 255).astype(np.uint8)[::-1]
-        pictures.append((name, _png(Image.fromarray(grey).resize((edge, edge), Image.Resampling.BICUBIC))))
+        pictures.append((name, _address(Image.fromarray(grey).resize((edge, edge), Image.Resampling.BICUBIC))))
     return pictures
+
+
+def volume_edge(count: int) -> int:
+    """Voxels along the edge of each of `count` volumes on one page."""
+    return int(min(VOLUME_EDGE, (VOLUMES_BYTES * 3 / 4 / max(count, 1)) ** (1 / 3)))
 
 
 def small_volume(volume: Map, diameter: float, edge: int = VOLUME_EDGE) -> SmallVolume:
@@ -106,7 +112,7 @@ def small_volume(volume: Map, diameter: float, edge: int = VOLUME_EDGE) -> Small
     return SmallVolume(base64.b64encode(scaled.tobytes()).decode(), count, level, round(extent, 1))
 
 
-def _png(image: Image.Image) -> str:
+def _address(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, format="png", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, format="jpeg", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
