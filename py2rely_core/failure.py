@@ -50,6 +50,8 @@ def failure_of(run: dict[str, Any]) -> dict[str, Any]:
     job = _job(work_dir) if work_dir else None
     what, to_do = _said(work_dir) if work_dir else ("", "")
     code = run.get("exit_status")
+    # Nextflow's own number for a task that left no exit code.
+    code = None if code is None or code > 255 else int(code)
     if not what:
         what, to_do = _by_code(code, report, message)
     lines = _lines(work_dir, job, report)

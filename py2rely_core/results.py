@@ -33,7 +33,7 @@ LEVEL_JOBS = (
     "PostProcess/bin{}_result",
 )
 #: Python packages that compute or draw.
-PACKAGES = ("numpy", "scipy", "pandas", "mrcfile", "starfile", "pydantic", "jinja2")
+PACKAGES = ("numpy", "scipy", "pandas", "mrcfile", "starfile", "pydantic", "jinja2", "pillow")
 _BINNING = re.compile(r"/bin(\d+)(?:_|$)")
 _CYCLE = re.compile(r"_cycle(\d+)")
 Job = dict[str, Any]
