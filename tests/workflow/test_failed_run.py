@@ -27,7 +27,7 @@ def test_relion_fails_in_the_middle(tiny, tmp_path):
     assert dataset["final"] is None
     assert [level["status"] for level in dataset["levels"]] == ["unfinished", "waiting"]
     assert [job["job"] for job in dataset["levels"][0]["jobs"]] == ["Extract/bin4", "Reconstruct/bin4_start"]
-    assert dataset["levels"][0]["jobs"][1]["cpu_seconds"] > 0
+    assert dataset["levels"][0]["jobs"][1]["cpu_seconds"] > 0.05
     assert "zero sum of weights" in (tmp_path / "results/report.html").read_text()
     assert "FAILED" in (tmp_path / "results/summary.txt").read_text()
 
