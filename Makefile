@@ -23,6 +23,7 @@ demo: setup ## Make a small data set and run the pipeline on it
 	@$(ACTIVATE); tools/demo
 
 test: setup ## Run all tests (PYTEST_ARGS="-k name" chooses)
+	@tools/setup browser
 	@echo "== tests"
 	@$(ACTIVATE); python -m pytest tests -n 2 $(PYTEST_ARGS)
 

@@ -4,6 +4,8 @@ include { STA } from './workflows/sta'
 
 workflow {
     main:
+    plans = [].asSynchronized()
+    finished = [].asSynchronized()
     workflow.onComplete = {
         if (workflow.success) {
             def summary = file("${params.outdir}/summary.txt").text
@@ -12,6 +14,16 @@ workflow {
                 def resume = workflow.commandLine.contains('-resume') ? '' : ' -resume'
                 println "The run ends here until classes are chosen. To go on with, for example, classes 1 and 3:\n  ${workflow.commandLine}${resume} --keep_classes 1,3 --best_class 1\n"
             }
+        }
+        else {
+            println report_failure(
+                "${projectDir}/bin/py2rely".toString(),
+                file(params.outdir),
+                [
+                    plan: plans[0] ?: '', jobs: finished, nextflow: workflow.nextflow.version.toString(),
+                    error_report: workflow.errorReport ?: '', error_message: workflow.errorMessage ?: '', exit_status: workflow.exitStatus,
+                ],
+            )
         }
     }
     workflow.onError = {
@@ -31,4 +43,29 @@ workflow {
         given.findAll { path -> path.exists() },
         workflow.launchDir.toString(),
     )
+    STA.out.plan.subscribe { plan -> plans << plan.toString() }
+    STA.out.jobs.subscribe { meta, job -> finished << [meta.id, meta.project, job.toString()] }
+}
+
+// The page and results.json of a run that failed, so that nothing of an earlier run looks like its result.
+def report_failure(py2rely, outdir, run) {
+    def known = java.nio.file.Files.createTempFile('py2rely', '.json')
+    known.toFile().deleteOnExit()
+    def failure = [step: '', what: (run.error_message ?: 'The run ended early.').readLines()[0], exit_code: run.exit_status]
+    try {
+        known.text = groovy.json.JsonOutput.toJson(run)
+        outdir.mkdirs()
+        (outdir / 'results.json').text = groovy.json.JsonOutput.toJson([schema_version: 1, status: 'failed', failure: failure, datasets: []])
+        (outdir / 'report.html').delete()
+        (outdir / 'summary.txt').delete()
+        def command = [py2rely, 'task', 'failed', known.toString(), '--output', outdir.toString()].execute()
+        def errors = new StringBuilder()
+        command.waitForProcessOutput(new StringBuilder(), errors)
+        return command.exitValue() == 0
+            ? "The run failed. What was complete until then: ${outdir}/report.html"
+            : "The run failed; there is no report, as py2rely does not run here: ${errors.readLines().findAll().takeRight(1).join()}"
+    }
+    catch (Exception e) {
+        return "The run failed; there is no report: ${e.message}"
+    }
 }

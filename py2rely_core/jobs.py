@@ -13,7 +13,7 @@ import mrcfile
 import numpy as np
 import pandas as pd
 
-from py2rely_core.geometry import AXES
+from py2rely_core.geometry import AXES, matrix_to_euler, orientations
 from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
 from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.maps.masks import density_threshold, is_degenerate, spherical_mask
@@ -32,6 +32,8 @@ RANDOMISED_FSC_LIMIT = 0.1
 RANDOMISE_AT_FSC = 0.8
 #: Class3D begins from the refined map, low-passed to this multiple of its resolution.
 CLASS_LOW_PASS = 1.25
+#: Cells of the angular distribution.
+ROT_CELLS, TILT_CELLS = 36, 18
 
 
 def write_numbers(job: Path, **numbers: Any) -> None:
@@ -40,6 +42,10 @@ def write_numbers(job: Path, **numbers: Any) -> None:
     wall = time.time() - ran[0]["started"] if ran else 0.0
     numbers |= {"job": str(job), "relion_seconds": round(sum(one["seconds"] for one in ran), 3)}
     numbers["wall_seconds"] = round(wall, 3)
+    if ran:
+        numbers["started"] = round(ran[0]["started"], 3)
+        numbers["cpu_seconds"] = round(sum(one.get("cpu_seconds", 0.0) for one in ran), 3)
+        numbers["peak_memory"] = max(one.get("peak_memory", 0.0) for one in ran)
     numbers["commands"] = [" ".join(one["command"]) for one in ran]
     (job / "job.json").write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
 
@@ -156,7 +162,69 @@ def check_refine(job: Path, particles: Path, reference: Path) -> None:
         class_low_pass=round(CLASS_LOW_PASS * float(general["rlnCurrentResolution"]), 3),
         iterations=iterations,
         history=[value if math.isfinite(value) else None for value in history],
+        angles=viewing_directions(read_star(job / "run_data.star")["particles"]),
     )
+
+
+def viewing_directions(particles: pd.DataFrame) -> dict[str, Any]:
+    """Where the particles are seen from: counts in cells of equal area on the sphere.
+
+    Parameters
+    ----------
+    particles : DataFrame
+        Rows of a STAR file.
+
+    Returns
+    -------
+    dict
+        ``{"rot": edges in degrees, "tilt": edges in degrees, "counts": rows of `tilt`, columns of `rot`}``; the tilt's
+        edges are equidistant in its cosine.
+    """
+    rot, tilt, _ = matrix_to_euler(orientations(particles)).T
+    rot_edges = np.linspace(-180, 180, ROT_CELLS + 1)
+    height = np.linspace(1, -1, TILT_CELLS + 1)
+    wrapped = (rot + 180) % 360 - 180
+    counts, _, _ = np.histogram2d(-np.cos(np.radians(tilt)), wrapped, bins=(-height, rot_edges))
+    edges = np.degrees(np.arccos(height))
+    return {"rot": rot_edges.round(3).tolist(), "tilt": edges.round(3).tolist(), "counts": counts.astype(int).tolist()}
+
+
+def tilt_series_summary(job: Path, particles: pd.DataFrame) -> list[dict[str, Any]]:
+    """What is known of every tilt series of an import: its tilts, defocus (Angstrom) and motion, and its particles.
+
+    Parameters
+    ----------
+    job : Path
+        Holds ``tomograms.star``, whose paths are relative to the directory two above.
+    particles : DataFrame
+        Of the whole data set.
+    """
+    counts = particles["rlnTomoName"].value_counts()
+    tomograms = read_star(job / "tomograms.star")["global"]
+    rows = []
+    for name, file in zip(tomograms["rlnTomoName"], tomograms["rlnTomoTiltSeriesStarFile"], strict=True):
+        tilts = next(iter(read_star(job.parent.parent / file).values()))
+        rows.append({"name": str(name), "particles": int(counts.get(name, 0)), "tilts": len(tilts)} | _ranges(tilts))
+    return rows
+
+
+def _ranges(tilts: pd.DataFrame) -> dict[str, float | None]:
+    """Extremes and means of a tilt series' columns; None where a column is missing."""
+
+    def of(label: str, function: Any) -> float | None:
+        values = pd.to_numeric(tilts[label], errors="coerce").dropna() if label in tilts else pd.Series(dtype=float)
+        return round(float(function(values)), 3) if len(values) else None
+
+    angle = "rlnTomoNominalStageTiltAngle" if "rlnTomoNominalStageTiltAngle" in tilts else "rlnTomoYTilt"
+    return {
+        "tilt_min": of(angle, min),
+        "tilt_max": of(angle, max),
+        "defocus": of("rlnDefocusU", np.mean),
+        "defocus_min": of("rlnDefocusU", min),
+        "defocus_max": of("rlnDefocusU", max),
+        "dose": of("rlnMicrographPreExposure", max),
+        "motion": of("rlnAccumMotionTotal", np.mean),
+    }
 
 
 def finish_classification(job: Path, iterations: int) -> None:
@@ -204,7 +272,7 @@ def select_classes(
     reference : Path or None
         Gets the ``particles.star`` that the next reference is made from.
     """
-    from py2rely_core.report import draw_classes
+    from py2rely_core.report.pictures import draw_classes
 
     selection = choose_classes(job, diameter, choice, mask)
     output.mkdir(parents=True, exist_ok=True)

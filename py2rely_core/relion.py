@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -53,18 +56,44 @@ def run_job(job: Path, command: list[str], may_fail: bool = False) -> None:
             fix = "Put RELION 5 on PATH ('make setup' provides one), or run with an image."
             problem = Problem(f"{program} is not there.", str(job), "RELION 5 and MPI on PATH", fix)
             raise ProblemError(problem, ExitCode.MISSING_COMPONENT)
-    start = time.time()
+    adopt_orphans()
+    start, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with (job / "run.out").open("a") as out, (job / "run.err").open("a") as err:
         code = subprocess.run(command, stdout=out, stderr=err, check=False).returncode
-    _note(job, command, start, code)
+    _note(job, command, start, code, resources_since(before))
     if code:
         failure = _failure(job, command, code)
         if not may_fail or failure.exit_code != ExitCode.RELION_FAILED:
             raise failure
 
 
-def _note(job: Path, command: list[str], start: float, code: int) -> None:
-    done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code}
+def adopt_orphans() -> None:
+    """Become the parent of what a child leaves behind: a sandbox's launcher may end before it was waited for."""
+    pr_set_child_subreaper = 36
+    ctypes.CDLL(None).prctl(pr_set_child_subreaper, 1, 0, 0, 0)
+
+
+def _reap(seconds: float = 0.5) -> None:
+    """Wait for adopted processes that have ended, so that the system counts what they used."""
+    until = time.time() + seconds
+    while time.time() < until:
+        try:
+            if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                time.sleep(0.02)
+        except ChildProcessError:
+            return
+
+
+def resources_since(before: resource.struct_rusage) -> dict[str, float]:
+    """What the programs that ended since `before` used: their CPU seconds, and the largest one's peak memory, MB."""
+    _reap()
+    now = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = now.ru_utime + now.ru_stime - before.ru_utime - before.ru_stime
+    return {"cpu_seconds": round(seconds, 3), "peak_memory": round(now.ru_maxrss / 1024, 1)}
+
+
+def _note(job: Path, command: list[str], start: float, code: int, used: dict[str, float]) -> None:
+    done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code} | used
     with (job / "commands.jsonl").open("a") as file:
         file.write(json.dumps(done) + "\n")
 

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 from helpers import TINY, make_data
 
-COMPONENTS = {"relion": "relion_refine", "nextflow": "nextflow"}
+COMPONENTS = {"relion": "relion_refine", "nextflow": "nextflow", "browser": "chromium"}
 
 
 def pytest_runtest_setup(item):

@@ -80,27 +80,30 @@ workflow STA {
     given_maps = datasets.polish.map { row -> [row[0], row[3]] }
         .join(RECONSTRUCT_GIVEN.out).join(MASK_POSTPROCESS_GIVEN.out.mask).join(MASK_POSTPROCESS_GIVEN.out.job)
     refined_maps = REFINEMENT.out.finals.mix(LADDER.out.finals).map { meta, particles, _refinement, maps, mask, postprocess -> [meta, particles, maps, mask, postprocess] }
-    finals = refined_maps.mix(given_maps)
     POLISHING(
-        plans.join(IMPORT.out.job).join(finals)
+        plans.join(IMPORT.out.job).join(refined_maps.mix(given_maps))
             .filter { row -> row[1].polishing }
             .map { meta, plan, job, _picks, particles, maps, mask, postprocess ->
                 [meta, plan.polishing, plan.levels[-1], imported(job, plan), particles, maps, mask, postprocess]
             }
     )
 
-    jobs = in_order(
-        IMPORT.out.job.map { meta, job, _particles -> [meta, job] }
-            .mix(EXTRACT.out, INITIAL_REFERENCE.out.jobs, REFINEMENT.out.jobs, LADDER.out.jobs, RECONSTRUCT_GIVEN.out, MASK_POSTPROCESS_GIVEN.out.job, POLISHING.out.jobs)
-    )
-    maps = jobs.map { rows -> rows.findAll { row -> row[1].parent.name == 'PostProcess' && (row[1] / 'postprocess.mrc').exists() } }
+    done = IMPORT.out.job.map { meta, job, _particles -> [meta, job] }
+        .mix(EXTRACT.out, INITIAL_REFERENCE.out.jobs, REFINEMENT.out.jobs, LADDER.out.jobs, RECONSTRUCT_GIVEN.out, MASK_POSTPROCESS_GIVEN.out.job, POLISHING.out.jobs)
+    jobs = in_order(done)
+    pictures = jobs.map { rows -> rows.collectMany { id, job -> shown(job).collect { map -> [id, "${job.parent.name}/${job.name}/${map.name}".toString(), map] } } }
     RESULTS(
         PLAN.out,
         jobs.map { rows -> rows.collect { row -> row[0] } },
         jobs.map { rows -> rows.collect { row -> row[1] / 'job.json' } },
-        maps.map { rows -> rows.collect { row -> "${row[0]}:${row[1].name}".toString() } },
-        maps.map { rows -> rows.collect { row -> row[1] / 'postprocess.mrc' } },
+        pictures.map { rows -> rows.collect { row -> "${row[0]}:${row[1]}".toString() } },
+        pictures.map { rows -> rows.collect { row -> row[2] } },
+        workflow.nextflow.version.toString(),
     )
+
+    emit:
+    plan = PLAN.out
+    jobs = done // [meta, job] of every job that is complete
 }
 
 // Where a data set's tilt-series tables are, and the jobs that hold them: import, CTF refinement, polishing.
@@ -115,6 +118,17 @@ def in_order(jobs) {
 
 def key(row) {
     return "${row[0]} ${row[1].parent.name} ${row[1].name}"
+}
+
+// The maps of a job that the report shows: results, and classes.
+def shown(job) {
+    if (job.parent.name == 'PostProcess' && !job.name.endsWith('_start')) {
+        return [job / 'postprocess.mrc'].findAll { file -> file.exists() } // none where a step of polishing led to no map
+    }
+    if (job.parent.name == 'Class3D' && !job.name.endsWith('_template')) {
+        return job.listFiles().findAll { file -> file.name ==~ /run_class\d+\.mrc/ }.sort { file -> file.name }
+    }
+    return []
 }
 
 def json(path) {

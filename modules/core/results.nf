@@ -9,6 +9,7 @@ process RESULTS {
     path jobs, stageAs: 'jobs/?/*'
     val map_ids
     path maps, stageAs: 'maps/?/*'
+    val nextflow
 
     output:
     path 'results.json', emit: results
@@ -18,6 +19,6 @@ process RESULTS {
     script:
     """
     py2rely task results ${plan} --jobs jobs --job-ids '${job_ids.join(',')}' \\
-        --maps maps --map-ids '${map_ids.join(',')}' --output .
+        --maps maps --map-ids '${map_ids.join(',')}' --nextflow ${nextflow} --output .
     """
 }

@@ -18,6 +18,8 @@ COMMANDS = {
     "check": ("py2rely_core.cli.check", "Check parameters, data and machine before a run."),
     "demo-data": ("py2rely_core.cli.demo", "Simulate a data set with known truth."),
     "compare-truth": ("py2rely_core.cli.truth", "Compare a run on simulated data with the truth, with a picture."),
+    "report": ("py2rely_core.cli.report", "Make the page of a run again, from results.json and the maps."),
+    "compare": ("py2rely_core.cli.compare", "Put two runs side by side."),
     "task": ("py2rely_core.cli.task", "The workflow's own steps."),
 }
 #: Not for people.

@@ -79,16 +79,14 @@ def import_data(
     motion: Annotated[Path | None, typer.Option("--motion")] = None,
 ) -> None:
     """Write the data set's tables under the names that later steps use."""
-    from py2rely_core.jobs import write_numbers
+    from py2rely_core.jobs import tilt_series_summary, write_numbers
     from py2rely_core.preflight import import_inputs
     from py2rely_core.tables import read_star
 
     job, picks = import_inputs(particles, tilt_series, project, output, symmetry, motion)
-    write_numbers(
-        output / job,
-        tilt_series=len(read_star(output / job / "tomograms.star")["global"]),
-        particles_out=len(read_star(output / picks / "particles.star")["particles"]),
-    )
+    table = read_star(output / picks / "particles.star")["particles"]
+    series = tilt_series_summary(output / job, table)
+    write_numbers(output / job, tilt_series=len(series), particles_out=len(table), series=series)
 
 
 @app.command("reference")
@@ -344,25 +342,29 @@ def results(
     plan: Path,
     jobs: Annotated[Path, typer.Option("--jobs", help="Holds 1/job.json, 2/job.json, ...")],
     job_ids: Annotated[str, typer.Option("--job-ids", help="The data sets of these, comma-separated.")],
-    maps: Annotated[Path, typer.Option("--maps", help="Holds 1/postprocess.mrc, 2/postprocess.mrc, ...")],
-    map_ids: Annotated[str, typer.Option("--map-ids", help="Data set:job of these, comma-separated.")],
+    maps: Annotated[Path, typer.Option("--maps", help="Holds 1/a.mrc, 2/b.mrc, ...")],
+    map_ids: Annotated[str, typer.Option("--map-ids", help="Data set:path of these, comma-separated.")],
     output: OutputOption,
+    nextflow: Annotated[str, typer.Option("--nextflow", help="Its version.")] = "",
 ) -> None:
     """Write results.json, report.html and the lines that a run ends with."""
-    from py2rely_core.report import write_report
-    from py2rely_core.results import collect_results, read_jobs, summary
+    from py2rely_core.outcome import numbered, write_outcome
+    from py2rely_core.results import collect_results, read_jobs
 
     entries = [(identity, jobs / str(n) / "job.json") for n, identity in enumerate(job_ids.split(","), start=1)]
-    collected = collect_results(json.loads(plan.read_text()), read_jobs(entries))
-    pictures = {}
-    for number, name in enumerate(map_ids.split(","), start=1):
-        identity, job = name.split(":")
-        path = maps / str(number) / "postprocess.mrc"
-        if path.stat().st_size:
-            pictures[identity, job] = path
-    (output / "results.json").write_text(json.dumps(collected, indent=1, allow_nan=False) + "\n")
-    (output / "summary.txt").write_text(summary(collected))
-    write_report(collected, pictures, output / "report.html")
+    versions = {"nextflow": nextflow} if nextflow else {}
+    collected = collect_results(json.loads(plan.read_text()), read_jobs(entries), versions=versions)
+    write_outcome(collected, numbered(collected, maps, map_ids), output)
+
+
+@app.command("failed")
+def failed(run: Path, output: OutputOption) -> None:
+    """Write results.json, report.html and summary.txt of a run that failed; ``RUN`` is what Nextflow knows of it."""
+    from py2rely_core.outcome import find_in_jobs, write_outcome
+    from py2rely_core.results import collect_failed
+
+    known = json.loads(run.read_text())
+    write_outcome(collect_failed(known), find_in_jobs(known), output)
 
 
 @app.command("stub")

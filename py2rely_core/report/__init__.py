@@ -1,148 +1,168 @@
-"""``results.json`` as one self-contained page."""
+"""``results.json`` and the maps beside it as one self-contained page; two runs side by side."""
 
 from __future__ import annotations
 
-import base64
-import io
+import time
+from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
-from matplotlib.figure import Figure
+from markupsafe import Markup
 
-from py2rely_core.maps.io import Map, Volume, read_map
+from py2rely_core.recipe import Recipe
+from py2rely_core.report import figures, pictures
+from py2rely_core.report.charts import sky_map
+from py2rely_core.report.figures import frequency_axis
+from py2rely_core.report.pictures import show_slices
 from py2rely_core.results import resolution_text
 
-CURVES = {"corrected": "#0b6e4f", "masked": "#1f77b4", "unmasked": "#8c8c8c", "randomised": "#c0392b"}
-CURVE_NAMES = {
-    "corrected": "corrected",
-    "masked": "masked",
-    "unmasked": "unmasked",
-    "randomised": "phase-randomised",
-}
+__all__ = ["duration", "find_in", "frequency_axis", "show_slices", "write_comparison", "write_report"]
+
+#: Stands for a value that is not known.
+UNKNOWN = "\N{EN DASH}"
+#: From a path as it stands in results.json to the file, or None.
+Finder = Callable[[str], Path | None]
 
 
-def write_report(results: dict[str, Any], maps: dict[tuple[str, str], Path], path: Path) -> None:
-    """Write the page.
+def find_in(run: Path) -> Finder:
+    """Finds files in the output directory of a run."""
+
+    def find(name: str) -> Path | None:
+        path = run / name
+        return path if path.is_file() else None
+
+    return find
+
+
+def write_report(results: dict[str, Any], find: Finder, path: Path) -> None:
+    """Write the page of a run, complete or failed.
 
     Parameters
     ----------
     results : dict
         As :func:`py2rely_core.results.collect_results` returns it.
-    maps : dict
-        Post-processed map by data set id and job, such as ``bin4_result``; a level without one has no picture.
+    find : callable
+        Gives the file of a map by its path in `results`; where there is none, the page has no picture.
     path : Path
         The HTML file.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("py2rely_core.report", "."), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.globals |= {
-        "fsc_figure": fsc_figure,
-        "history_figure": history_figure,
-        "resolution_text": resolution_text,
-        "slices": lambda identity, binning: slices_figure(maps.get((identity, f"bin{binning}_result"))),
-    }
-    path.write_text(environment.get_template("report.html.j2").render(results=results))
+    maps = _Maps(find, pictures.volume_edge(len(results["datasets"])))
+    page = _environment().get_template("report.html.j2").render(
+        results=results, slices=maps.slices, volume=maps.volume, shown=shown_level, defaults=_defaults()
+    )  # fmt: skip
+    path.write_text(page)
 
 
-def central_slices(data: Volume) -> list[np.ndarray]:
-    """The slices through the origin, perpendicular to z, y and x."""
-    centre = data.shape[0] // 2
-    return [data[centre], data[:, centre], data[:, :, centre]]
-
-
-def show_slices(axes: Any, volume: Map, limits: np.ndarray | None = None) -> None:
-    """Draw the central slices into three axes, in one grey scale, the map's own where no `limits` are given."""
-    low, high = np.percentile(volume.data, [0.5, 99.9]) if limits is None else limits
-    margin = volume.data.shape[0] // 8
-    for axis, image, name in zip(axes, central_slices(volume.data), ("xy", "xz", "yz"), strict=True):
-        shown = image[margin:-margin, margin:-margin]
-        axis.imshow(shown, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="bicubic")
-        axis.set_xlabel(name, fontsize=9, color="#666666")
-        axis.set_xticks([])
-        axis.set_yticks([])
-
-
-def slices_figure(path: Path | None) -> str:
-    """Data address of a PNG with a map's central slices; empty without a map."""
-    if path is None:
-        return ""
-    figure = Figure(figsize=(7.2, 2.6), layout="constrained")
-    show_slices(figure.subplots(1, 3), read_map(path))
-    return _png(figure)
-
-
-def draw_classes(classes: list[dict[str, Any]], maps: dict[int, Path], path: Path) -> None:
-    """Write a PNG: the central slices of every class, in one grey scale, with its share and whether it is kept.
+def write_comparison(pairs: list[Any], names: tuple[str, str], finders: tuple[Finder, Finder], path: Path) -> None:
+    """Write the page of two runs side by side.
 
     Parameters
     ----------
-    classes : list of dict
-        As :func:`py2rely_core.selection.as_records` returns them.
-    maps : dict of int to Path
-        Map of each class.
+    pairs : list of py2rely_core.report.compare.Pair
+        The data sets.
+    names : (str, str)
+        What the runs are called.
+    finders : (callable, callable)
+        As for :func:`write_report`, of either run.
+    path : Path
+        The HTML file.
     """
-    volumes = {number: read_map(one) for number, one in maps.items()}
-    values = np.concatenate([volume.data.ravel() for volume in volumes.values()])
-    limits = np.percentile(values, [0.5, 99.9])
-    figure = Figure(figsize=(2.1 * len(classes) + 0.4, 6.6), layout="constrained")
-    columns = figure.subplots(3, len(classes), squeeze=False).T
-    for axes, row in zip(columns, classes, strict=True):
-        show_slices(axes, volumes[row["class"]], limits)
-        kept = "kept" if row["kept"] else "left out" if row["why"] != "to be chosen" else "to be chosen"
-        resolution = "" if row["resolution"] is None else f", {row['resolution']:.1f} Å"
-        axes[0].set_title(f"class {row['class']}: {kept}\n{row['share']:.0%}{resolution}", fontsize=10)
-    figure.savefig(path, dpi=130)
+    maps = [_Maps(find, pictures.volume_edge(2 * len(pairs))) for find in finders]
+    page = _environment().get_template("compare.html.j2").render(
+        pairs=pairs, names=names, shown=shown_level,
+        slices=lambda run, *what: maps[run].slices(*what), volume=lambda run, *what: maps[run].volume(*what),
+    )  # fmt: skip
+    path.write_text(page)
 
 
-def fsc_figure(level: dict[str, Any]) -> str:
-    """Data address of a PNG with a level's FSC curves; empty without curves."""
-    fsc = level["fsc"]
-    if not fsc:
-        return ""
-    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
-    axis = figure.subplots()
-    frequency = 1 / np.array(fsc["resolution"])
-    for name, colour in CURVES.items():
-        width = 2.2 if name == "corrected" else 1.2
-        axis.plot(frequency, fsc[name], color=colour, label=CURVE_NAMES[name], linewidth=width)
-    axis.axhline(0.143, color="#444444", linewidth=0.8, linestyle=":")
-    resolution = level["resolution"]["masked"]
-    if resolution and not level["nyquist_limited"]:
-        axis.axvline(1 / resolution, color="#444444", linewidth=0.8, linestyle="--")
-    frequency_axis(axis, frequency[-1])
-    axis.set_ylabel("FSC")
-    axis.legend(frameon=False, fontsize=8)
-    return _png(figure)
+def shown_level(dataset: dict[str, Any]) -> dict[str, Any] | None:
+    """The finest level that has a map."""
+    return next((level for level in reversed(dataset["levels"]) if level["map"]), None)
 
 
-def frequency_axis(axis: Any, last: float) -> None:
-    """Label a frequency axis with resolutions, from 0 to the `last` frequency, 1/Angstrom."""
-    ticks = np.linspace(0, last, 6)[1:]
-    axis.set_xticks(ticks, [f"{1 / tick:.1f}" for tick in ticks])
-    axis.set_xlim(0, last)
-    axis.set_ylim(-0.1, 1.05)
-    axis.set_xlabel("resolution, Å")
-    axis.spines[["top", "right"]].set_visible(False)
+class _Maps:
+    """Pictures of the maps of one run; a map is read once for all of its pictures."""
+
+    def __init__(self, find: Finder, edge: int):
+        self.find, self.edge = find, edge
+        self.last: tuple[str, Any] = ("", None)
+
+    def load(self, name: str | None) -> Any:
+        if name and self.last[0] != name:
+            self.last = (name, pictures.load(self.find(name)))
+        return self.last[1] if name else None
+
+    def slices(self, name: str | None, edge: int = pictures.SLICE_EDGE) -> list[tuple[str, str]]:
+        volume = self.load(name)
+        return pictures.slice_images(volume, edge) if volume else []
+
+    def volume(self, name: str | None, diameter: float) -> pictures.SmallVolume | None:
+        volume = self.load(name)
+        return pictures.small_volume(volume, diameter, self.edge) if volume and volume.pixel_size else None
 
 
-def history_figure(level: dict[str, Any]) -> str:
-    """Data address of a PNG with the resolution after each iteration of a refinement; empty without one."""
-    points = [(number, value) for number, value in enumerate(level["history"]) if value]
-    if len(points) < 2:
-        return ""
-    figure = Figure(figsize=(5.2, 3.2), layout="constrained")
-    axis = figure.subplots()
-    axis.plot(*zip(*points, strict=True), color="#0b6e4f", marker="o", markersize=3)
-    axis.set_xlabel("iteration of Refine3D")
-    axis.set_ylabel("resolution, Å")
-    axis.spines[["top", "right"]].set_visible(False)
-    return _png(figure)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("py2rely_core.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    for name in ("style.css", "page.js"):
+        text = files("py2rely_core.report").joinpath(name).read_text()
+        environment.globals[name.split(".")[1]] = Markup(text)
+    environment.globals |= {
+        "fsc_chart": figures.fsc_chart,
+        "history_chart": figures.history_chart,
+        "resolution_chart": figures.resolution_chart,
+        "overlay_chart": figures.overlay_chart,
+        "levels_chart": figures.levels_chart,
+        "sky_map": sky_map,
+        "resolution_text": resolution_text,
+    }
+    environment.filters |= {
+        "duration": duration,
+        "finest": shown_level,
+        "number": number,
+        "angstrom": lambda value: UNKNOWN if value is None else f"{number(value)} Å",
+        "count": lambda value: UNKNOWN if value is None else f"{value:,}".replace(",", "\u202f"),
+        "moment": lambda value: time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(value)),
+    }
+    return environment
 
 
-def _png(figure: Figure) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=144, metadata={"Software": None})
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits, a dash for what is not known."""
+    if value is None:
+        return UNKNOWN
+    text = f"{value:.{digits}g}"
+    return f"{value:.0f}" if "e+" in text else text
+
+
+def duration(seconds: float | None) -> str:
+    """A time as one says it: ``8 s``, ``12 min``, ``3 h 05 min``, ``2 d 4 h``."""
+    if seconds is None:
+        return UNKNOWN
+    if seconds < 100:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes:02d} min"
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def _defaults() -> dict[str, Any]:
+    """Every block's default parameters, also of blocks that a recipe may leave out."""
+    defaults = {}
+    for name, field in Recipe.model_fields.items():
+        candidates = (field.annotation, *getattr(field.annotation, "__args__", ()))
+        model = next((one for one in candidates if hasattr(one, "model_fields")), None)
+        if model:
+            defaults[name] = model().model_dump(by_alias=True)
+    return defaults

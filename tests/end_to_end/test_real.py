@@ -105,8 +105,8 @@ def test_known_orientations_to_bin_1(tiny, tmp_path):
         assert level["versions"]["relion"].startswith("5.")
     assert dataset["levels"][0]["nyquist_limited"]
     page = (home / "results/report.html").read_text()
-    assert page.count("data:image/png") >= 5
-    assert "http" not in page
+    assert page.count("data:image/jpeg") >= 5
+    assert "://" not in page
     _opens_as_a_relion_project(home / "results", final)
     draw(compare_run(home / "results", data)[0], tmp_path / "truth.png")
     assert (tmp_path / "truth.png").stat().st_size > 10_000

@@ -196,5 +196,17 @@ def test_results_of_an_unfinished_run_say_so():
         "refine": {"low_pass": 50},
     }
     planned = {"id": "main", "project": "", "mode": "known", "recipe": recipe, "levels": [level]}
+    planned |= {"start": "picks", "motion": None, "polishing": None}
     results = collect_results({"relion": "5.1.0", "datasets": [planned], "warnings": []}, read_jobs([]))
     assert "not known" in summary(results)
+
+
+def test_resources_of_a_program_are_noted(program, tmp_path):
+    """Also of one whose launcher ends without having waited for it."""
+    (tmp_path / "busy.py").write_text("import time\nb = bytearray(90 << 20)\nwhile time.process_time() < 0.3: pass\n")
+    program("python3 busy.py\n((python3 busy.py; touch ended) &)\nuntil [[ -e ended ]]; do sleep 0.05; done")
+    run_job(tmp_path / "job", ["relion_fake"])
+    (done,) = commands(tmp_path / "job")
+    assert 0.55 < done["cpu_seconds"] < 2.5
+    assert done["peak_memory"] > 90
+    assert done["exit_code"] == 0

@@ -1,0 +1,99 @@
+"""What the warnings of a run mean, in the words of someone who has seen them before."""
+
+from __future__ import annotations
+
+import re
+
+#: Part of a warning's text, what it means, what can be done.
+EXPLANATIONS = (
+    (
+        "limited by Nyquist",
+        "The FSC never falls below 0.143 at this binning: the particles hold more detail than its pixels can show. "
+        "The number is the finest detail that the pixel size allows, not a measurement.",
+        "Go on to a finer binning (resolutions.binning_list). At bin 1 the data's own pixel size is the limit.",
+    ),
+    (
+        "mask is too sharp",
+        "RELION randomises the phases beyond a resolution and computes the FSC again. What correlates then comes from "
+        "the mask alone, so the masked FSC flatters the map; RELION's corrected curve takes that off only in part.",
+        "Widen the soft edge (mask_create.width_mask_edge) or extend the mask (mask_create.extend_inimask), and judge "
+        "the map by its unmasked FSC until then.",
+    ),
+    (
+        "not visible in any tilt",
+        "The box of these particles lies outside of every tilt image, usually at a tomogram's edge. RELION leaves them "
+        "out of the extraction.",
+        "A few are normal. Many of them say that coordinates, pixel size or the tomogram's size do not fit together.",
+    ),
+    (
+        "half set has only",
+        "Each half map comes from few particles; its FSC is noisy and the resolution uncertain by several shells.",
+        "Add particles, or read the resolution as a rough one.",
+    ),
+    (
+        "coordinate conventions are present",
+        "The particle file has centred coordinates, which RELION 5 uses, and corner-based ones, which it ignores. If "
+        "the second ones are the newer, RELION works on stale positions.",
+        "",
+    ),
+    (
+        "from the centre to the edge",
+        "Picks usually fill the tomogram. All of them near its centre is what coordinates in pixels, read as Angstrom, "
+        "look like.",
+        "",
+    ),
+    (
+        "header says",
+        "The pixel size in the stack's header is not the one in the STAR file. The STAR file's is used.",
+        "",
+    ),
+    ("errors in reconstruction", "RELION 5.0.1 corrected how 5.0.0 reconstructs sub-tomogram averages.", ""),
+)
+#: Part of RELION's last lines, what it means, what can be done.
+FAILURES = (
+    (
+        "zero sum of weights",
+        "RELION found no orientation in which a particle fits the reference at all.",
+        "Check the reference's contrast and pixel size. With known orientations, allow a wider search "
+        "(initial_reference.known_sigma_ang, or known_search 'global'); with a box of few pixels, begin at a finer "
+        "binning. Then start the same command with -resume.",
+    ),
+    (
+        "No space left on device",
+        "A disk is full: the one of the work directory, or of the temporary files.",
+        "Make room, or set another work directory (-work-dir) or TMPDIR; then start the same command with -resume.",
+    ),
+    (
+        "CUDA driver version is insufficient",
+        "The GPU's driver is older than the CUDA version that RELION was built with.",
+        "Update the driver or use a RELION of an earlier CUDA; then start the same command with -resume.",
+    ),
+    (
+        "no CUDA-capable device",
+        "RELION was told to use a GPU, and sees none.",
+        "Correct 'gpus', or leave it out to compute on the CPU; then start the same command with -resume.",
+    ),
+)
+_KNOWN = tuple((re.compile(re.escape(part), re.IGNORECASE), meaning, cure) for part, meaning, cure in EXPLANATIONS)
+
+
+def explain_failure(lines: list[str]) -> dict[str, str]:
+    """What RELION's last lines mean: ``explanation`` and ``to_do``; empty where they are not known."""
+    text = "\n".join(lines)
+    found = (row for row in FAILURES if row[0].lower() in text.lower())
+    return next(({"explanation": meaning, "to_do": cure} for _, meaning, cure in found), {})
+
+
+def explain(text: str) -> dict[str, str]:
+    """What a warning means.
+
+    Returns
+    -------
+    dict
+        ``explanation`` and, where something more than the warning's own advice can be done, ``to_do``; empty for a
+        warning that says all itself.
+    """
+    for pattern, meaning, cure in _KNOWN:
+        if pattern.search(text):
+            return {"explanation": meaning} | ({"to_do": cure} if cure else {})
+    return {}

@@ -1,0 +1,144 @@
+"""Maps as pictures: central slices, and the small volume that the page's 3D view makes its surface from."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from py2rely_core.maps.io import Map, Volume, read_map
+from py2rely_core.maps.masks import density_threshold, is_degenerate
+from py2rely_core.maps.resample import resample
+
+#: Edge of a slice's picture, pixels.
+SLICE_EDGE = 320
+#: The 3D view's volume has at most this many voxels along its edge, fewer where many data sets share a page: all of
+#: them together stay below this many bytes.
+VOLUME_EDGE, VOLUMES_BYTES = 96, 3_500_000
+SLICE_NAMES = ("xy", "xz", "yz")
+
+
+@dataclass(frozen=True)
+class SmallVolume:
+    """What the 3D view gets.
+
+    Attributes
+    ----------
+    data : str
+        Base64 of edge^3 unsigned bytes, x fastest.
+    edge : int
+        Voxels.
+    level : int
+        Where the surface is at first, 1 to 254.
+    angstrom : float
+        Edge of the volume.
+    """
+
+    data: str
+    edge: int
+    level: int
+    angstrom: float
+
+
+def load(path: Path | None) -> Map | None:
+    """A map that can be shown, or None: it is missing, empty (of a stub run) or constant."""
+    if path is None or not path.is_file() or path.stat().st_size == 0:
+        return None
+    volume = read_map(path)
+    return None if is_degenerate(volume.data) else volume
+
+
+def central_slices(data: Volume) -> list[np.ndarray]:
+    """The slices through the origin, perpendicular to z, y and x."""
+    centre = data.shape[0] // 2
+    return [data[centre], data[:, centre], data[:, :, centre]]
+
+
+def show_slices(axes: Any, volume: Map, limits: np.ndarray | None = None) -> None:
+    """Draw the central slices into three matplotlib axes, in one grey scale: the map's own, or between `limits`."""
+    low, high = np.percentile(volume.data, [0.5, 99.9]) if limits is None else limits
+    margin = volume.data.shape[0] // 8
+    for axis, image, name in zip(axes, central_slices(volume.data), SLICE_NAMES, strict=True):
+        shown = image[margin:-margin, margin:-margin]
+        axis.imshow(shown, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="bicubic")
+        axis.set_xlabel(name, fontsize=9, color="#666666")
+        axis.set_xticks([])
+        axis.set_yticks([])
+
+
+def draw_classes(classes: list[dict[str, Any]], maps: dict[int, Path], path: Path) -> None:
+    """Write a PNG: the central slices of every class, in one grey scale, with its share and whether it is kept.
+
+    Parameters
+    ----------
+    classes : list of dict
+        As :func:`py2rely_core.selection.as_records` returns them.
+    maps : dict of int to Path
+        Map of each class.
+    path : Path
+        The PNG.
+    """
+    from matplotlib.figure import Figure
+
+    volumes = {number: read_map(one) for number, one in maps.items()}
+    limits = np.percentile(np.concatenate([volume.data.ravel() for volume in volumes.values()]), [0.5, 99.9])
+    figure = Figure(figsize=(2.1 * len(classes) + 0.4, 6.6), layout="constrained")
+    columns = figure.subplots(3, len(classes), squeeze=False).T
+    for axes, row in zip(columns, classes, strict=True):
+        show_slices(axes, volumes[row["class"]], limits)
+        kept = "kept" if row["kept"] else "to be chosen" if row["why"] == "to be chosen" else "left out"
+        resolution = "" if row["resolution"] is None else f", {row['resolution']:.1f} Å"
+        axes[0].set_title(f"class {row['class']}: {kept}\n{row['share']:.0%}{resolution}", fontsize=10)
+    figure.savefig(path, dpi=130)
+
+
+def slice_images(volume: Map, edge: int = SLICE_EDGE) -> list[tuple[str, str]]:
+    """Name and data address of a picture of each central slice, without an eighth of the box on each side."""
+    low, high = np.percentile(volume.data, [0.5, 99.9])
+    margin = volume.data.shape[0] // 8
+    pictures = []
+    for name, image in zip(SLICE_NAMES, central_slices(volume.data), strict=True):
+        shown = image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
+        grey = np.clip((shown - low) / max(high - low, 1e-12) * 255, 0, 255).astype(np.uint8)[::-1]
+        pictures.append((name, _address(Image.fromarray(grey).resize((edge, edge), Image.Resampling.BICUBIC))))
+    return pictures
+
+
+def volume_edge(count: int) -> int:
+    """Voxels along the edge of each of `count` volumes on one page."""
+    return int(min(VOLUME_EDGE, (VOLUMES_BYTES * 3 / 4 / max(count, 1)) ** (1 / 3)))
+
+
+def small_volume(volume: Map, diameter: float, edge: int = VOLUME_EDGE) -> SmallVolume:
+    """A map cropped to its particle, on a grid for the 3D view.
+
+    Parameters
+    ----------
+    volume : Map
+        Cubic.
+    diameter : float
+        Of the particle, Angstrom.
+    edge : int
+        At most so many voxels; a small map is interpolated, so that its surface is smooth.
+    """
+    box, pixel_size = volume.data.shape[0], volume.pixel_size
+    extent = min(1.25 * diameter, box * pixel_size)
+    count = int(min(edge, max(48, 2 * round(extent / pixel_size))))
+    data = resample(volume.data, pixel_size, extent / count, count)
+    threshold = density_threshold(volume.data, pixel_size, diameter, 2.2 * pixel_size)
+    wanted = threshold.solvent_mean + 0.45 * (threshold.particle_level - threshold.solvent_mean)
+    low, high = min(threshold.solvent_mean, float(np.percentile(data, 5))), float(np.percentile(data, 99.98))
+    scaled = np.clip((data - low) / max(high - low, 1e-12) * 255, 0, 255).round().astype(np.uint8)
+    level = int(np.clip((max(wanted, threshold.threshold) - low) / max(high - low, 1e-12) * 255, 8, 247))
+    return SmallVolume(base64.b64encode(scaled.tobytes()).decode(), count, level, round(extent, 1))
+
+
+def _address(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format="jpeg", quality=88)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,308 @@
+"""The form of ``results.json``: the models that its published JSON schema is made from.
+
+Lengths are Angstrom, times seconds, memory MB (2^20 bytes), angles degrees; paths are relative to the output directory.
+A value that is not known is null.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from py2rely_core.problems import ExitCode, Problem, ProblemError
+
+#: Counted up when a reader of an earlier document would misunderstand a new one.
+SCHEMA_VERSION = 1
+
+
+class Part(BaseModel):
+    """A part of the document; a key that it does not have is an error."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class Resolution(Part):
+    """Where the FSC of the half maps falls below 0.143, and what Refine3D itself reports."""
+
+    masked: float | None = None
+    unmasked: float | None = None
+    refine3D: float | None = None
+
+
+class Curves(Part):
+    """Fourier shell correlation; all lists have one value per shell, without shell 0, or are empty."""
+
+    resolution: list[float] = []
+    corrected: list[float | None] = []
+    unmasked: list[float | None] = []
+    masked: list[float | None] = []
+    randomised: list[float | None] = []
+
+
+class Angles(Part):
+    """Viewing directions: counts in cells of equal area, a row per interval of `tilt`, a column per `rot`."""
+
+    rot: list[float]
+    tilt: list[float]
+    counts: list[list[int]]
+
+
+class Job(Part):
+    """One job: what it took, and what it was run with. `wall_seconds` is RELION's time and that of the checks."""
+
+    job: str
+    started: float | None = Field(None, description="Seconds since 1970 (UTC).")
+    wall_seconds: float = 0.0
+    relion_seconds: float = 0.0
+    cpu_seconds: float | None = None
+    peak_memory: float | None = Field(None, description="Of the largest single process.")
+    ranks: int | None = None
+    threads: int | None = None
+    gpus: str = ""
+    particles_in: int | None = None
+    particles_out: int | None = None
+    commands: list[str] = []
+
+
+class ParticleStep(Part):
+    """A step after which another number of particles is left, or the one that began."""
+
+    job: str
+    particles_in: int | None = None
+    particles_out: int
+    reason: str = ""
+
+
+class ClassRow(Part):
+    """One class of a classification."""
+
+    number: int = Field(alias="class")
+    particles: int
+    share: float
+    resolution: float | None = None
+    accuracy_rotation: float | None = None
+    accuracy_translation: float | None = None
+    similarity: float | None = None
+    kept: bool
+    why: str = ""
+
+
+class PolishingStep(Part):
+    """One step of one polishing cycle, and whether its result was taken."""
+
+    name: str = Field("", description="Of its Reconstruct and PostProcess jobs.")
+    cycle: int
+    step: Literal["ctf_refine", "polish", "refine"]
+    judgement: Literal["better", "equal", "worse"] = "equal"
+    accepted: bool = Field(description="Whether later steps build upon it.")
+    why: str = ""
+    resolution: float | None = None
+    area: float | None = Field(None, description="Under the FSC curve: what steps of one resolution are compared by.")
+    nyquist_limited: bool = False
+    particles: str = ""
+    tilt_series: str = ""
+    motion: str = ""
+    fsc: Curves = Curves()
+
+
+class Polishing(Part):
+    """All polishing cycles, and the name of the best result."""
+
+    best: str | None = None
+    cycles: list[PolishingStep] = []
+
+
+class DefocusChange(Part):
+    """Mean defocus of a tilt series before and after refinement, and the spread of the change over its tilts."""
+
+    before: float
+    after: float
+    change_std: float | None = None
+
+
+class Motion(Part):
+    """Root mean square motion of particles between tilts."""
+
+    rms: float
+    per_tomogram: dict[str, float] = {}
+
+
+class Correction(Part):
+    """What one CTF refinement or polishing changed."""
+
+    job: str
+    defocus: dict[str, DefocusChange] = {}
+    motion: Motion | None = None
+
+
+class TiltSeries(Part):
+    """One tilt series, as it was given."""
+
+    name: str
+    particles: int
+    tilts: int
+    tilt_min: float | None = None
+    tilt_max: float | None = None
+    defocus: float | None = None
+    defocus_min: float | None = None
+    defocus_max: float | None = None
+    dose: float | None = None
+    motion: float | None = None
+
+
+class Level(Part):
+    """One binning."""
+
+    status: Literal["complete", "unfinished", "waiting"]
+    name: str = Field("", description="Of its result's jobs, such as bin4, or bin4_selected after a classification.")
+    binning: int
+    pixel_size: float
+    box: int
+    extraction_box: int
+    particles_in: int | None = None
+    particles_out: int | None = None
+    duplicates_removed: int = 0
+    low_pass: float | None = None
+    resolution: Resolution = Resolution()
+    nyquist_limited: bool = False
+    map: str | None = Field(None, description="The level's post-processed map; null until it is there.")
+    iterations: int | None = None
+    history: list[float | None] = Field([], description="Resolution after every iteration of Refine3D.")
+    angles: Angles | None = None
+    mask: dict[str, Any] | None = None
+    fsc: Curves = Curves()
+    classes: list[ClassRow] = []
+    classes_reason: str = Field("", description="How classes were chosen.")
+    wall_seconds: float = 0.0
+    relion_seconds: float = 0.0
+    jobs: list[Job] = []
+    versions: dict[str, str] = {}
+    warnings: list[str] = []
+
+
+class Final(Part):
+    """The result of a data set."""
+
+    map: str
+    half_maps: list[str]
+    mask: str
+    particles: str
+    tilt_series: str
+    motion: str | None = Field(None, description="Trajectories that belong to the polished tilt series.")
+    resolution: float | None
+    nyquist_limited: bool
+    binning: int
+
+
+class Dataset(Part):
+    """One data set. `final` is null when the run failed before every level was complete.
+
+    With the status ``choose classes``, the run ended as it was asked to: `final` is the best until then.
+    """
+
+    id: str
+    status: Literal["complete", "unfinished", "choose classes"]
+    project: str = Field("", description="The data set's directory within the output directory.")
+    start: Literal["picks", "bin1", "polish"] = "picks"
+    initial_reference: str
+    symmetry: str
+    particle_diameter: float
+    particles_in: int | None = None
+    tilt_series: int | None = None
+    series: list[TiltSeries] = []
+    final: Final | None = None
+    levels: list[Level]
+    particle_steps: list[ParticleStep] = []
+    polishing: Polishing | None = None
+    corrections: list[Correction] = []
+    warnings: list[str] = []
+    parameters: dict[str, Any] = {}
+
+
+class WarningDetail(Part):
+    """A warning, where it belongs, and what it means."""
+
+    text: str
+    dataset: str = ""
+    where: str = ""
+    explanation: str = ""
+    to_do: str = ""
+
+
+class Failure(Part):
+    """Why a run ended early."""
+
+    step: str = Field(description="The workflow's task, such as REFINE3D (main bin4).")
+    dataset: str = ""
+    job: str = Field("", description="The RELION job, such as Refine3D/bin4; empty where it was none.")
+    what: str
+    explanation: str = ""
+    exit_code: int | None = None
+    to_do: str = ""
+    last_lines: list[str] = Field([], description="Of RELION, or of the task.")
+    work_dir: str = ""
+
+
+class Results(Part):
+    """The result of a run, complete or failed."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    status: Literal["complete", "failed"]
+    failure: Failure | None = None
+    versions: dict[str, str] = {}
+    warnings: list[str] = []
+    warning_details: list[WarningDetail] = []
+    datasets: list[Dataset] = []
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of ``results.json``."""
+    schema = Results.model_json_schema(by_alias=True, mode="serialization")
+    schema["title"] = "results.json of py2rely-nf"
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+
+
+def validated(document: dict[str, Any]) -> dict[str, Any]:
+    """A document in its full form: every key there, in the published order.
+
+    Raises
+    ------
+    pydantic.ValidationError
+        The document is not what the schema says.
+    """
+    return Results.model_validate(document).model_dump(by_alias=True, mode="json")
+
+
+def read_results(run: Path) -> dict[str, Any]:
+    """The ``results.json`` of a run, checked.
+
+    Parameters
+    ----------
+    run : Path
+        Output directory, or the file itself.
+
+    Raises
+    ------
+    ProblemError
+        The file is missing, is not JSON, or is not what the schema says.
+    """
+    path = run / "results.json" if run.is_dir() else run
+    if not path.is_file():
+        fix = "Give the output directory of a run that ended; 'py2rely status' shows one that goes on."
+        raise ProblemError(Problem("There is no results.json.", str(path), "an output directory", fix))
+    try:
+        return validated(json.loads(path.read_text()))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{path}: {'.'.join(str(part) for part in first['loc'])}"
+        count = f" ({error.error_count()} problems in all)" if error.error_count() > 1 else ""
+        fix = "It may be from another version of py2rely-nf: run the workflow once more with -resume to write it anew."
+        raise ProblemError(Problem(f"{first['msg']}{count}.", where, "the published schema", fix)) from error
+    except ValueError as error:
+        fix = "Run the workflow once more with -resume to write it anew."
+        raise ProblemError(
+            Problem(f"The file is not JSON: {error}.", str(path), "a JSON document", fix), ExitCode.BAD_INPUT
+        ) from error

@@ -1,0 +1,205 @@
+"""A small output directory with everything that a report can show: real maps, numbers as RELION gives them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from py2rely_core.maps.filters import gaussian_low_pass
+from py2rely_core.maps.fsc import shell_resolutions
+from py2rely_core.maps.io import write_map
+from py2rely_core.outcome import write_outcome
+from py2rely_core.recipe import Recipe
+from py2rely_core.report import find_in
+from py2rely_core.results import collect_results
+from py2rely_core.simulate import density, make_structure
+
+DIAMETER = 150.0
+#: Binning: box, resolution, unmasked resolution, particles.
+LEVELS = {4: (28, 20.8, 22.6, 5210), 2: (48, 12.4, 13.9, 4480), 1: (84, 7.9, 9.3, 3912)}
+PIXEL_SIZE = 2.62
+START = 1_760_000_000.0
+FAILURE = {
+    "step": "REFINE3D (ribosome bin1)",
+    "dataset": "ribosome",
+    "job": "Refine3D/bin1",
+    "what": "Refine3D/bin1: relion_refine_mpi ran out of memory or was killed (exit code 137).",
+    "exit_code": 137,
+    "to_do": "Give the step more memory, or fewer ranks or threads, or use '--pad 1' in other_args; then -resume.",
+    "last_lines": ["last lines of Refine3D/bin1/run.err:", "| ERROR: std::bad_alloc <script>alert(1)</script>"],
+    "work_dir": "/scratch/work/ab/cdef0123",
+}
+
+
+def make_plan(identity: str = "ribosome", project: str = "", mode: str = "template") -> dict[str, Any]:
+    recipe = Recipe().model_dump(by_alias=True)
+    recipe["refine3D"] |= {"sym_name": "O", "particle_diameter": DIAMETER, "ini_high": 50.0}
+    recipe["resolutions"] |= {"angpix": PIXEL_SIZE}
+    levels = [
+        {"name": f"bin{binning}", "binning": binning, "pixel_size": PIXEL_SIZE * binning, "size": box,
+         "extract": {"box": box + 20 * (binning == 1)}, "refine": {"low_pass": 50.0 if binning == 4 else None}}
+        for binning, (box, *_) in LEVELS.items()
+    ]  # fmt: skip
+    warning = {
+        "what": "No particle is further than 41% of the way from the centre to the edge on any axis.",
+        "where": "particles.star", "expected": "a spread over the tomogram", "fix": "Check the coordinates' unit.",
+        "severity": "warning",
+    }  # fmt: skip
+    planned = {
+        "id": identity, "project": project, "mode": mode, "start": "picks", "motion": None, "recipe": recipe,
+        "levels": levels, "polishing": {"cycles": 2},
+    }  # fmt: skip
+    return {"relion": "5.1.0", "datasets": [planned], "warnings": [warning]}
+
+
+def make_jobs(binnings: tuple[int, ...] = (4, 2, 1), polished: bool = True) -> dict[str, dict[str, Any]]:
+    """What every job noted."""
+    rng = np.random.default_rng(5)
+    names = [f"TS_{number:02d}" for number in range(1, 9)]
+    defocus = rng.uniform(22000, 41000, len(names)).round(1)
+    series = [
+        {"name": name, "particles": int(rng.integers(500, 900)), "tilts": 41, "tilt_min": -60.0, "tilt_max": 60.0,
+         "defocus": value, "defocus_min": value - 420.0, "defocus_max": value + 510.0, "dose": 123.0,
+         "motion": round(rng.uniform(3, 8), 2)}
+        for name, value in zip(names, defocus, strict=True)
+    ]  # fmt: skip
+    jobs = [_job("Import/tilt_series", 0, tilt_series=len(names), particles_out=5602, series=series)]
+    clock, before = START, 5602
+    for binning in binnings:
+        made, clock = _level_jobs(binning, clock, before, rng)
+        jobs += made
+        before = LEVELS[binning][3]
+    if polished:
+        jobs += _polishing_jobs(names, defocus, clock, rng)
+    return {job["job"]: job for job in jobs}
+
+
+def _job(name: str, seconds: float, started: float = 0.0, command: str = "", **numbers: Any) -> dict[str, Any]:
+    timed = {"started": started, "cpu_seconds": round(7.3 * seconds, 1), "peak_memory": 5120.5} if command else {}
+    commands = [command] if command else []
+    return {"job": name, "wall_seconds": seconds + 4, "relion_seconds": seconds, "commands": commands} | timed | numbers
+
+
+def _level_jobs(binning: int, clock: float, before: int, rng: Any) -> tuple[list[dict[str, Any]], float]:
+    box, resolution, unmasked, kept = LEVELS[binning]
+    pixel_size, scale = PIXEL_SIZE * binning, (4 / binning) ** 1.6
+    visible = before - 12 * (binning == 4)
+    shells = shell_resolutions(box, pixel_size)[1:]
+    curves = {
+        "resolution": shells.round(4).tolist(), "corrected": _curve(shells, resolution),
+        "masked": _curve(shells, 0.96 * resolution), "unmasked": _curve(shells, unmasked),
+        "randomised": (0.9 * np.exp(-np.arange(len(shells)) / 3) + 0.01).round(4).tolist(),
+    }  # fmt: skip
+    history = [None, 48.0, *np.geomspace(44, resolution, 11).round(2).tolist()]
+    height = np.linspace(1, -1, 19)
+    counts = rng.poisson(3.0 + 5 * np.exp(-(((np.arange(18) - 8.5) / 4) ** 2))[:, None] * np.ones(36)).tolist()
+    angles = {
+        "rot": np.linspace(-180, 180, 37).tolist(),
+        "tilt": np.degrees(np.arccos(height)).tolist(),
+        "counts": counts,
+    }
+    refine = f"mpirun -n 3 relion_refine_mpi --o Refine3D/bin{binning}/run --auto_refine --j 8 --gpu 0:1"
+    removed = visible - kept if binning == 4 else 0
+    lost = ["12 particles are not visible in any tilt and were left out."] if visible < before else []
+    sharp = "The phase-randomised FSC at 12.4 A is 0.14: the mask is too sharp, and the masked FSC better than the map."
+    made = [
+        _job(f"Extract/bin{binning}", 60 * scale, clock, "mpirun -n 8 relion_tomo_subtomo_mpi --j 1",
+             particles_in=before, particles_out=visible, warnings=lost),
+        _job(f"Refine3D/bin{binning}", 900 * scale, clock + 60 * scale, refine, particles_in=visible,
+             particles_out=visible, resolution=1.02 * resolution, iterations=12, history=history, angles=angles),
+        _job(f"Select/bin{binning}", 0, particles_in=visible if binning == 4 else kept, particles_out=kept,
+             duplicates_removed=removed, distance=45.0),
+        _job(f"PostProcess/bin{binning}_result", 40 * scale, clock + 960 * scale, "relion_postprocess --i half1.mrc",
+             resolution=resolution, resolution_unmasked=unmasked, nyquist_limited=False, low_pass=1.5 * resolution,
+             fsc=curves, mask={"low_pass": 18.0, "threshold": 0.0042, "from_density": True},
+             warnings=[sharp] if binning == 2 else []),
+    ]  # fmt: skip
+    if binning == 2:
+        made += _class_jobs(clock, visible)
+    return made, clock + 1010 * scale
+
+
+def _class_jobs(clock: float, particles: int) -> list[dict[str, Any]]:
+    keep = LEVELS[2][3]
+    rows = [(1, keep, 12.9, 1.4, 1.9, 1.0, True, "Highest resolution; the reference of the comparison."),
+            (2, particles - keep - 131, 26.0, 4.8, 6.1, 0.41, False, "Similarity 0.41 is below 0.80."),
+            (3, 131, 38.5, 12.5, 9.9, 0.12, False, "Fewer than 5 % of the particles.")]  # fmt: skip
+    keys = (
+        "class",
+        "particles",
+        "resolution",
+        "accuracy_rotation",
+        "accuracy_translation",
+        "similarity",
+        "kept",
+        "why",
+    )
+    classes = [dict(zip(keys, row, strict=True)) | {"share": row[1] / particles} for row in rows]
+    command = "mpirun -n 3 relion_refine_mpi --o Class3D/bin2/run --K 3 --j 8 --gpu 0:1"
+    return [
+        _job("Class3D/bin2", 1400, clock + 3000, command, particles_in=particles, particles_out=particles),
+        _job("Select/bin2_classes", 0, particles_in=particles, particles_out=keep, classes=classes,
+             reason="In classes 2 and 3, which were not kept."),
+    ]  # fmt: skip
+
+
+def _polishing_jobs(names: list[str], defocus: Any, clock: float, rng: Any) -> list[dict[str, Any]]:
+    steps = [
+        ("ctf", "ctf_refine", 1, 7.6, 8.71, "better", "7.60 A instead of 7.90 A"),
+        ("polish", "polish", 1, 7.1, 9.23, "better", "7.10 A instead of 7.60 A"),
+        ("ctf", "ctf_refine", 2, 7.1, 9.21, "worse", "7.10 A as before, area -0.20%"),
+    ]
+    verdicts = [
+        _job(f"PostProcess/bin1_cycle{cycle}_{ending}", 30, clock + 7500, "relion_postprocess", step=step, cycle=cycle,
+             resolution=resolution, area=area, judgement=judgement, accepted=judgement != "worse", why=why,
+             nyquist_limited=False, particles=f"Select/bin1_cycle{cycle}_{ending}/particles.star",
+             tilt_series={"tomograms": f"Polish/bin1_cycle{cycle}/tomograms.star", "motion": ""})
+        for ending, step, cycle, resolution, area, judgement, why in steps
+    ]  # fmt: skip
+    changes = {
+        name: {"before": value, "after": round(value + rng.normal(60, 130), 1), "change_std": 20.0 + index}
+        for index, (name, value) in enumerate(zip(names, defocus, strict=True))
+    }
+    motion = {"rms": 2.41, "per_tomogram": {name: round(rng.uniform(1.2, 4.1), 2) for name in names}}
+    return [
+        _job("CtfRefine/bin1_cycle1", 2100, clock, "relion_tomo_refine_ctf --j 16", defocus=changes),
+        _job("Polish/bin1_cycle1", 5400, clock + 2100, "relion_tomo_align --j 16", motion=motion),
+        *verdicts,
+    ]
+
+
+def _curve(shells: np.ndarray, resolution: float) -> list[float]:
+    """Falls through 0.143 at the resolution."""
+    return (1 / (1 + 6 * (resolution / shells) ** 9)).round(4).tolist()
+
+
+def make_maps(run: Path, binnings: tuple[int, ...] = (4, 2, 1), project: str = "") -> None:
+    """Post-processed maps of a simulated structure, and class averages."""
+    root = run / project
+    structure, rng = make_structure(DIAMETER, "O", 3), np.random.default_rng(1)
+    for binning in binnings:
+        box, resolution = LEVELS[binning][:2]
+        data = density(structure, box, PIXEL_SIZE * binning)
+        data = gaussian_low_pass(data, PIXEL_SIZE * binning, resolution)
+        data += rng.normal(scale=0.02 * data.std(), size=data.shape).astype(np.float32)
+        write_map(root / f"PostProcess/bin{binning}_result/postprocess.mrc", data, PIXEL_SIZE * binning)
+    if 1 in binnings:
+        # The best step of polishing.
+        shutil.copytree(root / "PostProcess/bin1_result", root / "PostProcess/bin1_cycle1_polish")
+    for number, low_pass in ((1, 13), (2, 26), (3, 60)) if 2 in binnings else ():
+        data = gaussian_low_pass(density(structure, 48, 2 * PIXEL_SIZE), 2 * PIXEL_SIZE, low_pass)
+        write_map(root / f"Class3D/bin2/run_class{number:03d}.mrc", data, 2 * PIXEL_SIZE)
+
+
+def make_run(run: Path, failed: bool = False) -> dict[str, Any]:
+    """A run in an output directory: results.json, report.html and the maps; ``failed`` in its last refinement."""
+    binnings = (4, 2) if failed else (4, 2, 1)
+    plan, jobs = make_plan(), make_jobs(binnings, polished=not failed)
+    make_maps(run, binnings)
+    results = collect_results(plan, {"ribosome": jobs}, FAILURE if failed else None, {"nextflow": "25.04.4"})
+    write_outcome(results, find_in(run), run)
+    return json.loads((run / "results.json").read_text())

@@ -1,0 +1,59 @@
+"""A run that fails has a page and a results.json of its own, and nothing of an earlier run is left to be mistaken."""
+
+import json
+
+import pytest
+from helpers import pipeline, write_parameters
+
+from py2rely_core.results_schema import read_results
+
+
+@pytest.mark.nextflow
+@pytest.mark.relion
+@pytest.mark.slow
+def test_relion_fails_in_the_middle(tiny, tmp_path):
+    """At 20 A per pixel no orientation fits: RELION gives up in the first iteration of Refine3D."""
+    parameters = write_parameters(tmp_path / "sta.json", tiny, "4,2")
+    run = pipeline(tmp_path, "--parameter", parameters)
+    assert run.code != 0
+    assert "report.html" in run.text
+    results = read_results(tmp_path / "results")
+    failure = results["failure"]
+    assert (results["status"], failure["step"], failure["job"]) == ("failed", "REFINE3D (main bin4)", "Refine3D/bin4")
+    assert failure["exit_code"] == 70
+    assert any("zero sum of weights" in line for line in failure["last_lines"])
+    assert "no orientation" in failure["explanation"]
+    (dataset,) = results["datasets"]
+    assert dataset["final"] is None
+    assert [level["status"] for level in dataset["levels"]] == ["unfinished", "waiting"]
+    assert [job["job"] for job in dataset["levels"][0]["jobs"]] == ["Extract/bin4", "Reconstruct/bin4_start"]
+    assert dataset["levels"][0]["jobs"][1]["cpu_seconds"] > 0.05
+    assert "zero sum of weights" in (tmp_path / "results/report.html").read_text()
+    assert "FAILED" in (tmp_path / "results/summary.txt").read_text()
+
+
+@pytest.mark.nextflow
+@pytest.mark.parametrize("core", ["there", "missing"])
+def test_an_earlier_result_is_replaced(tiny, tmp_path, core):
+    """Also where the head has no Python packages: then by what Nextflow itself knows."""
+    outdir = tmp_path / "results"
+    outdir.mkdir()
+    for name in ("results.json", "report.html", "summary.txt"):
+        (outdir / name).write_text('{"status": "complete"}')
+    parameters = write_parameters(tmp_path / "sta.json", tiny)
+    env = {}
+    if core == "missing":
+        (tmp_path / "broken/py2rely_core").mkdir(parents=True)
+        (tmp_path / "broken/sitecustomize.py").write_text("import sys\nsys.exit('no Python packages here')\n")
+        env = {"PYTHONPATH": str(tmp_path / "broken")}
+    run = pipeline(tmp_path, "--parameter", parameters, "--no_such_parameter", "1", env=env)
+    assert run.code != 0
+    results = json.loads((outdir / "results.json").read_text())
+    assert results["status"] == "failed"
+    assert read_results(outdir)["datasets"] == []
+    if core == "there":
+        assert any("no_such_parameter" in line for line in results["failure"]["last_lines"])
+        assert "no_such_parameter" in (outdir / "report.html").read_text()
+    else:
+        assert "there is no report" in run.text
+        assert sorted(path.name for path in outdir.iterdir()) == ["results.json"]
