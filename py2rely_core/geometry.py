@@ -14,6 +14,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from scipy.spatial.transform import Rotation
@@ -39,7 +41,10 @@ def euler_to_matrix(angles: np.ndarray) -> np.ndarray:
 
 def matrix_to_euler(matrices: np.ndarray) -> np.ndarray:
     """Rot, tilt, psi in degrees, (n, 3), of matrices (n, 3, 3) as :func:`euler_to_matrix` makes them."""
-    return Rotation.from_matrix(matrices).inv().as_euler("ZYZ", degrees=True)
+    with warnings.catch_warnings():
+        # Without a tilt, rot and psi turn about one axis: psi is 0 then, and the matrix is the same.
+        warnings.filterwarnings("ignore", message="Gimbal lock")
+        return Rotation.from_matrix(matrices).inv().as_euler("ZYZ", degrees=True)
 
 
 def _columns(table: pd.DataFrame, labels: list[str]) -> np.ndarray:

@@ -124,7 +124,7 @@ def _one_value(tables: dict[Path, pd.DataFrame | None], label: str) -> list[Prob
         if table is not None and label in table
     }
     every = [value for found in values.values() for value in found]
-    if not every or max(every) - min(every) <= 1e-4 * min(every):
+    if not every or max(every) - min(every) <= 1e-4 * abs(min(every)):
         return []
     seen = "; ".join(f"{path}: {', '.join(f'{value:g}' for value in found)}" for path, found in values.items())
     fix = "Data of different pixel sizes or hands go into runs of their own (--sample_sheet)."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +62,8 @@ def write_import(result: Import, overwrite: bool = False) -> None:
             part.symlink_to(target.absolute())
     except OSError as error:
         for part in written:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
         problem = Problem(f"An output cannot be written: {error}.", str(written[-1]), "", "Choose another --output.")
         raise ProblemError(problem) from error
     for part in written:
