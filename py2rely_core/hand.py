@@ -14,7 +14,7 @@ from py2rely_core.importers.particles import ANGLES
 from py2rely_core.inputs import load_inputs
 from py2rely_core.jobs import check_map
 from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
-from py2rely_core.maps.io import read_map
+from py2rely_core.maps.io import Volume, read_map
 from py2rely_core.maps.masks import spherical_mask
 from py2rely_core.preflight import import_inputs
 from py2rely_core.problems import Problem, ProblemError
@@ -26,6 +26,8 @@ HANDS = (-1, 1)
 PARTS = 4
 #: A mean difference below this many standard errors of the parts decides nothing.
 CLEAR = 3.0
+#: Shells with a lower FSC hold no signal to compare.
+THRESHOLD = 0.143
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class HandComparison:
     curves : dict of int to (n,) float
         By hand, of all particles.
     differences : (PARTS,) float
-        Mean FSC with hand 1 minus that with hand -1, of each part of the particles.
+        Of each part of the particles: how much more signal its half maps share with hand 1 than with hand -1, relative
+        to their sum, mean of the shells in which all particles have an FSC above 0.143.
     particles : int
         How many were used.
     stated : float
@@ -54,7 +57,7 @@ class HandComparison:
 
     def resolution(self, hand: int) -> float | None:
         """Where the FSC falls below 0.143, Angstrom; None: it does not."""
-        return first_crossing(self.resolutions, self.curves[hand], 0.143)
+        return first_crossing(self.resolutions, self.curves[hand], THRESHOLD)
 
     @property
     def certainty(self) -> float:
@@ -82,7 +85,8 @@ def check_hand(
     """Reconstruct particles with ``rlnTomoHand`` -1 and 1, and compare their half maps.
 
     The hand decides which side of a tilted image has more defocus. With the wrong one, the CTF of every particle that
-    is not on the tilt axis is corrected for the wrong defocus, and the half maps agree less at high resolution.
+    is not on the tilt axis is corrected for the wrong defocus, and less signal adds up at high resolution. The FSC only
+    shows that where noise limits it; the signal that the half maps share shows it everywhere.
 
     Parameters
     ----------
@@ -123,6 +127,7 @@ def check_hand(
     tomograms = read_star(job / "tomograms.star")
     mask = spherical_mask(box, (diameter / 2 + 10) / scaled)
     curves: dict[tuple[str, int], np.ndarray] = {}
+    shared: dict[tuple[str, int], np.ndarray] = {}
     with contextlib.chdir(work):
         for hand in HANDS:
             tomograms["global"]["rlnTomoHand"] = float(hand)
@@ -136,8 +141,14 @@ def check_hand(
                 halves = [folder / f"half{number}.mrc" for number in (1, 2)]
                 for half in halves:
                     check_map(folder, half, box, scaled)
-                curves[part, hand] = fsc(*(read_map(half).data for half in halves), mask)
-    differences = [(curves[part, 1] - curves[part, -1])[1:].mean() for part in parts if part != "all"]
+                volumes = [read_map(half).data for half in halves]
+                curves[part, hand], shared[part, hand] = fsc(*volumes, mask), shared_signal(*volumes, mask)
+    usable = np.minimum(curves["all", 1], curves["all", -1]) > THRESHOLD
+    usable[[0, -1]] = False
+    if not usable.any():
+        fix = "Refine the particles first, or give more of them."
+        raise ProblemError(Problem("The half maps have nothing in common.", str(work), "an average", fix))
+    differences = [_relative(shared[part, 1], shared[part, -1])[usable].mean() for part in parts if part != "all"]
     return HandComparison(
         shell_resolutions(box, scaled),
         {hand: curves["all", hand] for hand in HANDS},
@@ -145,6 +156,20 @@ def check_hand(
         parts["all"],
         stated,
     )
+
+
+def shared_signal(first: Volume, second: Volume, mask: Volume) -> np.ndarray:
+    """Power that two maps share in each shell up to Nyquist, (box / 2 + 1,): the sum of their cross spectrum."""
+    one, other = np.fft.rfftn(first * mask), np.fft.rfftn(second * mask)
+    box = first.shape[0]
+    full, half = np.fft.fftfreq(box) * box, np.fft.rfftfreq(box) * box
+    radius = np.sqrt(full[:, None, None] ** 2 + full[:, None] ** 2 + half**2)
+    power = np.bincount(np.rint(radius).astype(int).ravel(), (one * other.conj()).real.ravel())
+    return power[: box // 2 + 1]
+
+
+def _relative(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return (first - second) / np.maximum(np.abs(first) + np.abs(second), 1e-30)
 
 
 def _write_parts(path: Path, count: int) -> dict[str, int]:

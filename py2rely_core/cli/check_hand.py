@@ -30,8 +30,8 @@ def command(
         mean = found.curves[hand][1:].mean()
         stated = "   <- rlnTomoHand of the tilt series" if hand == found.stated else ""
         typer.echo(f"  hand {hand:+d}: FSC 0.143 at {text}, mean FSC {mean:.4f}{stated}")
-    parts = ", ".join(f"{value:+.4f}" for value in found.differences)
-    typer.echo(f"  difference (hand +1 minus -1) in {len(found.differences)} parts of the particles: {parts}")
+    parts = ", ".join(f"{2 * value:+.2%}" for value in found.differences)
+    typer.echo(f"  signal with hand +1 compared with -1, in {len(found.differences)} parts of the particles: {parts}")
     if found.better is None:
         typer.echo(
             "No answer: the parts do not agree, or hardly differ. Use more particles, better orientations, or a finer "
