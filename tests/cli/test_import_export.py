@@ -91,7 +91,8 @@ def test_prepare_tilt_series_with_every_flag(folder, capsys, long):
     write_aretomo(folder / "aretomo/23dec21/run001", "other", pixel=2.0)
     flags = {
         ("--session", "-s"): "23dec21", ("--run", "-r"): "run001", ("--output", "-o"): "out",
-        ("--pixel-size", "-ps"): 4, ("--total-dose", "-td"): 66, ("--symlinks", "-sym"): "links", ("--voltage", "-v"): 200,
+        ("--pixel-size", "-ps"): 4, ("--total-dose", "-td"): 66,
+        ("--symlinks", "-sym"): "links", ("--voltage", "-v"): 200,
         ("--spherical-aberration", "-sa"): 2.0, ("--amplitude-contrast", "-ac"): 0.1, ("--optics-group", "-og"): 2,
         ("--optics-group-name", "-ogn"): "mine",
     }  # fmt: skip
