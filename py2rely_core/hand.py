@@ -26,8 +26,8 @@ HANDS = (-1, 1)
 PARTS = 4
 #: A mean difference below this many standard errors of the parts decides nothing.
 CLEAR = 3.0
-#: Shells with a lower FSC hold no signal to compare.
-THRESHOLD = 0.143
+#: Shells with a lower FSC hold too little signal to compare.
+USABLE = 0.3
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class HandComparison:
         By hand, of all particles.
     differences : (PARTS,) float
         Of each part of the particles: how much more signal its half maps share with hand 1 than with hand -1, relative
-        to their sum, mean of the shells in which all particles have an FSC above 0.143.
+        to their sum, mean of the shells in which the part has an FSC above :data:`USABLE`.
     particles : int
         How many were used.
     stated : float
@@ -57,7 +57,7 @@ class HandComparison:
 
     def resolution(self, hand: int) -> float | None:
         """Where the FSC falls below 0.143, Angstrom; None: it does not."""
-        return first_crossing(self.resolutions, self.curves[hand], THRESHOLD)
+        return first_crossing(self.resolutions, self.curves[hand], 0.143)
 
     @property
     def certainty(self) -> float:
@@ -143,16 +143,18 @@ def check_hand(
                     check_map(folder, half, box, scaled)
                 volumes = [read_map(half).data for half in halves]
                 curves[part, hand], shared[part, hand] = fsc(*volumes, mask), shared_signal(*volumes, mask)
-    usable = np.minimum(curves["all", 1], curves["all", -1]) > THRESHOLD
-    usable[[0, -1]] = False
-    if not usable.any():
-        fix = "Refine the particles first, or give more of them."
-        raise ProblemError(Problem("The half maps have nothing in common.", str(work), "an average", fix))
-    differences = [_relative(shared[part, 1], shared[part, -1])[usable].mean() for part in parts if part != "all"]
+    differences = []
+    for part in parts:
+        usable = np.minimum(curves[part, 1], curves[part, -1]) > USABLE
+        usable[[0, -1]] = False
+        if not usable.any():
+            fix = "Refine the particles first, or give more of them with --count."
+            raise ProblemError(Problem("The half maps have nothing in common.", f"{work}, {part}", "an average", fix))
+        differences.append(_relative(shared[part, 1], shared[part, -1])[usable].mean())
     return HandComparison(
         shell_resolutions(box, scaled),
         {hand: curves["all", hand] for hand in HANDS},
-        np.array(differences),
+        np.array(differences[1:]),
         parts["all"],
         stated,
     )

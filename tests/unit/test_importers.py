@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -24,7 +27,7 @@ from py2rely_core.importers.optics import Optics, merge_optics
 from py2rely_core.importers.particles import Tomograms, import_csv, import_star, tomograms_of
 from py2rely_core.importers.relion import import_relion
 from py2rely_core.importers.result import Import, write_import
-from py2rely_core.importers.tilt_series import Layout, pre_exposure
+from py2rely_core.importers.tilt_series import REQUIRED, Layout, pre_exposure
 from py2rely_core.importers.warp import import_warp
 from py2rely_core.inputs import load_inputs
 from py2rely_core.maps.io import write_map
@@ -311,8 +314,6 @@ def test_broken_projection_matrices(tmp_path, change, text):
 
 
 def test_a_relion_project_is_read_from_its_latest_job(tiny, tmp_path, monkeypatch):
-    import shutil
-
     project = tmp_path / "project"
     (project / "AlignTiltSeries/job003").mkdir(parents=True)
     shutil.copytree(tiny / "tilt_series", project / "tilt_series")
@@ -345,6 +346,46 @@ def test_other_files_are_not_taken_for_a_relion_5_project(tmp_path):
     write_map(tmp_path / "dummy_tiltseries.mrc", np.zeros((2, 2, 2)), 1.0)
     with pytest.raises(ProblemError, match="dummies"):
         import_relion(tmp_path / "g.star", Layout(tmp_path / "out"))
+
+
+@pytest.mark.relion
+@pytest.mark.parametrize("program", ["aretomo", "imod"])
+def test_relions_own_import_says_the_same(tmp_path, monkeypatch, program):
+    """RELION reads what an alignment program left in its job; the program is replaced by one that does nothing."""
+    monkeypatch.chdir(tmp_path)
+    job = tmp_path / f"{program}/external/TS_01"
+    job.mkdir(parents=True)
+    if program == "aretomo":
+        expected = write_aretomo(tmp_path / "in", first=0)
+        result = import_aretomo(tmp_path / "in", OPTICS, -1, Layout(tmp_path / "out"))
+        # RELION takes the rows of the local alignment for images.
+        (job / "TS_01.aln").write_text((tmp_path / "in/TS_01.aln").read_text().split("# Local")[0])
+        shutil.copy(tmp_path / "in/TS_01_CTF.txt", job / "TS_01_ctf.txt")
+        options = ["--aretomo2", "--aretomo_ctf", "--aretomo_exe", "/bin/true"]
+    else:
+        expected = write_imod(tmp_path / "in")
+        result = import_imod(tmp_path / "in", OPTICS, -1, Layout(tmp_path / "out"))
+        for name in ("TS_01.xf", "TS_01.tlt"):
+            shutil.copy(tmp_path / "in" / name, job)
+        options = ["--imod_fiducials", "--batchtomo_exe", "/bin/true"]
+    (job / "align.log").write_text("AngleOffset = 0.0\n")
+    stack(tmp_path / "TS_01.mrcs", len(expected))
+    tilts = pd.DataFrame({"rlnMicrographName": [f"{n}@TS_01.mrcs" for n in range(1, len(expected) + 1)]})
+    tilts["rlnTomoNominalStageTiltAngle"] = expected["rlnTomoYTilt"]
+    tilts["rlnMicrographPreExposure"] = expected["rlnMicrographPreExposure"]
+    tilts = tilts.assign(rlnTomoNominalTiltAxisAngle=85.0, rlnTomoNominalDefocus=-3.0, rlnTomoTiltMovieFrameCount=1)
+    write_star({"TS_01": tilts}, tmp_path / "ts/TS_01.star")
+    row = OPTICS.columns() | {"rlnTomoName": "TS_01", "rlnTomoTiltSeriesStarFile": "ts/TS_01.star", "rlnTomoHand": -1.0}
+    row |= {"rlnMicrographOriginalPixelSize": PIXEL, "rlnTomoTiltSeriesPixelSize": PIXEL}
+    write_star({"global": pd.DataFrame([row])}, tmp_path / "series.star")
+    command = ["relion_align_tiltseries", "--i", "series.star", "--o", f"{program}/", *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    files = list((tmp_path / program).rglob("ts/TS_01.star"))
+    assert files, done.stdout + done.stderr
+    theirs, ours = next(iter(read_star(files[0]).values())), tilts_of(result)
+    labels = [label for label in REQUIRED if label in theirs]
+    assert len(labels) >= 6
+    assert np.abs(theirs[labels].to_numpy(dtype=float) - ours[labels].to_numpy(dtype=float)).max() < 1e-3
 
 
 # Particles
