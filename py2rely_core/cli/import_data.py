@@ -409,12 +409,18 @@ def prepare_particles(
     from py2rely_core.cli.prepare import is_true
     from py2rely_core.importers.copick import Picks, import_copick
     from py2rely_core.importers.particles import as_pixels
+    from py2rely_core.problems import Problem, ProblemError
 
     microscope = (voltage, spherical_aberration, amplitude_contrast)
     tomograms, assumed = _tomograms(
         context, tilt_series, (x, y, z), pixel_size, optics_group, optics_group_name, microscope
     )
     sized = tilt_series is not None or any(_given(context, axis) for axis in "xyz")
+    centred = is_true(relion5, "--relion5")
+    if not centred and not sized:
+        what = "RELION 4's pixels are counted from the corner of a tomogram of a known size."
+        fix = "Give -x, -y and -z, or --tilt-series."
+        raise ProblemError(Problem(what, "--relion5 False", "a size", fix))
     picks = Picks(name, user_id, session_id, _list(run_ids), voxel_size, _list(authors))
     parts = [session, user_id, session_id, name]
     path = output / f"{'_'.join(part for part in parts if part)}.star"
@@ -424,7 +430,7 @@ def prepare_particles(
     )  # fmt: skip
     if any("centre of the size that is given" in note for note in result.notes):
         assumed += _assumed(context, "x", "y", "z")
-    if not is_true(relion5, "--relion5"):
+    if not centred:
         as_pixels(result.tables[path], tomograms, result)
     _finish(result, overwrite, assumed)
     record = output / "import.json"

@@ -205,6 +205,7 @@ def test_copick_both_ways_with_every_flag(folder, capsys, long):
     assert list(blocks["particles"]["rlnTomoName"].unique()) == ["TS_01", "TS_02"]
     assert np.allclose(blocks["particles"][CENTRED].iloc[:30], picks()[["x", "y", "z"]], atol=1e-3)
     assert json.loads((folder / "out/import.json").read_text())[0]["user_id"] == "me"
+    cli("prepare", "particles", *arguments, "--relion5", "False", "--overwrite", code=65)
     cli("prepare", "particles", *arguments, *sizes, "--relion5", "False", "--overwrite")
     assert np.allclose(read_star(path)["particles"]["rlnCoordinateX"].iloc[:30], corner[:, 0] / PIXEL, atol=1e-3)
     cli("prepare", "particles", *arguments, "--overwrite")
