@@ -4,9 +4,17 @@
   tomogram.
 * Positions are Angstrom from the tomogram's centre: ``rlnCenteredCoordinate - A_sub * rlnOrigin``.
 * A tilt image sees a position at ``Rz(rlnTomoZRot) Ry(rlnTomoYTilt) Rx(rlnTomoXTilt) r + shift`` from its centre.
+* A tomogram's centre is half its size: a voxel (counted from 0) is at ``(voxel - size / 2) * voxel size`` from it.
+* An AreTomo ``.aln`` row has RELION's own values: ``ROT``, ``TILT``, and ``TX``, ``TY`` in pixels of the images.
+* An IMOD ``.xf`` row ``A d`` takes an image to the aligned one, about the centres: its inverse is RELION's
+  ``Rz(rlnTomoZRot)``, and the shift is ``-A^-1 d``, as in RELION's own import.
+* A copick point's transformation is RELION's orientation, and its position the location plus the transformation's
+  translation, Angstrom from the tomogram's first corner.
 """
 
 from __future__ import annotations
+
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -34,7 +42,10 @@ def euler_to_matrix(angles: np.ndarray) -> np.ndarray:
 
 def matrix_to_euler(matrices: np.ndarray) -> np.ndarray:
     """Rot, tilt, psi in degrees, (n, 3), of matrices (n, 3, 3) as :func:`euler_to_matrix` makes them."""
-    return Rotation.from_matrix(matrices).inv().as_euler("ZYZ", degrees=True)
+    with warnings.catch_warnings():
+        # Without a tilt, rot and psi turn about one axis: psi is 0 then, and the matrix is the same.
+        warnings.filterwarnings("ignore", message="Gimbal lock")
+        return Rotation.from_matrix(matrices).inv().as_euler("ZYZ", degrees=True)
 
 
 def _columns(table: pd.DataFrame, labels: list[str]) -> np.ndarray:
@@ -65,3 +76,78 @@ def tilt_matrices(tilts: pd.DataFrame) -> np.ndarray:
     """Rotation from the tomogram to each tilt image's camera frame, (n_tilts, 3, 3)."""
     angles = tilts[["rlnTomoZRot", "rlnTomoYTilt", "rlnTomoXTilt"]].to_numpy(dtype=float)
     return Rotation.from_euler("ZYX", angles, degrees=True).as_matrix()
+
+
+def projected(tilts: pd.DataFrame, positions: np.ndarray) -> np.ndarray:
+    """Where tilt images see positions, (n_tilts, n, 2) Angstrom from the images' centres.
+
+    Parameters
+    ----------
+    tilts : DataFrame
+        Rows of a tilt-series STAR file.
+    positions : (n, 3) float
+        Angstrom from the tomogram's centre.
+    """
+    shifts = tilts[["rlnTomoXShiftAngst", "rlnTomoYShiftAngst"]].to_numpy(dtype=float)
+    return np.einsum("tij,nj->tni", tilt_matrices(tilts)[:, :2], positions) + shifts[:, None]
+
+
+def from_imod_transforms(transforms: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tilt axis and shift of images from the rows of an IMOD ``.xf`` file.
+
+    Parameters
+    ----------
+    transforms : (n, 6) float
+        ``A11 A12 A21 A22 DX DY``, the shift in pixels.
+
+    Returns
+    -------
+    rotation : (n,) float
+        ``rlnTomoZRot``, degrees.
+    shift : (n, 2) float
+        x and y, pixels.
+    scale : (n, 2) float
+        Singular values of the linear part: 1 where it is a pure rotation.
+    """
+    linear, moved = transforms[:, :4].reshape(-1, 2, 2), transforms[:, 4:]
+    left, scale, right = np.linalg.svd(linear)
+    turned = left @ right
+    shift = -np.linalg.solve(linear, moved[..., None])[..., 0]
+    return np.degrees(np.arctan2(turned[:, 0, 1], turned[:, 0, 0])), shift, scale
+
+
+def from_projection_matrices(
+    matrices: np.ndarray, tomogram_size: np.ndarray, image_size: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Angles and shifts of the projection matrices that RELION 4 and Warp write.
+
+    Parameters
+    ----------
+    matrices : (n, 4, 4) float
+        From voxels of the unbinned tomogram to pixels of the images, both counted from a corner.
+    tomogram_size : (3,) int
+        x, y, z in unbinned voxels.
+    image_size : (2,) int
+        x, y in pixels.
+
+    Returns
+    -------
+    angles : (n, 3) float
+        ``rlnTomoXTilt``, ``rlnTomoYTilt``, ``rlnTomoZRot``, degrees.
+    shift : (n, 2) float
+        x and y, pixels.
+    """
+    turned = matrices[:, :3, :3]
+    centre = turned @ (np.asarray(tomogram_size) / 2) + matrices[:, :3, 3]
+    angles = Rotation.from_matrix(turned).as_euler("ZYX", degrees=True)[:, ::-1]
+    return angles, centre[:, :2] - np.asarray(image_size) // 2
+
+
+def centred_from_pixels(pixels: np.ndarray, sizes: np.ndarray, pixel_size: float) -> np.ndarray:
+    """Angstrom from the centre, (n, 3), of voxels counted from a corner of tomograms of (n, 3) voxels."""
+    return (pixels - np.asarray(sizes) / 2) * pixel_size
+
+
+def pixels_from_centred(centred: np.ndarray, sizes: np.ndarray, pixel_size: float) -> np.ndarray:
+    """Voxels counted from a corner, (n, 3), of positions in Angstrom from the centre: the inverse of the above."""
+    return centred / pixel_size + np.asarray(sizes) / 2

@@ -92,3 +92,22 @@ def pipeline(directory: Path, *arguments: object, env: dict[str, str] | None = N
     )
     tasks = list(csv.DictReader(trace.open(), delimiter="\t")) if trace.exists() else []
     return Run(directory, done.returncode, done.stdout + done.stderr, tasks)
+
+
+def copick_project(path: Path, runs: dict[str, tuple[tuple[int, int, int], float]], name: str = "ribosome"):
+    """A copick project on disk with a tomogram (x, y, z voxels, voxel size) for each run; its configuration."""
+    import copick
+    import numpy as np
+
+    path.mkdir(parents=True)
+    config = {
+        "config_type": "filesystem", "name": "test", "description": "", "version": "1.0.0", "user_id": "tester",
+        "pickable_objects": [{"name": name, "is_particle": True, "label": 1, "color": [0, 255, 0, 255], "radius": 100}],
+        "overlay_root": f"local://{path}/overlay", "overlay_fs_args": {"auto_mkdir": True},
+    }  # fmt: skip
+    (path / "config.json").write_text(json.dumps(config))
+    root = copick.from_file(str(path / "config.json"))
+    for run, (size, voxel) in runs.items():
+        spacing = root.new_run(run).new_voxel_spacing(voxel)
+        spacing.new_tomogram("wbp").from_numpy(np.zeros(size[::-1], dtype=np.float32))
+    return path / "config.json"

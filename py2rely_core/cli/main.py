@@ -16,6 +16,9 @@ from py2rely_core.problems import ExitCode, ProblemError
 COMMANDS = {
     "prepare": ("py2rely_core.cli.prepare", "Write the parameter file, or make a template."),
     "check": ("py2rely_core.cli.check", "Check parameters, data and machine before a run."),
+    "import": ("py2rely_core.cli.import_data", "Tilt series and particles from other programs."),
+    "export": ("py2rely_core.cli.export", "Refined particles for copick and other programs."),
+    "check-hand": ("py2rely_core.cli.check_hand", "Find out which hand (rlnTomoHand) the tilt series have."),
     "demo-data": ("py2rely_core.cli.demo", "Simulate a data set with known truth."),
     "compare-truth": ("py2rely_core.cli.truth", "Compare a run on simulated data with the truth, with a picture."),
     "report": ("py2rely_core.cli.report", "Make the page of a run again, from results.json and the maps."),
@@ -25,7 +28,7 @@ COMMANDS = {
 #: Not for people.
 HIDDEN = {"task"}
 #: Options that take True or False, and may stand alone for True.
-FLAGS = {"-dg", "--denovo-generation"}
+FLAGS = {"-dg", "--denovo-generation", "-sm", "--skip-missing", "--relion5"}
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 

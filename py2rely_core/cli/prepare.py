@@ -1,4 +1,4 @@
-"""``py2rely prepare``: the parameter file and the template."""
+"""``py2rely prepare``: the parameter file, the template, and data under the reference system's command names."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
+from py2rely_core.cli.import_data import register_prepare
 from py2rely_core.cli.template import template
 from py2rely_core.problems import Problem, ProblemError
 
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 app.command("template")(template)
+register_prepare(app)
 
 
 @app.callback()
 def prepare() -> None:
-    """Parameter file and template."""
+    """Parameter file, template, and data."""
 
 
 @app.command("relion5-parameters")

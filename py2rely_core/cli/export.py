@@ -1,0 +1,197 @@
+"""``py2rely export``: refined particles for copick, and for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+
+Particles = Annotated[Path, typer.Option("--particles", "-p", help="Particle STAR file, such as run_data.star.")]
+TiltSeries = Annotated[Path, typer.Option("--tilt-series", "-ts", help="Tilt-series STAR file: sizes of tomograms.")]
+Duplicates = Annotated[
+    str, typer.Option("--duplicates", help="Particles at one place: error, best (keeps the better scored) or keep.")
+]
+Distance = Annotated[float, typer.Option("--distance", help="Closer than this is one place, Angstrom.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
+
+
+@app.callback()
+def export() -> None:
+    """Refined particles for copick and other programs; refined shifts and subtomogram angles are applied."""
+
+
+@app.command("star2copick")
+def star2copick(
+    context: typer.Context,
+    particles: Particles,
+    configs: Annotated[str, typer.Option("--configs", "-c", help="copick configurations, separated by commas.")],
+    sessions: Annotated[
+        str, typer.Option("--sessions", "-s", help="One per configuration: tomograms are {session}_{run}; '' for none.")
+    ],
+    suffix: Annotated[str, typer.Option("--suffix", help="Runs' names may end with it, tomograms' not.")] = "_Vol",
+    name: Annotated[str, typer.Option("--name", "-n", help="Object.")] = "ribosome",
+    user_id: Annotated[str, typer.Option("--user-id", "-uid", help="User of the picks.")] = "relion",
+    session_id: Annotated[str, typer.Option("--session-id", "-sid", help="Session of the picks.")] = "99",
+    x: Annotated[float, typer.Option("-x", help="Tomogram, unbinned voxels, where nothing says.")] = 4096,
+    y: Annotated[float, typer.Option("-y", help="Tomogram, unbinned voxels, where nothing says.")] = 4096,
+    z: Annotated[float, typer.Option("-z", help="Tomogram, unbinned voxels, where nothing says.")] = 1200,
+    tilt_series: Annotated[
+        Path | None, typer.Option("--tilt-series", "-ts", help="Sizes of tomograms that the project does not have.")
+    ] = None,
+    existing: Annotated[
+        str, typer.Option("--existing", help="Where there are such picks: error, overwrite or new-session.")
+    ] = "error",
+    duplicates: Duplicates = "error",
+    distance: Distance = 1.0,
+    skip_missing: Annotated[
+        str, typer.Option("--skip-missing", "-sm", metavar="[True|False]", help="Leave out tomograms without a run.")
+    ] = "False",
+) -> None:
+    """Write particles as picks into copick projects."""
+    import numpy as np
+
+    from py2rely_core.cli.prepare import is_true
+    from py2rely_core.exporters.copick import Target, export_copick
+    from py2rely_core.exporters.poses import read_poses
+    from py2rely_core.importers.particles import tomograms_of
+
+    poses = read_poses(particles, duplicates, distance)
+    target = Target(
+        [Path(part.strip()) for part in configs.split(",")],
+        [part.strip() for part in sessions.split(",")],
+        suffix, name, user_id, session_id, existing,
+    )  # fmt: skip
+    sizes, default = {}, None
+    if tilt_series:
+        tomograms = tomograms_of(tilt_series)
+        sizes = {key: size * tomograms.pixel_size for key, size in tomograms.sizes.items()}
+    elif "rlnTomoTiltSeriesPixelSize" in poses.optics and poses.optics["rlnTomoTiltSeriesPixelSize"].nunique() == 1:
+        default = np.array([x, y, z]) * float(poses.optics["rlnTomoTiltSeriesPixelSize"].iloc[0])
+    notes = export_copick(poses, target, sizes, default, is_true(skip_missing, "--skip-missing"))
+    for note in [*poses.notes, *notes]:
+        typer.echo(note)
+    used = [note for note in notes if "size as given by -x -y -z" in note]
+    given = [axis for axis in "xyz" if getattr(context.get_parameter_source(axis), "name", "") != "DEFAULT"]
+    if used and len(given) < 3:
+        typer.echo(f"assumed, as it was not given: -x {x:g} -y {y:g} -z {z:g}")
+
+
+@app.command("star")
+def star(
+    particles: Particles,
+    output: Annotated[Path, typer.Option("--output", "-o", help="STAR file.")],
+    duplicates: Duplicates = "error",
+    distance: Distance = 1.0,
+    overwrite: Overwrite = False,
+) -> None:
+    """A plain particle file: absolute positions and angles, without shifts."""
+    from py2rely_core.exporters.poses import read_poses
+    from py2rely_core.exporters.tables import plain_star
+
+    poses = read_poses(particles, duplicates, distance)
+    _finish(poses, plain_star(poses, output), overwrite)
+
+
+@app.command("csv")
+def csv(
+    particles: Particles,
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file.")],
+    tilt_series: Annotated[
+        Path | None, typer.Option("--tilt-series", "-ts", help="For columns in voxels: sizes of tomograms.")
+    ] = None,
+    voxel_size: Annotated[
+        float | None, typer.Option("--voxel-size", help="Of these columns, Angstrom.", show_default="unbinned")
+    ] = None,
+    duplicates: Duplicates = "error",
+    distance: Distance = 1.0,
+    overwrite: Overwrite = False,
+) -> None:
+    """A CSV file: tomogram, x, y, z (Angstrom from the centre), rot, tilt, psi."""
+    from py2rely_core.exporters.poses import read_poses
+    from py2rely_core.exporters.tables import plain_csv
+    from py2rely_core.importers.particles import tomograms_of
+    from py2rely_core.problems import Problem, ProblemError
+
+    if voxel_size and not tilt_series:
+        what = "Columns in voxels need the tomograms' sizes."
+        raise ProblemError(Problem(what, "--voxel-size", "--tilt-series", "Give --tilt-series."))
+    poses = read_poses(particles, duplicates, distance)
+    tomograms = tomograms_of(tilt_series) if tilt_series else None
+    _finish(poses, plain_csv(poses, output, tomograms, voxel_size), overwrite)
+
+
+@app.command("chimerax")
+def chimerax(
+    particles: Particles,
+    tilt_series: TiltSeries,
+    voxel_size: Annotated[float, typer.Option("--voxel-size", help="Of the tomograms that are shown, Angstrom.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory.")] = Path("chimerax"),
+    radius: Annotated[float, typer.Option("--radius", help="Of the markers, Angstrom.")] = 50,
+    duplicates: Duplicates = "error",
+    distance: Distance = 1.0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Per tomogram, a STAR file for ArtiaX and markers for ChimeraX."""
+    from py2rely_core.exporters.poses import read_poses
+    from py2rely_core.exporters.tables import artiax
+    from py2rely_core.importers.particles import tomograms_of
+
+    poses = read_poses(particles, duplicates, distance)
+    _finish(poses, artiax(poses, output, tomograms_of(tilt_series), voxel_size, radius), overwrite)
+
+
+@app.command("warp")
+def warp(
+    particles: Particles,
+    tilt_series: TiltSeries,
+    output: Annotated[Path, typer.Option("--output", "-o", help="STAR file.")],
+    voxel_size: Annotated[
+        float | None, typer.Option("--voxel-size", help="Of the coordinates, Angstrom.", show_default="unbinned")
+    ] = None,
+    duplicates: Duplicates = "error",
+    distance: Distance = 1.0,
+    overwrite: Overwrite = False,
+) -> None:
+    """A STAR file for WarpTools ts_export_particles and MTools create_species."""
+    from py2rely_core.exporters.poses import read_poses
+    from py2rely_core.exporters.tables import warp as as_warp
+    from py2rely_core.importers.particles import tomograms_of
+
+    poses, tomograms = read_poses(particles, duplicates, distance), tomograms_of(tilt_series)
+    _finish(poses, as_warp(poses, output, tomograms, voxel_size or tomograms.pixel_size), overwrite)
+
+
+@app.command("class2star")
+def class2star(
+    particles: Annotated[
+        Path | None, typer.Option("--particles", "-p", help="Classified particles.", show_default="those of the job")
+    ] = None,
+    class_job: Annotated[str, typer.Option("--class-job", "-cj", help="Class3D job: name or directory.")] = "job001",
+    classes: Annotated[str, typer.Option("--export-classes", help="Classes, separated by commas.")] = "1,2",
+    path: Annotated[
+        Path | None, typer.Option("--export-path", help="STAR file.", show_default="{job}_classes_{classes}.star")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Particles of chosen classes of a classification, as a file of their own."""
+    from py2rely_core.exporters.classes import data_of_job, export_classes, parse_classes
+    from py2rely_core.importers.result import write_import
+
+    chosen = parse_classes(classes)
+    source = particles or data_of_job(class_job, Path.cwd())
+    stem = f"{Path(class_job).name}_classes_{'_'.join(map(str, chosen))}.star"
+    result = export_classes(source, chosen, path or Path(stem))
+    write_import(result, overwrite)
+    for note in result.notes:
+        typer.echo(note)
+
+
+def _finish(poses, made, overwrite: bool) -> None:
+    from py2rely_core.exporters.tables import write_export
+
+    write_export(made, overwrite)
+    for note in [*poses.notes, *made.notes]:
+        typer.echo(note)

@@ -1,0 +1,243 @@
+"""Picks of a copick project."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from py2rely_core.geometry import matrix_to_euler
+from py2rely_core.importers.particles import ANGLES, Tomograms, finish, place
+from py2rely_core.importers.result import Import
+from py2rely_core.problems import Problem, ProblemError, nearest
+
+#: Extents of a copick tomogram and of the tilt series' tomogram are the same within this share.
+SAME_EXTENT = 0.02
+
+
+@dataclass(frozen=True)
+class Picks:
+    """Which picks of a copick project are meant.
+
+    Attributes
+    ----------
+    name : str
+        Of the object.
+    user, session : str or None
+        None: those that are there, which must then be one.
+    runs : list of str
+        Empty for all.
+    voxel_size : float or None
+        Only runs that have this voxel spacing, Angstrom.
+    authors : list of str
+        Only picks of these authors; a data-portal project knows them.
+    """
+
+    name: str
+    user: str | None = None
+    session: str | None = None
+    runs: list[str] = field(default_factory=list)
+    voxel_size: float | None = None
+    authors: list[str] = field(default_factory=list)
+
+
+def open_project(config: Path) -> Any:
+    """The root of a copick project.
+
+    Raises
+    ------
+    ProblemError
+        copick is missing, or the configuration cannot be read.
+    """
+    from py2rely_core.problems import ExitCode
+
+    try:
+        import copick
+    except ImportError as error:
+        problem = Problem("copick is not installed.", str(config), "the Python package copick", "pip install copick")
+        raise ProblemError(problem, ExitCode.MISSING_COMPONENT) from error
+    if not config.is_file():
+        problem = Problem("The copick configuration is missing.", str(config), "an existing file", "Correct --config.")
+        raise ProblemError(problem)
+    try:
+        return copick.from_file(str(config))
+    except Exception as error:
+        fix = "Look at the file; 'copick config' writes one."
+        problem = Problem(f"The copick project cannot be opened: {error}.", str(config), "a configuration", fix)
+        raise ProblemError(problem) from error
+
+
+def tomogram_of(run: Any, voxel_size: float | None = None) -> tuple[np.ndarray, float] | None:
+    """Size (x, y, z in voxels) and voxel size of a run's finest tomogram, or of that voxel size; None: it has none."""
+    import zarr
+
+    spacings = [one for one in run.voxel_spacings if one.tomograms]
+    if voxel_size is not None:
+        spacings = [one for one in spacings if abs(one.voxel_size - voxel_size) <= 1e-3 * voxel_size]
+    if not spacings:
+        return None
+    finest = min(spacings, key=lambda one: one.voxel_size)
+    shape = zarr.open(finest.tomograms[0].zarr(), mode="r")["0"].shape
+    return np.array(shape[::-1], dtype=float), float(finest.voxel_size)
+
+
+def import_copick(
+    config: Path,
+    picks: Picks,
+    output: Path,
+    tomograms: Tomograms,
+    prefix: str = "",
+    remove: str = "",
+    own_sizes: bool = False,
+    skip_unknown: bool = False,
+    drop_duplicates: bool = False,
+) -> Import:
+    """Picks of a copick project as a particle file.
+
+    Positions are the picks' locations with the translations of their transformations, taken from the centre of each
+    run's own tomogram where the project has one.
+
+    Parameters
+    ----------
+    config : Path
+    picks : Picks
+    output : Path
+    tomograms : Tomograms
+    prefix, remove : str
+        A run's tilt series is called like the run, without the text `remove`, after `prefix`.
+    own_sizes : bool
+        The runs' own tomograms count, and `tomograms` only for runs that have none.
+    skip_unknown : bool
+        Leave out runs without a tilt series instead of stopping.
+    drop_duplicates : bool
+        Keep the first of particles at one place instead of stopping.
+
+    Raises
+    ------
+    ProblemError
+        There are no such picks, more than one set of them, or they do not fit the tomograms.
+    """
+    root = open_project(config)
+    known = [one.name for one in root.pickable_objects]
+    if picks.name not in known:
+        fix = f"{nearest(picks.name, known)} The project has {', '.join(known)}.".strip()
+        raise ProblemError(Problem(f"There is no object '{picks.name}'.", str(config), "an object's name", fix))
+    chosen, notes = _runs(root, picks, config)
+    tables, centred, problems, untrusted = [], [], [], []
+    for run in chosen:
+        found = _picks_of(run, picks, config)
+        if found is None or not found.points:
+            notes.append(f"{run.name}: no picks")
+            continue
+        name = prefix + (run.name.replace(remove, "") if remove else run.name)
+        try:
+            table, positions, text = _read_run(run, found, name, tomograms, own_sizes)
+        except _Unknown:
+            if not skip_unknown:
+                hint = nearest(name, tomograms.sizes)
+                fix = f"{hint} Use --prefix, or leave such runs out with --skip-unknown.".strip()
+                problems.append(Problem(f"There is no tilt series {name}.", f"run {run.name} of {config}", "one", fix))
+            notes.append(f"{run.name}: left out, there is no tilt series {name}")
+            continue
+        except ProblemError as error:
+            problems += error.problems
+            continue
+        untrusted += [run.name] if found.trust_orientation is False else []
+        tables.append(table)
+        centred.append(positions)
+        notes.append(text)
+    if problems:
+        raise ProblemError(problems)
+    if not tables:
+        where = f"{config}, object {picks.name}, user {picks.user or 'any'}, session {picks.session or 'any'}"
+        fix = "Correct the filters.\n" + "\n".join(notes[:10])
+        raise ProblemError(Problem("There are no such picks.", where, "at least one", fix))
+    table = pd.concat(tables, ignore_index=True)
+    if untrusted:
+        table = table.drop(columns=ANGLES)
+        notes.append(
+            f"orientations left out: the picks of {', '.join(untrusted[:3])} say that they are not to be trusted"
+        )
+    elif not table[ANGLES].to_numpy().any():
+        notes.append("all orientations are the identity: they are probably not known")
+    return finish(table, np.concatenate(centred), tomograms, output, notes, str(config), drop_duplicates)
+
+
+class _Unknown(Exception):
+    """A run has no tilt series."""
+
+
+def _runs(root: Any, picks: Picks, config: Path) -> tuple[list[Any], list[str]]:
+    runs = {run.name: run for run in root.runs}
+    missing = [name for name in picks.runs if name not in runs]
+    if missing:
+        fix = nearest(missing[0], runs) or f"The project has {', '.join(list(runs)[:5])}, ..."
+        raise ProblemError(Problem(f"There are no runs {', '.join(missing)}.", str(config), "runs of the project", fix))
+    chosen = [runs[name] for name in picks.runs] if picks.runs else list(runs.values())
+    notes = [f"{config}: {len(runs)} runs, {len(chosen)} of them asked for"]
+    if picks.voxel_size is not None:
+        with_it = [run for run in chosen if _has_spacing(run, picks.voxel_size)]
+        left = [run.name for run in chosen if run not in with_it]
+        if left:
+            notes.append(f"left out {len(left)} runs without voxel size {picks.voxel_size:g}: {', '.join(left[:5])}")
+        chosen = with_it
+    return chosen, notes
+
+
+def _has_spacing(run: Any, voxel_size: float) -> bool:
+    return any(abs(one.voxel_size - voxel_size) <= 1e-3 * voxel_size for one in run.voxel_spacings)
+
+
+def _picks_of(run: Any, picks: Picks, config: Path) -> Any | None:
+    filters: dict[str, Any] = {"object_name": picks.name, "user_id": picks.user, "session_id": picks.session}
+    if picks.authors:
+        if "portal_author_query" not in run.get_picks.__code__.co_varnames:
+            fix = "Leave out --authors; filter by --user-id and --session-id."
+            what = "Only projects of the data portal know the authors of picks."
+            raise ProblemError(Problem(what, str(config), "a data-portal project", fix))
+        filters["portal_author_query"] = picks.authors
+    found = run.get_picks(**filters)
+    if len(found) > 1:
+        sets = "; ".join(f"user {one.user_id}, session {one.session_id}" for one in found)
+        fix = "Choose one with --user-id and --session-id; import others into files of their own and combine them."
+        raise ProblemError(Problem(f"Run {run.name} has {len(found)} sets of picks: {sets}.", str(config), "one", fix))
+    return found[0] if found else None
+
+
+def _read_run(
+    run: Any, found: Any, name: str, tomograms: Tomograms, own_sizes: bool
+) -> tuple[pd.DataFrame, np.ndarray, str]:
+    own = tomogram_of(run)
+    if own and own_sizes:
+        size = own[0] * own[1] / tomograms.pixel_size
+    elif name in tomograms.sizes:
+        size = np.asarray(tomograms.sizes[name], dtype=float)
+    elif tomograms.default is not None:
+        size = np.asarray(tomograms.default, dtype=float)
+    else:
+        raise _Unknown
+    if own and not own_sizes:
+        _same_extent(own[0] * own[1], size * tomograms.pixel_size, run.name)
+    transforms = np.array([point.transformation for point in found.points], dtype=float).reshape(-1, 4, 4)
+    corner = np.array([[p.location.x, p.location.y, p.location.z] for p in found.points], dtype=float)
+    corner = corner + transforms[:, :3, 3]
+    # The centre is that of the tomogram in which picks were made: their size is rounded to whole binned voxels.
+    middle = (own[0] * own[1] if own else size * tomograms.pixel_size) / 2
+    frame = Tomograms({name: size}, tomograms.pixel_size, tomograms.optics)
+    names = pd.Series([name] * len(corner))
+    centred, _ = place(corner - middle, names, frame, "centred", None, f"run {run.name}")
+    angles = matrix_to_euler(transforms[:, :3, :3])
+    table = pd.DataFrame({"rlnTomoName": names} | dict(zip(ANGLES, angles.T, strict=True)))
+    where = f"its tomogram of {own[1]:g} A voxels" if own else "the size that is given"
+    return table, centred, f"{run.name}: {len(corner)} picks of {found.user_id}/{found.session_id}, centre of {where}"
+
+
+def _same_extent(own: np.ndarray, other: np.ndarray, run: str) -> None:
+    if (np.abs(own - other) > SAME_EXTENT * other + 1).any():
+        text = [" x ".join(f"{value:.0f}" for value in one) for one in (own, other)]
+        what = f"The tomogram of run {run} is {text[0]} A, that of its tilt series {text[1]} A."
+        fix = "Correct rlnTomoSizeX/Y/Z or the voxel size; the two must be the same volume."
+        raise ProblemError(Problem(what, f"run {run}", "the same extent", fix))

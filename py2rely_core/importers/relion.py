@@ -1,0 +1,121 @@
+"""Tilt series of an existing RELION 5 project: copied with paths that hold from here, checked, never changed there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from py2rely_core.importers.result import Import, project_path
+from py2rely_core.importers.tilt_series import Layout
+from py2rely_core.importers.warp import refuse_dummies
+from py2rely_core.inputs import TiltSeries, load_inputs
+from py2rely_core.problems import Problem, ProblemError
+from py2rely_core.tables import read_star, split_image_name
+
+#: Jobs of a RELION project that write tilt series, those that refine them first.
+JOBS = ("Polish", "CtfRefine", "Tomograms", "AlignTiltSeries", "ExcludeTiltImages", "CtfFind", "Import")
+NAMES = ("tomograms.star", "aligned_tilt_series.star", "selected_tilt_series.star", "tilt_series_ctf.star",
+         "tilt_series.star")  # fmt: skip
+
+
+def find_tilt_series(project: Path) -> Path:
+    """The tilt series of a project's most refined and latest job; a STAR file stands for itself.
+
+    Raises
+    ------
+    ProblemError
+        There are none.
+    """
+    if project.is_file():
+        return project
+    for job in JOBS:
+        for name in NAMES:
+            found = sorted(project.glob(f"{job}/*/{name}"), key=lambda path: path.stat().st_mtime)
+            if found:
+                return found[-1]
+    fix = "Give the STAR file of the tilt series itself."
+    expected = "a job with aligned tilt series, such as AlignTiltSeries/job007/aligned_tilt_series.star"
+    raise ProblemError(Problem("There are no tilt series in this project.", str(project), expected, fix))
+
+
+def import_relion(source: Path, layout: Layout, project: Path | None = None, hand: float | None = None) -> Import:
+    """Tilt series of a RELION 5 project.
+
+    Parameters
+    ----------
+    source : Path
+        The project's directory, or a STAR file of tilt series in it.
+    layout : Layout
+    project : Path or None
+        Directory from which the paths in the STAR files hold; None for `source`, or where it is found from the file.
+    hand : float or None
+        Replaces ``rlnTomoHand``.
+
+    Raises
+    ------
+    ProblemError
+        It is of RELION 4 or of Warp, or files are missing.
+    """
+    star = find_tilt_series(source)
+    root = (project or (source if source.is_dir() else _project_of(star))).absolute()
+    _refuse_others(star)
+    inputs = load_inputs(Path("no-particles.star"), star.absolute(), root)
+    problems = [one for one in inputs.problems if "no-particles.star" not in one.where]
+    missing = {str(stack) for one in inputs.tilt_series.values() for stack in one.stacks if not stack.is_file()}
+    if missing:
+        fix = "Give the project's directory with --project."
+        what = f"{len(missing)} images or stacks are missing."
+        problems.append(Problem(what, ", ".join(sorted(missing)[:3]), "existing files", fix))
+    if hand is not None and hand not in (1, -1):
+        problems.append(Problem(f"{hand:g} is no hand.", "--hand", "1 or -1", "Correct --hand."))
+    if problems:
+        raise ProblemError(problems)
+    refuse_dummies(inputs)
+    return _rewritten(list(inputs.tilt_series.values()), inputs.tomograms, star, layout, hand)
+
+
+def _project_of(star: Path) -> Path:
+    """The directory above the job (``Job/job001/file.star``); the file's own where it is not in one."""
+    folder = star.absolute().parent
+    return next((path.parent for path in (folder, *folder.parents) if path.name in JOBS), folder)
+
+
+def _refuse_others(star: Path) -> None:
+    blocks = read_star(star)
+    if "global" not in blocks:
+        fix = "Give the STAR file with the block data_global."
+        raise ProblemError(Problem("It is no STAR file of tilt series.", str(star), "data_global", fix))
+    if "rlnTomoTiltSeriesStarFile" not in blocks["global"]:
+        fix = "Use 'py2rely import warp', which reads such files when their images are there."
+        what = "This is a file of RELION 4 or Warp: the tilt series are not STAR files of their own."
+        raise ProblemError(Problem(what, str(star), "rlnTomoTiltSeriesStarFile (RELION 5)", fix))
+
+
+def _rewritten(series: list[TiltSeries], tomograms, star: Path, layout: Layout, hand: float | None) -> Import:
+    result = Import(notes=[f"{star}: {len(series)} tilt series"])
+    tomograms = tomograms.copy()
+    files, links = {}, layout.links or layout.directory / "stacks"
+    for one in series:
+        by_name = dict(zip(dict.fromkeys(split_image_name(n)[1] for n in one.tilts["rlnMicrographName"]), one.stacks,
+                           strict=True))  # fmt: skip
+        tilts, names = one.tilts.copy(), {}
+        for number, (name, stack) in enumerate(by_name.items()):
+            suffix = "" if len(by_name) == 1 else f"_{number:03d}"
+            link = links / f"{one.name}{suffix}{'.mrcs' if stack.suffix == '.mrcs' else stack.suffix}"
+            result.links[link], names[name] = stack, project_path(link)
+        tilts["rlnMicrographName"] = [_renamed(image, names) for image in tilts["rlnMicrographName"]]
+        files[one.name] = layout.directory / layout.per_series / f"{one.name}.star"
+        result.tables[files[one.name]] = {one.name: tilts}
+    tomograms["rlnTomoTiltSeriesStarFile"] = [project_path(files[str(name)]) for name in tomograms["rlnTomoName"]]
+    if hand is not None:
+        before = sorted({float(value) for value in tomograms.get("rlnTomoHand", [])})
+        tomograms["rlnTomoHand"] = float(hand)
+        result.notes.append(f"rlnTomoHand is {hand:g} as asked for; the file had {before or 'none'}")
+    result.tables[layout.directory / "aligned_tilt_series.star"] = {"global": tomograms}
+    images = sum(len(one.tilts) for one in series)
+    result.notes.append(f"{len(series)} tilt series with {images} images; the project itself is not changed")
+    return result
+
+
+def _renamed(image: str, names: dict[str, str]) -> str:
+    section, at, file = str(image).partition("@")
+    return f"{section}@{names[file]}" if at else names[str(image)]
