@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+from py2rely_core.job_star import input_paths, job_star
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 
 #: Text in RELION's output that says that memory ran out, on the host or on a GPU.
@@ -51,6 +52,7 @@ def run_job(job: Path, command: list[str]) -> None:
             fix = "Put RELION 5 on PATH ('make setup' provides one), or run with an image."
             problem = Problem(f"{program} is not there.", str(job), "RELION 5 and MPI on PATH", fix)
             raise ProblemError(problem, ExitCode.MISSING_COMPONENT)
+    write_job_star(job, command)
     start = time.time()
     with (job / "run.out").open("a") as out, (job / "run.err").open("a") as err:
         code = subprocess.run(command, stdout=out, stderr=err, check=False).returncode
@@ -59,8 +61,24 @@ def run_job(job: Path, command: list[str]) -> None:
         raise _failure(job, command, code)
 
 
+def write_job_star(job: Path, command: list[str]) -> None:
+    """Write ``job.star``, by which RELION shows and repeats the job; nothing where RELION has no such job."""
+    from py2rely_core.tables import read_star
+
+    def pixel_size(tilt_series: str) -> float:
+        return float(read_star(tilt_series)["global"]["rlnTomoTiltSeriesPixelSize"].iloc[0])
+
+    try:
+        text = job_star(command, pixel_size)
+    except (ProblemError, KeyError, ValueError, IndexError):
+        return  # The program itself will say what is wrong with its arguments.
+    if text is not None:
+        (job / "job.star").write_text(text)
+
+
 def _note(job: Path, command: list[str], start: float, code: int) -> None:
     done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code}
+    done["inputs"] = input_paths(command)
     with (job / "commands.jsonl").open("a") as file:
         file.write(json.dumps(done) + "\n")
 

@@ -271,3 +271,11 @@ def stub(job: Path, names: list[str]) -> None:
         (job / name).touch()
     numbers = {"job": str(job), "low_pass": 30.0, "wall_seconds": 0.0, "relion_seconds": 0.0, "commands": []}
     (job / "job.json").write_text(json.dumps(numbers))
+
+
+@app.command("project")
+def project(output_dir: Path) -> None:
+    """Make each data set's output directory a project that RELION opens, with the jobs that failed, too."""
+    from py2rely_core.relion_project import update_projects
+
+    update_projects(output_dir)
