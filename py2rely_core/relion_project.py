@@ -114,13 +114,29 @@ class Job:
 
 
 def new_job(project: Path, kind: str) -> Path:
-    """Make the next numbered job directory of a project, such as ``Refine3D/job012``; relative to `project`."""
+    """Make the next numbered job of a project, such as ``Refine3D/job012``, which counts as running.
+
+    Parameters
+    ----------
+    project : Path
+        A RELION project, or what will be one.
+    kind : str
+        One of :data:`KINDS`.
+
+    Returns
+    -------
+    Path
+        The job's directory, relative to `project`.
+    """
     with _locked(project):
-        counter = int(_read(project)["counter"])
+        pipeline = _read(project)
         used = [int(found[1]) for path in project.glob("*/job*") if (found := NUMBERED.fullmatch(path.name))]
-        number = max([counter, *[one + 1 for one in used]])
+        number = max([pipeline["counter"], *[one + 1 for one in used]])
         job = Path(kind) / f"job{number:03d}"
         (project / job).mkdir(parents=True)
+        pipeline["counter"] = number + 1
+        pipeline["pipeline_processes"].append((f"{job}/", "None", KINDS[kind], "Running"))
+        _write(project, pipeline)
     return job
 
 
@@ -176,11 +192,18 @@ def update_projects(outdir: Path) -> None:
 def _finished(project: Path) -> Iterator[Job]:
     for kind in KINDS:
         for directory in sorted((project / kind).glob("*")):
-            linked = directory.is_symlink() and NUMBERED.fullmatch(directory.name)
-            noted = (directory / "job.json").is_file() or (directory / "commands.jsonl").is_file()
-            if not linked and (noted or (kind == "Select" and (directory / "particles.star").is_file())):
-                done = (directory / "job.json").is_file() or kind == "Select"
-                yield _job(f"{kind}/{directory.name}", directory, "Succeeded" if done else "Failed")
+            numbered = NUMBERED.fullmatch(directory.name)
+            if numbered and (directory.is_symlink() or not _noted(directory)):
+                continue  # A link of ours, or a job of RELION's own.
+            # A run publishes what was proven; a single job is proven when its numbers are there.
+            if (directory / "job.json").is_file() or (not numbered and (_noted(directory) or kind == "Select")):
+                yield _job(f"{kind}/{directory.name}", directory, "Succeeded")
+            elif numbered:
+                yield _job(f"{kind}/{directory.name}", directory, "Failed")
+
+
+def _noted(directory: Path) -> bool:
+    return any((directory / name).is_file() for name in ("job.json", "commands.jsonl"))
 
 
 def _job(name: str, directory: Path, state: str) -> Job:

@@ -344,7 +344,7 @@ def read_progress(job: Path, script: Path, now: float) -> dict[str, Any]:
             continue  # It is being written.
         history.append({"iteration": int(path.name[6:9]), "resolution": resolution, "time": path.stat().st_mtime})
         classes = shares
-    for before, after in zip([None, *history[:-1]], history, strict=True):
+    for before, after in zip([None, *history], history, strict=False):
         after["seconds"] = round(after["time"] - before["time"], 1) if before else None
     asked = re.findall(r"--iter (\d+)", _text(script))
     last = history[-1] if history else None
