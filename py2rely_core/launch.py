@@ -121,6 +121,25 @@ def first_binning(parameter_file: Path) -> int:
     return load_recipe(parameter_file).resolutions.binning_list[0]
 
 
+def check_request(parameter: Path, class3d: bool, manual_classes: bool, extra: Iterable[str]) -> None:
+    """See to what can be known before Nextflow starts: the workflow checks all the rest.
+
+    Raises
+    ------
+    ProblemError
+        The parameter file is missing, or classes are to be chosen and there are none.
+    """
+    problems = []
+    if not parameter.is_file() and "-params-file" not in extra:
+        fix = "Write one with 'py2rely prepare relion5-parameters', or give --parameter FILE."
+        problems.append(Problem("The parameter file is missing.", str(parameter), "a JSON file", fix))
+    if manual_classes and not class3d:
+        fix = "Add --run-class3D True, or leave --class-selection out."
+        problems.append(Problem("There are no classes to choose.", "--class-selection manual", "--run-class3D", fix))
+    if problems:
+        raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
+
+
 def nextflow_command(
     parameters: Mapping[str, Any], profile: str, resume: bool = True, extra: Iterable[str] = ()
 ) -> list[str]:

@@ -137,7 +137,7 @@ def sta(
     """From tilt series and particles to the map."""
     settings: dict[str, Any] = {"parameter": parameter, "reference_template": reference_template}
     settings |= {"run_denovo_generation": denovo, "run_class3D": class3d}
-    settings |= {"class_selection": selection.value if class3d else None}
+    settings |= {"class_selection": selection.value}
     if extract_3d or manual_masking:
         from py2rely_core.launch import first_binning
 
@@ -244,6 +244,9 @@ def _run(
 ) -> None:
     from py2rely_core import launch
 
+    manual = settings.pop("class_selection", None)
+    settings |= {"class_selection": manual} if settings.get("run_class3D") else {}
+    launch.check_request(settings["parameter"], settings.get("run_class3D", False), manual == "manual", context.args)
     machine = launch.parameters_of(cluster)
     machine |= {name: value for name, value in (("gpus", gpus), ("cpus", cpus)) if value is not None}
     profile = profile or ("slurm" if cluster.submit else "local")

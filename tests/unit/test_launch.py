@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 from helpers import REPO
 
-from py2rely_core.launch import INSTALLED, PIPELINE_VARIABLE, Cluster, nextflow_command, parameters_of, pipeline_directory
+from py2rely_core.launch import (
+    INSTALLED,
+    PIPELINE_VARIABLE,
+    Cluster,
+    nextflow_command,
+    parameters_of,
+    pipeline_directory,
+)
 from py2rely_core.problems import ProblemError
 
 

@@ -86,7 +86,9 @@ def iteration(job, number, resolution, moment, classes=((1.0, None),), half="hal
 def test_what_runs_what_is_done_and_what_waits(tmp_path):
     run = FakeRun(tmp_path)
     run.plan(4, 2)
-    run.task("ab", "STA:EXTRACT (main bin4)", NOW - 800, "Extract/bin4", 0, NOW - 700, "COMPLETED", {"particles_out": 39})
+    run.task(
+        "ab", "STA:EXTRACT (main bin4)", NOW - 800, "Extract/bin4", 0, NOW - 700, "COMPLETED", {"particles_out": 39}
+    )
     directory = run.task("ac", "STA:REFINE:REFINE3D (main bin4)", NOW - 600, "Refine3D/bin4")
     (directory / "Extract").mkdir()
     (directory / "Extract/bin4").symlink_to(tmp_path / "work/ab/ab0123456789/Extract/bin4")
@@ -98,20 +100,25 @@ def test_what_runs_what_is_done_and_what_waits(tmp_path):
     assert (steps["Extract/bin4"]["state"], steps["Extract/bin4"]["result"]) == ("done", "39 particles")
     assert steps["Extract/bin4"]["seconds"] == 100.0
     refine = steps["Refine3D/bin4"]
-    assert (refine["state"], refine["dataset"], refine["binning"], refine["started"]) == ("running", "main", 4, NOW - 600)
+    assert (refine["state"], refine["dataset"], refine["binning"], refine["started"]) == (
+        "running",
+        "main",
+        4,
+        NOW - 600,
+    )
     assert refine["seconds"] == 600.0
     assert (refine["progress"]["iteration"], refine["progress"]["resolution"]) == (3, 25.0)
     assert [one["seconds"] for one in refine["progress"]["history"]] == [None, 100.0, 80.0, 80.0]
     waiting = [name for name, step in steps.items() if step["state"] == "waiting"]
     assert waiting == [
-        "Import/tilt_series", "Reconstruct/bin4_start", "Select/bin4", "Reconstruct/bin4_result", "PostProcess/bin4_result",
-        "Extract/bin2", "Reconstruct/bin2_start", "PostProcess/bin2_start", "Refine3D/bin2", "Select/bin2",
+        "Import/tilt_series", "Reconstruct/bin4_start", "Select/bin4", "Reconstruct/bin4_result",
+        "PostProcess/bin4_result", "Extract/bin2", "Reconstruct/bin2_start", "PostProcess/bin2_start", "Refine3D/bin2", "Select/bin2",
         "Reconstruct/bin2_result", "PostProcess/bin2_result", "results",
     ]  # fmt: skip
 
 
 def test_time_to_the_end(tmp_path):
-    """With a known number of iterations a guess from the last three; else a lower bound; from RELION's bar within one."""
+    """A guess with a known number of iterations, else a lower bound; RELION's own bar within an iteration."""
     script = tmp_path / "script"
     script.write_text("relion_refine --auto_refine")
     for number, moment in enumerate((1000, 700, 600, 500, 400)):
@@ -121,7 +128,7 @@ def test_time_to_the_end(tmp_path):
     script.write_text("relion_refine --K 2 --iter 10")
     found = read_progress(tmp_path, script, NOW - 340)
     assert (found["iterations"], found["eta_kind"], found["eta_seconds"]) == (10, "about", 40.0 + 5 * 100.0)
-    bar = " Expectation iteration 5\n000/??? sec ~~(,_,\">\r1.50/2.00 min ......~~(,_,\">"
+    bar = ' Expectation iteration 5\n000/??? sec ~~(,_,">\r1.50/2.00 min ......~~(,_,">'
     (tmp_path / "run.out").write_text(f"0.10/0.20 sec\n Maximization is done\n{bar}")
     found = read_progress(tmp_path, script, NOW)
     assert (found["within"], found["eta_seconds"]) == (0.75, 30.0 + 5 * 100.0)
@@ -199,14 +206,22 @@ def test_a_run_is_found_from_where_it_was_started(tmp_path):
 def test_what_a_plan_has_for_sure():
     levels = [{"binning": 4}]
     names = {
-        mode: [name for name, _ in expected_jobs({"initial_reference": {"mode": mode, "iterations": 2}, "levels": levels})]
+        mode: [
+            name for name, _ in expected_jobs({"initial_reference": {"mode": mode, "iterations": 2}, "levels": levels})
+        ]
         for mode in ("known", "template", "denovo")
     }
     rest = ["Refine3D/bin4", "Select/bin4", "Reconstruct/bin4_result", "PostProcess/bin4_result"]
     first = ["Import/tilt_series", "Extract/bin4"]
     assert names["known"] == [*first, "Reconstruct/bin4_start", *rest]
     assert names["denovo"] == [*first, "InitialModel/bin4", *rest]
-    assert names["template"] == ["Import/tilt_series", "Reference/template", "Extract/bin4", "Class3D/bin4_template", *rest]
+    assert names["template"] == [
+        "Import/tilt_series",
+        "Reference/template",
+        "Extract/bin4",
+        "Class3D/bin4_template",
+        *rest,
+    ]
 
 
 def test_watching_ends_with_the_run():
