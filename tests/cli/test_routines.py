@@ -103,8 +103,8 @@ def test_refine_and_continue(tiny, project):
     series = ["-t", "tilt_series.star"]
     cli("routines", "extract", "-param", "sta.json", "-p", "particles.star", *series, "-bf", 2)
     cli("routines", "reconstruct", "-param", "sta.json", "-p", "particles.star", *series, "-bf", 2)
-    given = ["-param", "sta.json", "-p", "Extract/job001/particles.star", *series, "-r", "Reconstruct/job002/merged.mrc",
-             "-lp", 40, "-npool", 12, "-np", 3, "-j", 1, "-g", "False"]  # fmt: skip
+    data = ["-p", "Extract/job001/particles.star", *series, "-r", "Reconstruct/job002/merged.mrc"]
+    given = ["-param", "sta.json", *data, "-lp", 40, "-npool", 12, "-np", 3, "-j", 1, "-g", "False"]  # fmt: skip
     cli("routines", "refine3d", *given, "-np", 4, code=66)
     cli("routines", "refine3d", *given)
     ran = json.loads((project / "Refine3D/job003/commands.jsonl").read_text())["command"]
