@@ -175,11 +175,11 @@ def _check_class3d(job: Path, settings: dict[str, Any], particles: Path, referen
 
 def mask_create(source: Path, threshold: float, extend: int, width: int, low_pass: float, threads: int) -> Path:
     """Make a mask from a map; the job's directory."""
+    given = read_map(source)
     job = new_job(Path(), "MaskCreate")
     command = ["relion_mask_create", "--i", str(source), "--o", f"{job}/mask.mrc", "--lowpass", f"{low_pass:g}"]
     command += ["--ini_threshold", f"{threshold:g}", "--extend_inimask", str(extend), "--width_soft_edge", str(width)]
     command += ["--j", str(threads)]
-    given = read_map(source)
     return _done(job, command, lambda: jobs.check_maps(job, ["mask.mrc"], given.data.shape[0], given.pixel_size))
 
 
@@ -191,6 +191,7 @@ def post_process(half_map: Path, mask: Path, low_pass: float | None) -> Path:
     Path
         The job's directory.
     """
+    _must_be_there(mask)
     given = read_map(half_map)
     job = new_job(Path(), "PostProcess")
     command = ["relion_postprocess", "--i", str(half_map), "--mask", str(mask), "--o", f"{job}/postprocess"]

@@ -96,7 +96,8 @@ def opens_in_relion(results):
     edges = {tuple(row) for row in before["pipeline_input_edges"].to_numpy().tolist()}
     for node, job in (
         ("Extract/bin2/particles.star", "Refine3D/bin2/"), ("Reconstruct/bin2_start/merged.mrc", "Refine3D/bin2/"),
-        ("Refine3D/bin2/run_data.star", "Select/bin2/"), ("MaskCreate/bin2_result/mask.mrc", "PostProcess/bin2_result/"),
+        ("Refine3D/bin2/run_data.star", "Select/bin2/"),
+        ("MaskCreate/bin2_result/mask.mrc", "PostProcess/bin2_result/"),
     ):  # fmt: skip
         maker, file = node.rsplit("/", 1)
         assert (f"{names[maker + '/']}{file}", names[job]) in edges
@@ -133,7 +134,8 @@ def test_a_job_that_failed_can_be_looked_at_in_relion(tiny, tmp_path):
     assert done.returncode == 1
     run, steps = read(tmp_path)
     assert run["state"] == "failed"
-    assert (steps["Reconstruct/bin2_start"]["state"], steps["Reconstruct/bin2_start"]["exit_code"]) == ("failed", 70)
+    failed = steps["Reconstruct/bin2_start"]
+    assert (failed["state"], failed["exit_code"]) == ("failed", 70)
     table = read_star(tmp_path / "results/default_pipeline.star")["pipeline_processes"]
     row = table[table["rlnPipeLineProcessAlias"] == "Reconstruct/bin2_start/"].iloc[0]
     assert row["rlnPipeLineProcessStatusLabel"] == "Failed"
