@@ -27,10 +27,22 @@ def read(directory):
     return found["run"], {step["name"]: step for step in found["steps"]}
 
 
-def start(directory):
-    command = [LAUNCHER, "pipelines", "sta", "-p", "sta.json", "--cpus", "2"]
-    with (directory / "printed.txt").open("w") as out:
-        return subprocess.Popen(command, cwd=directory, env=environment(), stdout=out, stderr=out)
+@pytest.fixture
+def start(tmp_path):
+    """Start the pipeline there; what still runs at the end of a test is ended."""
+    started = []
+
+    def run():
+        command = [LAUNCHER, "pipelines", "sta", "-p", "sta.json", "--cpus", "2"]
+        with (tmp_path / "printed.txt").open("w") as out:
+            started.append(subprocess.Popen(command, cwd=tmp_path, env=environment(), stdout=out, stderr=out))
+        return started[-1]
+
+    yield run
+    for process in started:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(120)
 
 
 def until(process, directory, condition, seconds=600):
@@ -50,9 +62,9 @@ def refines(steps):
     return refine.get("state") == "running" and len(refine["progress"].get("history", [])) > 2
 
 
-def test_status_from_start_to_end_and_the_project_in_relion(tiny, tmp_path):
+def test_status_from_start_to_end_and_the_project_in_relion(tiny, tmp_path, start):
     write_parameters(tmp_path / "sta.json", tiny)
-    process = start(tmp_path)
+    process = start()
     run, steps = until(process, tmp_path, refines)
     assert run["state"] == "running"
     refine = steps["Refine3D/bin2"]
@@ -71,7 +83,7 @@ def test_status_from_start_to_end_and_the_project_in_relion(tiny, tmp_path):
     assert run["state"] in ("failed", "crashed")
     assert steps["Refine3D/bin2"]["state"] in ("stopped", "failed")
     assert steps["PostProcess/bin2_result"]["state"] == "skipped"
-    process = start(tmp_path)
+    process = start()
     watched = subprocess.run([LAUNCHER, "status", tmp_path, "--watch", "--interval", "1", "--json"],
                              capture_output=True, text=True, check=True)  # fmt: skip
     assert process.wait(600) == 0, (tmp_path / "printed.txt").read_text()
