@@ -4,10 +4,10 @@ include { STA } from './workflows/sta'
 
 workflow {
     main:
-    record([state: 'running'])
+    record(params.outdir, [state: 'running'])
     workflow.onComplete = {
-        record([state: workflow.success ? 'finished' : 'failed', ended: time(workflow.complete), error: workflow.errorMessage])
-        make_relion_project()
+        record(params.outdir, [state: workflow.success ? 'finished' : 'failed', ended: time(workflow.complete), error: workflow.errorMessage])
+        make_relion_project(params.outdir)
         if (workflow.success) {
             println "Results in ${params.outdir}:\n${file("${params.outdir}/summary.txt").text}"
         }
@@ -32,13 +32,13 @@ workflow {
 }
 
 // What 'py2rely status' starts from, in the output directory: which run this is, and where its tasks are.
-def record(state) {
+def record(place, state) {
     def about = [
         name: workflow.runName, session: workflow.sessionId.toString(), launch_dir: workflow.launchDir.toString(),
         work_dir: workflow.workDir.toString(), started: time(workflow.start), command: workflow.commandLine,
         profile: workflow.profile, host: java.net.InetAddress.getLocalHost().getHostName(), pid: ProcessHandle.current().pid(),
     ]
-    def outdir = file(params.outdir)
+    def outdir = file(place)
     outdir.mkdirs()
     outdir.resolve('run.json.part').text = groovy.json.JsonOutput.toJson(about + state)
     outdir.resolve('run.json.part').moveTo(outdir.resolve('run.json'))
@@ -49,8 +49,8 @@ def time(moment) {
 }
 
 // The output directory opens in RELION, also after a failure: that must not hide how the run ended.
-def make_relion_project() {
-    def done = ["${projectDir}/bin/py2rely", 'task', 'project', file(params.outdir).toString()].execute()
+def make_relion_project(place) {
+    def done = ["${projectDir}/bin/py2rely", 'task', 'project', file(place).toString()].execute()
     def text = new StringBuilder()
     done.waitForProcessOutput(text, text)
     if (done.exitValue() != 0) {
