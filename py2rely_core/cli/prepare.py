@@ -76,6 +76,14 @@ def relion5_parameters(
     typer.echo(f"[Initialize] Wrote {output}")
 
 
+def is_true(text: str, option: str) -> bool:
+    """The value of an option that is written as ``--option True``."""
+    values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.strip().lower() not in values:
+        raise typer.BadParameter(f"{option} is True or False, not '{text}'")
+    return values[text.strip().lower()]
+
+
 def _must_exist(path: Path, option: str) -> None:
     if not path.is_file():
         raise ProblemError(Problem("An input file is missing.", f"{option} {path}", "a STAR file", "Correct the path."))

@@ -418,3 +418,16 @@ def test_relion_programs(tmp_path, monkeypatch, capfd):
     assert "did you mean 'relion_try'" in capfd.readouterr().err
     cli("relion")
     assert "relion_try" in capfd.readouterr().out
+
+
+def test_relion_programs_of_an_image(tmp_path, monkeypatch):
+    """The image's program is called, with the present directory bound; Apptainer's own work is not tested here."""
+    from py2rely_core.programs import IMAGE_VARIABLE, program_command
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(IMAGE_VARIABLE, "none.sif")
+    cli("relion", "relion_refine", code=69)
+    (tmp_path / "none.sif").touch()
+    command = [word for word in program_command("refine") if word != "--nv"]
+    place = str(tmp_path)
+    assert command == ["apptainer", "exec", "--bind", place, "--pwd", place, "none.sif", "relion_refine"]
