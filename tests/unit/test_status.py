@@ -40,7 +40,7 @@ class FakeRun:
             "command": "nextflow run .", "profile": "local", "host": "another", "pid": 1, "state": "running",
         } | record  # fmt: skip
         (self.results / "run.json").write_text(json.dumps(self.record))
-        at(self.results / "run.json", NOW - 1000)
+        at(self.results / "run.json", self.record["started"])
 
     def task(self, key, name, begin, job=None, exit_code=None, end=None, status=None, numbers=None):
         directory = self.work / key / f"{key}0123456789"
