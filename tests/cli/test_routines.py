@@ -113,6 +113,7 @@ def test_refine_and_continue(tiny, project):
     assert json.loads((project / "Refine3D/job003/job.json").read_text())["particles_out"] == 40
     last = sorted((project / "Refine3D/job003").glob("run_it*_optimiser.star"))[-2].name
     cli("routines", "refine3d", *given, "--continue-iter", int(last[6:9]))
+    # RELION writes the iteration that it starts from once more.
     first = sorted((project / "Refine3D/job004").glob("run*_it*_half1_model.star"))[0].name
-    assert int(first.split("_it")[1][:3]) > int(last[6:9])
+    assert int(first.split("_it")[1][:3]) == int(last[6:9])
     cli("routines", "refine3d", *given, "--continue-iter", 99, code=65)
