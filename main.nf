@@ -6,7 +6,10 @@ workflow {
     main:
     plans = [].asSynchronized()
     finished = [].asSynchronized()
+    record(params.outdir, [state: 'running'])
     workflow.onComplete = {
+        record(params.outdir, [state: workflow.success ? 'finished' : 'failed', ended: time(workflow.complete), error: workflow.errorMessage])
+        make_relion_project(params.outdir)
         if (workflow.success) {
             def summary = file("${params.outdir}/summary.txt").text
             println "Results in ${params.outdir}:\n${summary}"
@@ -67,5 +70,32 @@ def report_failure(py2rely, outdir, run) {
     }
     catch (Exception e) {
         return "The run failed; there is no report: ${e.message}"
+    }
+}
+
+// What 'py2rely status' starts from, in the output directory: which run this is, and where its tasks are.
+def record(place, state) {
+    def about = [
+        name: workflow.runName, session: workflow.sessionId.toString(), launch_dir: workflow.launchDir.toString(),
+        work_dir: workflow.workDir.toString(), started: time(workflow.start), command: workflow.commandLine,
+        profile: workflow.profile, host: java.net.InetAddress.getLocalHost().getHostName(), pid: ProcessHandle.current().pid(),
+    ]
+    def outdir = file(place)
+    outdir.mkdirs()
+    outdir.resolve('run.json.part').text = groovy.json.JsonOutput.toJson(about + state)
+    outdir.resolve('run.json.part').moveTo(outdir.resolve('run.json'))
+}
+
+def time(moment) {
+    return moment.toInstant().toEpochMilli() / 1000
+}
+
+// The output directory opens in RELION, also after a failure: that must not hide how the run ended.
+def make_relion_project(place) {
+    def done = ["${projectDir}/bin/py2rely", 'task', 'project', file(place).toString()].execute()
+    def text = new StringBuilder()
+    done.waitForProcessOutput(text, text)
+    if (done.exitValue() != 0) {
+        log.warn("The output directory was not made a RELION project:\n${text}")
     }
 }

@@ -512,7 +512,8 @@ def select_particles(source: Path, distance: float, job: Path) -> None:
     kept = len(blocks["particles"])
     if kept < 4:
         raise bad_output(job, f"only {kept} of {len(before)} particles are left when duplicates are removed.")
-    write_numbers(job, particles_in=len(before), particles_out=kept, duplicates_removed=removed, distance=distance)
+    numbers = {"particles_in": len(before), "particles_out": kept, "duplicates_removed": removed, "distance": distance}
+    write_numbers(job, **numbers, inputs=[str(source)])
 
 
 def _other_half(half_map: Path) -> Path:

@@ -172,7 +172,7 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[CheckContext, 
 
 
 def import_inputs(
-    particles: Path, tilt_series: Path, project: Path, output: Path, symmetry: str, motion: Path | None = None
+    particles: Path, tilt_series: Path, project: Path, output: Path, symmetry: str = "C1", motion: Path | None = None
 ) -> tuple[Path, Path]:
     """Write a data set's tables under the names that every later step uses, with links to its stacks.
 

@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from py2rely_core.job_star import input_paths, job_star
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 
 #: Text in RELION's output that says that memory ran out, on the host or on a GPU.
@@ -57,6 +58,7 @@ def run_job(job: Path, command: list[str], may_fail: bool = False) -> None:
             problem = Problem(f"{program} is not there.", str(job), "RELION 5 and MPI on PATH", fix)
             raise ProblemError(problem, ExitCode.MISSING_COMPONENT)
     adopt_orphans()
+    write_job_star(job, command)
     start, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
     with (job / "run.out").open("a") as out, (job / "run.err").open("a") as err:
         code = subprocess.run(command, stdout=out, stderr=err, check=False).returncode
@@ -92,8 +94,24 @@ def resources_since(before: resource.struct_rusage) -> dict[str, float]:
     return {"cpu_seconds": round(seconds, 3), "peak_memory": round(now.ru_maxrss / 1024, 1)}
 
 
+def write_job_star(job: Path, command: list[str]) -> None:
+    """Write ``job.star``, by which RELION shows and repeats the job; nothing where RELION has no such job."""
+    from py2rely_core.tables import read_star
+
+    def pixel_size(tilt_series: str) -> float:
+        return float(read_star(tilt_series)["global"]["rlnTomoTiltSeriesPixelSize"].iloc[0])
+
+    try:
+        text = job_star(command, pixel_size)
+    except (ProblemError, KeyError, ValueError, IndexError):
+        return  # The program itself will say what is wrong with its arguments.
+    if text is not None:
+        (job / "job.star").write_text(text)
+
+
 def _note(job: Path, command: list[str], start: float, code: int, used: dict[str, float]) -> None:
     done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code} | used
+    done["inputs"] = input_paths(command)
     with (job / "commands.jsonl").open("a") as file:
         file.write(json.dumps(done) + "\n")
 

@@ -94,40 +94,47 @@ def choose_classes(job: Path, diameter: float, choice: Choice, mask: Path | None
     ProblemError
         The job's files are missing, or a class is named that it does not have.
     """
-    table, maps = read_classes(job)
-    halves = half_sets(read_star(job / "run_data.star")["particles"])
+    count = len(read_star(job / "run_model.star")["model_classes"])
+    maps = {number: job / f"run_class{number:03d}.mrc" for number in range(1, count + 1)}
+    return judge_classes(job / "run_model.star", job / "run_data.star", maps, diameter, choice, mask)
+
+
+def judge_classes(
+    model: Path, data: Path, map_files: dict[int, Path], diameter: float, choice: Choice, mask: Path | None = None
+) -> Selection:
+    """Judge the classes of one iteration's files; as :func:`choose_classes`."""
+    particles = read_star(data)["particles"]
+    table = class_table(model, particles)
+    maps = {number: read_map(path) for number, path in map_files.items()}
+    halves = half_sets(particles)
     if choice.selection == "manual":
         return _manual(_with_similarity(table, maps, _best_of(table, 0.0), diameter, mask), choice)
     best = _best_of(table, choice.min_share)
     return _automatic(_with_similarity(table, maps, best, diameter, mask), best, choice, halves)
 
 
-def read_classes(job: Path) -> tuple[pd.DataFrame, dict[int, Map]]:
-    """What RELION says of each class, and the classes' maps.
+def class_table(model: Path, particles: pd.DataFrame) -> pd.DataFrame:
+    """What RELION says of each class, and how many particles it has.
 
     Raises
     ------
     ProblemError
-        A file is missing or broken.
+        The model is missing or broken.
     """
-    model = read_star(job / "run_model.star")["model_classes"]
-    numbers = read_star(job / "run_data.star")["particles"]["rlnClassNumber"].astype(int)
+    numbers = particles["rlnClassNumber"].astype(int)
     counts = numbers.value_counts()
-    rows = []
-    for number, row in enumerate(model.to_dict("records"), start=1):
-        particles = int(counts.get(number, 0))
-        rows.append(
-            {
-                "class": number,
-                "particles": particles,
-                "share": particles / max(len(numbers), 1),
-                "resolution": _known(row.get("rlnEstimatedResolution"), 998.0),
-                "accuracy_rotation": _known(row.get("rlnAccuracyRotations"), 998.0),
-                "accuracy_translation": _known(row.get("rlnAccuracyTranslationsAngst"), 998.0),
-            }
-        )
-    maps = {row["class"]: read_map(job / f"run_class{row['class']:03d}.mrc") for row in rows}
-    return pd.DataFrame(rows), maps
+    rows = [
+        {
+            "class": number,
+            "particles": int(counts.get(number, 0)),
+            "share": counts.get(number, 0) / max(len(numbers), 1),
+            "resolution": _known(row.get("rlnEstimatedResolution"), 998.0),
+            "accuracy_rotation": _known(row.get("rlnAccuracyRotations"), 998.0),
+            "accuracy_translation": _known(row.get("rlnAccuracyTranslationsAngst"), 998.0),
+        }
+        for number, row in enumerate(read_star(model)["model_classes"].to_dict("records"), start=1)
+    ]
+    return pd.DataFrame(rows)
 
 
 def _known(value: Any, unknown_from: float) -> float:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 #: A run's other parameters are taken as they are typed.
-CONTEXT_SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True}
+CONTEXT = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 def command(

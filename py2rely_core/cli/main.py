@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,6 +19,10 @@ COMMANDS = {
     "import": ("py2rely_core.cli.import_data", "Tilt series and particles from other programs."),
     "export": ("py2rely_core.cli.export", "Refined particles for copick and other programs."),
     "check-hand": ("py2rely_core.cli.check_hand", "Find out which hand (rlnTomoHand) the tilt series have."),
+    "pipelines": ("py2rely_core.cli.pipelines", "Run the whole workflow, or its last part."),
+    "status": ("py2rely_core.cli.status", "Show how far a run is."),
+    "routines": ("py2rely_core.cli.routines", "Run one RELION job, or choose classes."),
+    "relion": ("py2rely_core.cli.relion", "Call any RELION program."),
     "demo-data": ("py2rely_core.cli.demo", "Simulate a data set with known truth."),
     "compare-truth": ("py2rely_core.cli.truth", "Compare a run on simulated data with the truth, with a picture."),
     "report": ("py2rely_core.cli.report", "Make the page of a run again, from results.json and the maps."),
@@ -27,16 +31,16 @@ COMMANDS = {
 }
 #: Not for people.
 HIDDEN = {"task"}
-#: Options that take True or False, and may stand alone for True.
-FLAGS = {"-dg", "--denovo-generation", "-sm", "--skip-missing", "--relion5"}
+#: What may follow a flag. An option with this metavar takes such a word, and may stand alone for True.
+SWITCH = "[True|False]"
+SWITCH_WORDS = {"true": True, "yes": True, "false": False, "no": False}
+PROGRAM = "py2rely"
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 
 def build(used: str | None) -> typer.Typer:
     """The command line with the group that is used in full, and the others by name only."""
-    cli = typer.Typer(
-        no_args_is_help=True, add_completion=used is None, context_settings=HELP_NAMES, pretty_exceptions_enable=False
-    )
+    cli = typer.Typer(no_args_is_help=True, context_settings=HELP_NAMES, pretty_exceptions_enable=False)
     cli.callback()(_options)
     for name, (module, text) in COMMANDS.items():
         imported = importlib.import_module(module) if name == used else None
@@ -44,7 +48,7 @@ def build(used: str | None) -> typer.Typer:
             cli.add_typer(imported.app, name=name, help=text, hidden=name in HIDDEN, context_settings=HELP_NAMES)
         else:
             command = getattr(imported, "command", _not_imported)
-            settings = HELP_NAMES | getattr(imported, "CONTEXT_SETTINGS", {})
+            settings = HELP_NAMES | getattr(imported, "CONTEXT", {})
             cli.command(name, help=text, hidden=name in HIDDEN, context_settings=settings)(command)
     return cli
 
@@ -67,22 +71,56 @@ def _options(
     """Sub-tomogram averaging with RELION 5, from aligned tilt series and picks to the best map."""
 
 
-def with_values(arguments: list[str]) -> list[str]:
-    """The arguments, with ``True`` after each of :data:`FLAGS` that stands alone."""
-    result = []
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        result.append(argument)
-        if argument in FLAGS and following.lower() not in {"true", "false", "yes", "no", "1", "0"}:
-            result.append("True")
+def with_values(arguments: list[str], command: Any) -> list[str]:
+    """The arguments with every flag as the command line parser wants it.
+
+    A flag may stand alone or be followed by True or False, as in the reference system: ``--submitit True`` becomes
+    ``--submitit``, ``--submitit False`` is left out (or becomes its ``--no-...``). What the flags are is read from the
+    commands' own options.
+
+    Parameters
+    ----------
+    arguments : list of str
+        As typed.
+    command : click command or group
+        The whole command line, as :func:`build` makes it.
+    """
+    result: list[str] = []
+    waiting = list(arguments)
+    while waiting:
+        word = waiting.pop(0)
+        if word == "--":
+            return [*result, word, *waiting]
+        if word in (subcommands := getattr(command, "commands", {})):
+            command = subcommands[word]
+        name, equals, attached = word.partition("=")
+        option = next((one for one in command.params if name in one.opts), None)
+        value = attached if equals else waiting[0] if waiting else ""
+        said = SWITCH_WORDS.get(value.lower())
+        if option is not None and getattr(option, "is_bool_flag", False) and said is not None:
+            waiting = waiting if equals else waiting[1:]
+            result += [name] if said else option.secondary_opts[:1]
+        elif option is not None and option.metavar == SWITCH and not equals:
+            result += [word] if said is not None else [word, "True"]
+        else:
+            result.append(word)
     return result
+
+
+def _used(arguments: list[str]) -> str | None:
+    """The command that is used, also when a shell asks for completions."""
+    if f"_{PROGRAM.upper()}_COMPLETE" in os.environ:
+        typed = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS") or ""
+        arguments = typed.split()[1:]
+    return arguments[0] if arguments and arguments[0] in COMMANDS else None
 
 
 def main() -> None:
     """Run the command line; problems are printed as one list, with the exit code that they carry."""
     os.environ.setdefault("MPLBACKEND", "Agg")
-    used = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in COMMANDS else None
+    command = typer.main.get_command(build(_used(sys.argv[1:])))
     try:
-        build(used)(with_values(sys.argv[1:]), prog_name="py2rely")
+        command(with_values(sys.argv[1:], command), prog_name=PROGRAM)
     except ProblemError as error:
         count = len(error.problems)
         print(f"py2rely: {count} problem{'s' if count > 1 else ''}\n{error}", file=sys.stderr)

@@ -39,9 +39,7 @@ def relion5_parameters(
     max_dose: Annotated[
         float, typer.Option("--max-dose", "-md", help="Leave out tilts beyond it, e/A^2; -1: none.")
     ] = -1,
-    denovo: Annotated[
-        str, typer.Option("--denovo-generation", "-dg", metavar="[True|False]", help="De novo model.")
-    ] = "False",
+    denovo: Annotated[bool, typer.Option("--denovo-generation", "-dg", help="De novo model.")] = False,
     box_scaling: Annotated[float, typer.Option("--box-scaling", "-bs", help="Box edge over diameter.")] = 2.0,
     classes: Annotated[int, typer.Option("--nclasses", "-nc", help="Classes in Class3D.")] = 1,
     initial_models: Annotated[int, typer.Option("--ninit-models", "-nim", help="Classes in the de novo model.")] = 1,
@@ -64,7 +62,7 @@ def relion5_parameters(
         symmetry=symmetry,
         low_pass=low_pass,
         diameter=diameter,
-        denovo=is_true(denovo, "--denovo-generation"),
+        denovo=denovo,
         box_scaling=box_scaling,
         binnings=binnings,
         threads=threads,

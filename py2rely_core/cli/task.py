@@ -378,3 +378,11 @@ def stub(
     noted = {"job": str(job), "wall_seconds": 0.0, "relion_seconds": 0.0, "commands": []}
     noted |= {"low_pass": 30.0, "class_low_pass": 30.0}
     (job / "job.json").write_text(json.dumps(noted | json.loads(numbers)))
+
+
+@app.command("project")
+def project(output_dir: Path) -> None:
+    """Make each data set's output directory a project that RELION opens, with the jobs that failed, too."""
+    from py2rely_core.relion_project import update_projects
+
+    update_projects(output_dir)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from helpers import REPO, cli
 
-from py2rely_core.cli.main import with_values
 from py2rely_core.maps.fsc import fsc
 from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.recipe import load_recipe
@@ -69,9 +68,6 @@ def test_parameter_file_with_every_flag(stars, tmp_path, capsys, long):
 
 
 def test_flags_stand_alone_or_with_a_value(stars, tmp_path):
-    assert with_values(["-dg"]) == ["-dg", "True"]
-    assert with_values(["-dg", "-np", "3"]) == ["-dg", "True", "-np", "3"]
-    assert with_values(["--denovo-generation", "False"]) == ["--denovo-generation", "False"]
     base = ["prepare", "relion5-parameters", "-o", "x.json", "-ts", "ts.star", "-p", "p.star"]
     cli(*base, "-dg", "-s", "O")
     assert load_recipe(tmp_path / "x.json").initial_model is not None

@@ -1,0 +1,63 @@
+"""RELION's programs: which there are, and how one is called."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
+
+#: Names an Apptainer image whose RELION is called instead of the one on PATH.
+IMAGE_VARIABLE = "PY2RELY_IMAGE"
+
+
+def programs() -> list[str]:
+    """Names of all RELION programs on PATH, in order."""
+    found = set()
+    for directory in os.environ.get("PATH", "").split(os.pathsep):
+        if directory and Path(directory).is_dir():
+            found |= {path.name for path in Path(directory).glob("relion_*") if os.access(path, os.X_OK)}
+    return sorted(found)
+
+
+def configured_image() -> str:
+    """The image that RELION is called in; empty for none."""
+    return os.environ.get(IMAGE_VARIABLE, "")
+
+
+def program_command(name: str) -> list[str]:
+    """The start of the command that calls a program, of the image if there is one, else of PATH.
+
+    Parameters
+    ----------
+    name : str
+        With or without ``relion_``.
+
+    Raises
+    ------
+    ProblemError
+        There is no such program.
+    """
+    full = name if name.startswith("relion") else f"relion_{name}"
+    image = configured_image()
+    if image:
+        return _in_image(image, full)
+    if shutil.which(full):
+        return [full]
+    known = programs()
+    hint = nearest(full, known) or "Put RELION 5 on PATH ('make setup' provides one)."
+    raise ProblemError(
+        Problem(f"There is no program {full}.", "PATH", f"one of {len(known)} relion programs", hint),
+        ExitCode.MISSING_COMPONENT,
+    )
+
+
+def _in_image(image: str, program: str) -> list[str]:
+    """Apptainer's command for a program; the present directory is bound, whatever it is."""
+    if "://" not in image and not Path(image).exists():
+        problem = Problem("The image is missing.", image, "an Apptainer image", f"Correct {IMAGE_VARIABLE}.")
+        raise ProblemError(problem, ExitCode.MISSING_COMPONENT)
+    gpu = ["--nv"] if Path("/dev/nvidiactl").exists() else []
+    here = str(Path.cwd())
+    return ["apptainer", "exec", *gpu, "--bind", here, "--pwd", here, image, program]
