@@ -12,6 +12,7 @@ from math import ceil
 from typing import Any
 
 from py2rely_core.boxes import crop_and_box
+from py2rely_core.gpus import gpu_names
 from py2rely_core.recipe import Block, Recipe
 from py2rely_core.sampling import healpix_order, sampling_order
 
@@ -30,16 +31,17 @@ class Machine:
     cpus : int
         CPU cores per task.
     gpus : tuple of int
-        GPU numbers, as ``CUDA_VISIBLE_DEVICES`` counts them; empty for none.
+        GPUs of a task, counted from 0 among those that it is given; empty for none.
     """
 
     cpus: int
     gpus: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, cpus: int | None, gpus: str | None) -> Machine:
+    def of(cls, cpus: int | None, gpus: object) -> Machine:
         """The machine as asked for; every core that this process may use when nothing is asked for."""
-        names = tuple(name.strip() for name in str(gpus or "").replace(":", ",").split(",") if name.strip())
+        # Which of the machine's GPUs a task gets is settled when it starts: for RELION they count from 0.
+        names = tuple(str(number) for number in range(len(gpu_names(gpus))))
         return cls(int(cpus or len(os.sched_getaffinity(0))), names)
 
 

@@ -12,6 +12,7 @@ from py2rely_core.plan import Machine, plan_dataset
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.recipe import parse_recipe
 from py2rely_core.relion import relion_version
+from py2rely_core.resources import add_memory, workload_of
 from py2rely_core.tables import write_star
 
 
@@ -74,9 +75,10 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[list[Problem],
     planned = {
         key: dataset[key] for key in ("id", "project", "mode", "launch_dir", "particles", "tilt_series", "reference")
     }
-    return problems, planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine) | {
-        "recipe": dataset["recipe"]
-    }
+    planned |= plan_dataset(recipe, dataset["mode"], max(1, used), machine)
+    tilts = max((len(series.tilts) for series in inputs.tilt_series.values()), default=0)
+    add_memory(planned, workload_of(len(inputs.particles), tilts, inputs.stacks()))
+    return problems, planned | {"recipe": dataset["recipe"]}
 
 
 def import_inputs(particles: Path, tilt_series: Path, project: Path, output: Path) -> tuple[Path, Path]:

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from py2rely_core.gpus import gpu_problems
 from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
 from py2rely_core.recipe import KNOWN_BLOCKS, Recipe, parse_recipe
 
@@ -20,6 +21,7 @@ RUN_PARAMETERS = (
     "outdir",
     "cpus",
     "gpus",
+    "tasks_per_gpu",
 )
 #: Of these, the ones that Nextflow itself reads, by this very name.
 READ_BY_NEXTFLOW = ("sample_sheet",)
@@ -52,6 +54,7 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     launch = Path(request["launch_dir"])
     params, problems = _known(request["params"])
     blocks = {name: params[name] for name in KNOWN_BLOCKS if name in params}
+    problems += gpu_problems(params.get("gpus"), params.get("tasks_per_gpu"))
     datasets = []
     for row in _rows(params, launch, problems):
         try:

@@ -3,6 +3,7 @@
 process MASK_POSTPROCESS {
     tag "${meta.id} bin${level.binning} ${purpose}"
     label 'cpu_single'
+    memory { 1.GB * level.mask.memory * task.attempt }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
