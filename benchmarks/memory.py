@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from py2rely_core.resources import Workload, granted, map_memory, refine_memory, tomo_memory, translations
@@ -29,10 +30,10 @@ def peak(directory: Path, command: str) -> float:
 
 def family(pid: int) -> list[int]:
     """A process and all that descend from it."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except OSError:
-        return [pid]
+    children = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            children += path.read_text().split()
     return [pid, *(one for child in children for one in family(int(child)))]
 
 

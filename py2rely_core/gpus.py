@@ -47,17 +47,13 @@ def gpu_names(text: object) -> tuple[str, ...]:
     return tuple(word.strip() for word in words if word.strip())
 
 
-def gpu_problems(gpus: object, tasks_per_gpu: object) -> list[Problem]:
-    """What is wrong with ``--gpus`` and ``--tasks_per_gpu``."""
-    problems = []
+def gpu_problems(gpus: object) -> list[Problem]:
+    """What is wrong with ``--gpus``."""
     names = gpu_names(gpus)
-    if len(set(names)) < len(names) or not all(name.isdigit() for name in names):
-        what = f"--gpus {gpus} is not a list of different GPU numbers."
-        problems.append(Problem(what, "--gpus", "numbers such as 0 or 0,1,2,3", "Correct the list."))
-    if tasks_per_gpu is not None and not re.fullmatch(r"[1-9]\d*", str(tasks_per_gpu)):
-        what = f"--tasks_per_gpu {tasks_per_gpu} is not a positive whole number."
-        problems.append(Problem(what, "--tasks_per_gpu", "1 or more", "Correct the number."))
-    return problems
+    if len(set(names)) == len(names) and all(name.isdigit() for name in names):
+        return []
+    what = f"--gpus {gpus} is not a list of different GPU numbers."
+    return [Problem(what, "--gpus", "numbers such as 0 or 0,1,2,3", "Correct the list.")]
 
 
 def gpus_wanted(command: list[str]) -> int:

@@ -34,7 +34,7 @@ def make_plan(request: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
     ProblemError
         With all problems of all data sets, when there is an error among them.
     """
-    machine = Machine.of(request["machine"]["cpus"], request["machine"]["gpus"])
+    machine = Machine.of(**request["machine"])
     problems, datasets = _machine_problems(), []
     several = len(request["datasets"]) > 1
     for dataset in request["datasets"]:

@@ -22,7 +22,10 @@ RUN_PARAMETERS = (
     "cpus",
     "gpus",
     "tasks_per_gpu",
+    "tilt_series_per_task",
 )
+#: Of these, the ones that are positive whole numbers.
+COUNTS = ("cpus", "tasks_per_gpu", "tilt_series_per_task")
 #: Of these, the ones that Nextflow itself reads, by this very name.
 READ_BY_NEXTFLOW = ("sample_sheet",)
 SHEET_COLUMNS = ("id", "parameters", "reference_template", "run_denovo_generation")
@@ -42,9 +45,9 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{"machine": {"cpus", "gpus"}, "datasets": [{"id", "recipe", "mode", "particles", "tilt_series", "reference",
-        "launch_dir",
-        "project"}]}`` with absolute paths, JSON-ready; `project` is the data set's place within outdir.
+        ``{"machine": {"cpus", "gpus", "tilt_series_per_task"}, "datasets": [{"id", "recipe", "mode", "particles",
+        "tilt_series", "reference", "launch_dir", "project"}]}`` with absolute paths, JSON-ready; `project` is the
+        data set's place within outdir.
 
     Raises
     ------
@@ -54,7 +57,8 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     launch = Path(request["launch_dir"])
     params, problems = _known(request["params"])
     blocks = {name: params[name] for name in KNOWN_BLOCKS if name in params}
-    problems += gpu_problems(params.get("gpus"), params.get("tasks_per_gpu"))
+    problems += gpu_problems(params.get("gpus"))
+    problems += [_not_positive(name, params[name]) for name in COUNTS if not _is_positive(params.get(name))]
     datasets = []
     for row in _rows(params, launch, problems):
         try:
@@ -63,7 +67,17 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
             problems += error.problems
     if problems:
         raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
-    return {"machine": {"cpus": params.get("cpus"), "gpus": params.get("gpus")}, "datasets": datasets}
+    machine = {name: params.get(name) for name in ("cpus", "gpus", "tilt_series_per_task")}
+    return {"machine": machine, "datasets": datasets}
+
+
+def _is_positive(value: Any) -> bool:
+    return value is None or re.fullmatch(r"[1-9]\d*", str(value)) is not None
+
+
+def _not_positive(name: str, value: Any) -> Problem:
+    what = f"--{name} {value} is not a positive whole number."
+    return Problem(what, f"--{name}", "1 or more", "Correct the number.")
 
 
 def _squashed(name: str) -> str:

@@ -1,7 +1,7 @@
 // One binning after the first: start from the last particle set, reconstructed and masked on the new grid; refine;
 // reconstruct, mask and post-process what came out.
-include { EXTRACT } from '../modules/relion/extract'
-include { RECONSTRUCT as RECONSTRUCT_START } from '../modules/relion/reconstruct'
+include { EXTRACTION as EXTRACT } from './extraction'
+include { RECONSTRUCTION as RECONSTRUCT_START } from './reconstruction'
 include { MASK_POSTPROCESS as MASK_POSTPROCESS_START } from '../modules/relion/mask_postprocess'
 include { REFINE } from './refine'
 
