@@ -28,21 +28,24 @@ def number_of_groups(tilt_series: int, per_task: int | None = None) -> int:
     return max(1, ceil(tilt_series / int(per_task or TILT_SERIES_PER_TASK)))
 
 
-def split_particles(particles: Path, groups: int, output: Path) -> list[Path]:
-    """Write one particle set per group of tilt series, of nearly equal numbers of tilt series, in the table's order.
+def split_particles(particles: Path, tomograms: Path, groups: int, output: Path) -> list[Path]:
+    """Write one particle set per group of tilt series, of nearly equal numbers, in their order.
 
     Parameters
     ----------
     particles : Path
         ``Select/NAME/particles.star``.
+    tomograms : Path
+        Table of the tilt series, in the order in which RELION goes through them.
     groups : int
         How many.
     output : Path
-        Gets ``NAME_group001/particles.star`` and so on; names that fix the order of the particles.
+        Gets ``NAME_group001/particles.star`` and so on.
     """
     blocks = read_star(particles)
     table = blocks["particles"]
-    names = list(dict.fromkeys(table["rlnTomoName"]))
+    used = set(table["rlnTomoName"])
+    names = [name for name in read_star(tomograms)["global"]["rlnTomoName"] if name in used]
     written = []
     for number, part in enumerate(np.array_split(np.array(names, dtype=object), groups), start=1):
         target = output / f"{particles.parent.name}_group{number:03d}"
@@ -52,39 +55,25 @@ def split_particles(particles: Path, groups: int, output: Path) -> list[Path]:
     return written
 
 
-def merge_extract(parts: list[Path], particles: Path, job: Path) -> None:
-    """Put extracted groups together: one particle set in the order of the input, and links to the images.
+def merge_extract(parts: list[Path], job: Path) -> None:
+    """Put extracted groups together: one particle set, as RELION orders it, and links to the images.
 
     Parameters
     ----------
     parts : list of Path
-        ``Extract/binN`` of each group; their images lie in directories of their tilt series.
-    particles : Path
-        The whole particle set that was extracted.
+        ``Extract/binN`` of each group, in order; their images lie in directories of their tilt series.
     job : Path
         ``Extract/binN`` of the whole.
     """
     tables = [read_star(part / "particles.star") for part in parts]
     merged = dict(tables[0])
     merged["optics"] = pd.concat([table["optics"] for table in tables]).drop_duplicates("rlnOpticsGroup")
-    rows = pd.concat([table["particles"] for table in tables], ignore_index=True)
-    place = {name: number for number, name in enumerate(_particle_names(read_star(particles)["particles"]))}
-    order = rows["rlnTomoParticleName"].map(place)
-    if order.isna().any():
-        raise bad_output(job, f"{int(order.isna().sum())} extracted particles are not those of {particles}.")
-    merged["particles"] = rows.iloc[np.argsort(order.to_numpy(), kind="stable")]
+    merged["particles"] = pd.concat([table["particles"] for table in tables], ignore_index=True)
     write_star(merged, job / "particles.star")
     for part in parts:
         shutil.copytree(part / "Subtomograms", job / "Subtomograms", copy_function=_link, dirs_exist_ok=True)
     shutil.copy(parts[0] / "optimisation_set.star", job / "optimisation_set.star")
     merge_logs(parts, job)
-
-
-def _particle_names(table: pd.DataFrame) -> pd.Series:
-    """Names of particles; RELION numbers those of a tilt series where there are none."""
-    if "rlnTomoParticleName" in table:
-        return table["rlnTomoParticleName"]
-    return table["rlnTomoName"] + "/" + (table.groupby("rlnTomoName").cumcount() + 1).astype(str)
 
 
 def _link(source: str, target: str) -> None:

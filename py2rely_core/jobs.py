@@ -33,6 +33,8 @@ def write_numbers(job: Path, **numbers: Any) -> None:
     wall = time.time() - ran[0]["started"] if ran else 0.0
     numbers |= {"job": str(job), "relion_seconds": round(sum(one["seconds"] for one in ran), 3)}
     numbers["wall_seconds"] = round(wall, 3)
+    continued = [one["continued_after_iteration"] for one in ran if "continued_after_iteration" in one]
+    numbers |= {"continued_after_iteration": continued[-1]} if continued else {}
     numbers["commands"] = [" ".join(one["command"]) for one in ran]
     (job / "job.json").write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
 

@@ -15,7 +15,7 @@ workflow EXTRACTION {
     }
     EXTRACT(sets.few)
 
-    SPLIT(sets.many.map { meta, settings, _tilt_series, particles -> [meta, settings.groups, particles] })
+    SPLIT(sets.many.map { meta, settings, tilt_series, particles -> [meta, settings.groups, tilt_series, particles] })
     EXTRACT_GROUP(
         sets.many.join(SPLIT.out).flatMap { meta, settings, tilt_series, _particles, groups ->
             members(meta, groups).collect { member, group -> [member, settings, tilt_series, group] }

@@ -14,7 +14,7 @@ workflow RECONSTRUCTION {
     }
     RECONSTRUCT(sets.few)
 
-    SPLIT(sets.many.map { meta, _purpose, settings, _tilt_series, particles -> [meta, settings.groups, particles] })
+    SPLIT(sets.many.map { meta, _purpose, settings, tilt_series, particles -> [meta, settings.groups, tilt_series, particles] })
     RECONSTRUCT_GROUP(
         sets.many.join(SPLIT.out).flatMap { meta, purpose, settings, tilt_series, _particles, groups ->
             members(meta, groups).collect { member, group -> [member, purpose, settings, tilt_series, group] }

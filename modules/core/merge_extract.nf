@@ -13,7 +13,7 @@ process MERGE_EXTRACT {
     script:
     def job = "Extract/bin${settings.binning}"
     """
-    py2rely task merge-extract ${job} --groups groups --particles ${particles}/particles.star
+    py2rely task merge-extract ${job} --groups groups
     py2rely task check-extract ${job} --particles ${particles}/particles.star \\
         --box ${settings.crop > 0 ? settings.crop : settings.box} --pixel-size ${settings.pixel_size}
     """

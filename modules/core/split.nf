@@ -4,14 +4,15 @@ process SPLIT {
     label 'core'
 
     input:
-    tuple val(meta), val(groups), path(particles, stageAs: 'Select/*')
+    tuple val(meta), val(groups), path(import_job, stageAs: 'Import/*'), path(particles, stageAs: 'Select/*')
 
     output:
     tuple val(meta), path('groups/*')
 
     script:
     """
-    py2rely task split ${particles}/particles.star --groups ${groups} --output groups
+    py2rely task split ${particles}/particles.star --tomograms Import/tilt_series/tomograms.star \\
+        --groups ${groups} --output groups
     """
 
     stub:

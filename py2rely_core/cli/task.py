@@ -123,23 +123,24 @@ def _parts(groups: Path) -> list[Path]:
 
 
 @app.command("split")
-def split(particles: Path, groups: Annotated[int, typer.Option("--groups")], output: OutputOption) -> None:
+def split(
+    particles: Path,
+    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    groups: Annotated[int, typer.Option("--groups")],
+    output: OutputOption,
+) -> None:
     """Write one particle set per group of tilt series."""
     from py2rely_core.groups import split_particles
 
-    split_particles(particles, groups, output)
+    split_particles(particles, tomograms, groups, output)
 
 
 @app.command("merge-extract")
-def merge_extract(
-    job: Path,
-    groups: Annotated[Path, typer.Option("--groups")],
-    particles: Annotated[Path, typer.Option("--particles")],
-) -> None:
+def merge_extract(job: Path, groups: Annotated[Path, typer.Option("--groups")]) -> None:
     """Put extracted groups together as one job."""
     from py2rely_core import groups as work
 
-    work.merge_extract(_parts(groups), particles, job)
+    work.merge_extract(_parts(groups), job)
 
 
 @app.command("merge-sums")
