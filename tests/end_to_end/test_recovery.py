@@ -142,7 +142,7 @@ def extracted(tiny, tmp_path_factory):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_classification_and_initial_model_go_on(extracted, tmp_path, kind):
-    """kill -9 in the middle; the second attempt starts behind the last complete iteration, and ends with the last one."""
+    """kill -9 in the middle: the second attempt starts behind the last complete iteration, and ends with the last."""
     for name in ("tilt_series", "tilt_series.star", "Extract", "Reference"):
         (tmp_path / name).symlink_to(extracted / name)
     env = os.environ | {"PY2RELY_CHECKPOINTS": str(tmp_path / "checkpoints"), "PYTHONPATH": str(REPO)}
