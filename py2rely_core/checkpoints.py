@@ -121,14 +121,15 @@ class Checkpoint:
         return [*self.command[:start], "--continue", optimiser, "--o", root, *again]
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Keep every iteration that becomes complete, until the end of the block."""
+    def kept(self) -> Iterator[bool]:
+        """Keep every iteration that becomes complete, until the end of the block; False where that cannot be done."""
         stop = threading.Event()
         keeper = threading.Thread(target=self._watch, args=(stop,), daemon=True)
-        if self._reserve():
+        reserved = self._reserve()
+        if reserved:
             keeper.start()
         try:
-            yield
+            yield reserved
         finally:
             stop.set()
             if keeper.is_alive():

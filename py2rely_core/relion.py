@@ -100,8 +100,10 @@ def _attempt(job: Path, command: list[str], checkpoint: Checkpoint | None, lease
     with (
         (job / "run.out").open("a") as out,
         (job / "run.err").open("a") as err,
-        checkpoint.kept() if checkpoint else nullcontext(),
+        checkpoint.kept() if checkpoint else nullcontext(True) as kept,
     ):
+        if not kept:
+            _say(job, f"iterations are not kept: another task uses {checkpoint.directory}, or it cannot be written")
         process = subprocess.Popen(
             command, stdout=out, stderr=err, env=os.environ | lease.environment, pass_fds=lease.files
         )

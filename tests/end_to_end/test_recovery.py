@@ -70,14 +70,14 @@ def test_killed_run_goes_on_and_ends_as_groups_do(tiny, tmp_path):
 
     Beside it an uninterrupted run, whose tilt series were extracted and averaged in groups.
     """
-    parameters = write_parameters(tmp_path / "sta.json", tiny)
+    parameters = write_parameters(tmp_path / "sta.json", tiny, refine3D={"other_args": "--auto_iter_max 5"})
     arguments = ["--parameter", parameters, "-resume"]
     process = subprocess.Popen(
         command(*arguments), cwd=tmp_path, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )  # fmt: skip
     checkpoints = tmp_path / "work/checkpoints"
-    _wait_for(lambda: _last_kept(checkpoints) >= 3, process)
+    _wait_for(lambda: _last_kept(checkpoints) >= 2, process)
     _kill(process)
     kept = _last_kept(checkpoints)
     assert not (tmp_path / "results/Refine3D").exists()
