@@ -42,8 +42,8 @@ class Lease:
 
 
 def gpu_names(text: object) -> tuple[str, ...]:
-    """GPU numbers of a list such as ``0,1`` or ``0:1``."""
-    words = re.split("[:,]", "" if text is None else str(text))
+    """GPU numbers of a list such as ``0,1`` or ``0:1``; of ``none``, none."""
+    words = re.split("[:,]", "" if text in (None, "none") else str(text))
     return tuple(word.strip() for word in words if word.strip())
 
 
