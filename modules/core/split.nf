@@ -1,6 +1,6 @@
 // One particle set per group of tilt series.
 process SPLIT {
-    tag "${meta.id} ${particles.name}"
+    tag "${meta.id}"
     label 'core'
 
     input:
@@ -17,6 +17,6 @@ process SPLIT {
 
     stub:
     """
-    for number in \$(seq ${groups}); do py2rely task stub groups/${particles.name}_group\$number particles.star; done
+    for number in \$(seq ${groups}); do py2rely task stub groups/part_group\$number particles.star; done
     """
 }

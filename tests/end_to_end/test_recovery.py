@@ -70,7 +70,7 @@ def test_killed_run_goes_on_and_ends_as_groups_do(tiny, tmp_path):
 
     Beside it an uninterrupted run, whose tilt series were extracted and averaged in groups.
     """
-    parameters = write_parameters(tmp_path / "sta.json", tiny, refine3D={"other_args": "--auto_iter_max 5"})
+    parameters = write_parameters(tmp_path / "sta.json", tiny)
     arguments = ["--parameter", parameters, "-resume"]
     process = subprocess.Popen(
         command(*arguments), cwd=tmp_path, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL,
