@@ -46,6 +46,8 @@ def write_numbers(job: Path, **numbers: Any) -> None:
         numbers["started"] = round(ran[0]["started"], 3)
         numbers["cpu_seconds"] = round(sum(one.get("cpu_seconds", 0.0) for one in ran), 3)
         numbers["peak_memory"] = max(one.get("peak_memory", 0.0) for one in ran)
+    continued = [one["continued_after_iteration"] for one in ran if "continued_after_iteration" in one]
+    numbers |= {"continued_after_iteration": continued[-1]} if continued else {}
     numbers["commands"] = [" ".join(one["command"]) for one in ran]
     (job / "job.json").write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
 

@@ -12,6 +12,8 @@ from math import ceil
 from typing import Any
 
 from py2rely_core.boxes import crop_and_box
+from py2rely_core.gpus import gpu_names
+from py2rely_core.groups import number_of_groups
 from py2rely_core.recipe import Block, Recipe
 from py2rely_core.sampling import healpix_order, sampling_order
 
@@ -30,17 +32,21 @@ class Machine:
     cpus : int
         CPU cores per task.
     gpus : tuple of int
-        GPU numbers, as ``CUDA_VISIBLE_DEVICES`` counts them; empty for none.
+        GPUs of a task, counted from 0 among those that it is given; empty for none.
+    tilt_series_per_task : int or None
+        Tilt series of one task, where they are independent; more are worked on in groups. None for the default.
     """
 
     cpus: int
     gpus: tuple[str, ...] = ()
+    tilt_series_per_task: int | None = None
 
     @classmethod
-    def of(cls, cpus: int | None, gpus: str | None) -> Machine:
+    def of(cls, cpus: int | None, gpus: object, tilt_series_per_task: int | None = None) -> Machine:
         """The machine as asked for; every core that this process may use when nothing is asked for."""
-        names = tuple(name.strip() for name in str(gpus or "").replace(":", ",").split(",") if name.strip())
-        return cls(int(cpus or len(os.sched_getaffinity(0))), names)
+        # Which of the machine's GPUs a task gets is settled when it starts: for RELION they count from 0.
+        names = tuple(str(number) for number in range(len(gpu_names(gpus))))
+        return cls(int(cpus or len(os.sched_getaffinity(0))), names, tilt_series_per_task)
 
 
 def plan_dataset(
@@ -227,17 +233,20 @@ def _polish(block: Block, level: dict[str, Any], n_tilt_series: int, machine: Ma
 
 
 def _extract(block: Block, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
-    ranks, threads = tomo_ranks(machine, block.nr_threads, n_tilt_series)
+    groups = number_of_groups(n_tilt_series, machine.tilt_series_per_task)
+    ranks, threads = tomo_ranks(machine, block.nr_threads, n_tilt_series // groups)
     flags = ["--min_frames 1"]
     flags += ["--float16"] if block.do_float16 else []
     flags += ["--stack2d"] if block.do_output_2dstacks else []
     flags += [f"--max_dose {block.max_dose:g}"] if block.max_dose > 0 else []
-    return {"ranks": ranks, "threads": threads, "options": _join(flags, block)}
+    return {"groups": groups, "ranks": ranks, "threads": threads, "options": _join(flags, block)}
 
 
 def _reconstruct(block: Block, recipe: Recipe, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
-    ranks, threads = tomo_ranks(machine, block.nr_threads, n_tilt_series)
-    return {"ranks": ranks, "threads": threads, "symmetry": recipe.symmetry, "options": _join([], block)}
+    groups = number_of_groups(n_tilt_series, machine.tilt_series_per_task)
+    ranks, threads = tomo_ranks(machine, block.nr_threads, n_tilt_series // groups)
+    sizes = {"groups": groups, "ranks": ranks, "threads": threads}
+    return sizes | {"symmetry": recipe.symmetry, "options": _join([], block)}
 
 
 def _mask(recipe: Recipe, binning: int, size: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.recipe import parse_recipe
 from py2rely_core.relion import relion_version
 from py2rely_core.request import load_datasets
+from py2rely_core.resources import add_memory, workload_of
 from py2rely_core.symmetry import has_rotations_only, into_asymmetric_unit
 from py2rely_core.tables import write_star
 
@@ -82,7 +83,7 @@ def check_request(request: dict[str, Any], work: Path, outdir: Path | None = Non
     work, outdir : Path
         Where tasks will write, and where results will go: for their disk space.
     """
-    machine = Machine.of(request["machine"]["cpus"], request["machine"]["gpus"])
+    machine = Machine.of(**request["machine"])
     problems, plans, planned = [], [], []
     several = len(request["datasets"]) > 1
     for dataset in request["datasets"]:
@@ -165,10 +166,12 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[CheckContext, 
             "id", "project", "mode", "start", "launch_dir", "particles", "tilt_series", "reference", "motion", "mask",
         )
     }  # fmt: skip
-    plan = plan_dataset(recipe, dataset["mode"], max(1, used), machine, dataset["start"], dataset["low_pass"])
+    plan = planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine, dataset["start"], dataset["low_pass"])
+    tilts = max((len(series.tilts) for series in inputs.tilt_series.values()), default=0)
+    add_memory(plan, workload_of(len(inputs.particles), tilts, inputs.stacks()))
     given = {name: Path(dataset[name]) for name in ("mask", "motion") if dataset[name]}
     context = CheckContext(recipe, inputs, dataset["mode"], reference, dataset["start"], given)
-    return context, planned | plan | {"recipe": dataset["recipe"]}
+    return context, plan | {"recipe": dataset["recipe"]}
 
 
 def import_inputs(

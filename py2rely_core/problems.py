@@ -24,8 +24,10 @@ class ExitCode(IntEnum):
     BAD_PARAMETERS = 66
     MISSING_COMPONENT = 69
     RELION_FAILED = 70
+    GPU_OUT_OF_MEMORY = 71
     BAD_OUTPUT = 73
     OUT_OF_MEMORY = 137
+    INTERRUPTED = 143
 
 
 @dataclass(frozen=True)

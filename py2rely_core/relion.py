@@ -1,4 +1,7 @@
-"""Running one RELION program as a job: its output kept, its time measured, its failure explained."""
+"""Running one RELION program as a job: its output kept, its time measured, its failure explained.
+
+A refinement goes on from the last complete iteration of an earlier attempt; GPUs are leased while a program runs.
+"""
 
 from __future__ import annotations
 
@@ -8,24 +11,33 @@ import os
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
+from py2rely_core.checkpoints import Checkpoint, checkpoint_of
+from py2rely_core.gpus import Lease, leased_gpus
 from py2rely_core.job_star import input_paths, job_star
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 
-#: Text in RELION's output that says that memory ran out, on the host or on a GPU.
-OUT_OF_MEMORY = (
-    "out of memory",
-    "std::bad_alloc",
-    "Cannot allocate memory",
-    "cudaErrorMemoryAllocation",
-    "CUDA_ERROR_OUT_OF_MEMORY",
+#: Text in RELION's output that says that a GPU's memory ran out.
+GPU_OUT_OF_MEMORY = (
+    "cuda error: out of memory",
+    "cudaerrormemoryallocation",
+    "cuda_error_out_of_memory",
     "memory allocator",
-    "You ran out of memory",
+    "you ran out of memory on the gpu",
 )
+#: Text that says that memory ran out, on the host where it is none of the above.
+OUT_OF_MEMORY = ("out of memory", "std::bad_alloc", "cannot allocate memory", "you ran out of memory")
+#: A program that ended so was stopped from outside: by a time limit, a pre-emption, a cancelled job.
+_FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+INTERRUPTED = {128 + number for number in _FROM_OUTSIDE}
 LAST_LINES = 15
 #: What says nothing to a person: back traces, MPI's farewell, progress bars.
 _NOISE = re.compile(
@@ -59,14 +71,87 @@ def run_job(job: Path, command: list[str], may_fail: bool = False) -> None:
             raise ProblemError(problem, ExitCode.MISSING_COMPONENT)
     adopt_orphans()
     write_job_star(job, command)
+    checkpoint = _checkpoint(job, command)
+    with leased_gpus(command) as lease:
+        try:
+            _attempt(job, command, checkpoint, lease)
+        except ProblemError as error:
+            slim = with_one_thread(command)
+            if error.exit_code != ExitCode.GPU_OUT_OF_MEMORY or slim == command:
+                if may_fail and error.exit_code == ExitCode.RELION_FAILED:
+                    return
+                raise
+            _say(job, "the GPU's memory ran out: once more with one thread per rank, which needs the least of it")
+            _attempt(job, slim, _checkpoint(job, slim), lease)
+
+
+def with_one_thread(command: list[str]) -> list[str]:
+    """The same command with ``--j 1``: each thread of a rank works on a GPU with memory of its own there."""
+    if "--j" not in command[:-1]:
+        return command
+    place = command.index("--j") + 1
+    return [*command[:place], "1", *command[place + 1 :]]
+
+
+def _checkpoint(job: Path, command: list[str]) -> Checkpoint | None:
+    if not any("relion_refine" in word for word in command):
+        return None
+    return checkpoint_of(job, command, relion_version())
+
+
+def _attempt(job: Path, command: list[str], checkpoint: Checkpoint | None, lease: Lease) -> None:
+    """Run a command, from the last complete iteration where there is one."""
+    iteration = checkpoint.restore() if checkpoint else None
+    if iteration is not None:
+        command = checkpoint.continuation(iteration)
+        _say(job, f"going on after iteration {iteration} of an earlier attempt with the same input and options")
+    read = {name: _size(job / name) for name in ("run.out", "run.err")}
     start, before = time.time(), resource.getrusage(resource.RUSAGE_CHILDREN)
-    with (job / "run.out").open("a") as out, (job / "run.err").open("a") as err:
-        code = subprocess.run(command, stdout=out, stderr=err, check=False).returncode
-    _note(job, command, start, code, resources_since(before))
+    with (
+        (job / "run.out").open("a") as out,
+        (job / "run.err").open("a") as err,
+        checkpoint.kept() if checkpoint else nullcontext(True) as kept,
+    ):
+        if not kept:
+            _say(job, f"iterations are not kept: another task uses {checkpoint.directory}, or it cannot be written")
+        process = subprocess.Popen(
+            command, stdout=out, stderr=err, env=os.environ | lease.environment, pass_fds=lease.files
+        )
+        code = _wait(process)
+    used = resources_since(before) | ({} if iteration is None else {"continued_after_iteration": iteration})
+    _note(job, command, start, code, used | ({"gpus": list(lease.gpus)} if lease.gpus else {}))
     if code:
-        failure = _failure(job, command, code)
-        if not may_fail or failure.exit_code != ExitCode.RELION_FAILED:
-            raise failure
+        text = "".join(_text(job / name, skip) for name, skip in read.items())
+        raise _failure(job, command, code, text)
+    if checkpoint:
+        checkpoint.remove()
+
+
+def _wait(process: subprocess.Popen) -> int:
+    """The program's exit code, 128 + signal where one ended it; SIGTERM is passed on, so that it ends before we do."""
+    passing_on = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, lambda *_: process.terminate()) if passing_on else None
+    try:
+        code = process.wait()
+    finally:
+        if passing_on:
+            signal.signal(signal.SIGTERM, before)
+    return 128 - code if code < 0 else code
+
+
+def _say(job: Path, text: str) -> None:
+    print(f"{job}: {text}", flush=True)
+    with (job / "run.out").open("a") as file:
+        file.write(f"\npy2rely: {text}\n")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _text(path: Path, skip: int) -> str:
+    """What was written to a file after its first `skip` bytes, the end of it."""
+    return path.read_bytes()[skip:][-200_000:].decode(errors="replace")
 
 
 def adopt_orphans() -> None:
@@ -109,7 +194,7 @@ def write_job_star(job: Path, command: list[str]) -> None:
         (job / "job.star").write_text(text)
 
 
-def _note(job: Path, command: list[str], start: float, code: int, used: dict[str, float]) -> None:
+def _note(job: Path, command: list[str], start: float, code: int, used: dict[str, Any]) -> None:
     done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code} | used
     done["inputs"] = input_paths(command)
     with (job / "commands.jsonl").open("a") as file:
@@ -135,17 +220,25 @@ def last_lines(job: Path) -> str:
     return "\n".join(parts)
 
 
-def _failure(job: Path, command: list[str], code: int) -> ProblemError:
+def _failure(job: Path, command: list[str], code: int, text: str) -> ProblemError:
     program = next((word for word in command if word.startswith("relion_")), command[0])
-    text = "".join((job / name).read_text(errors="replace")[-200_000:] for name in ("run.out", "run.err"))
+    text = text.lower()
     print(last_lines(job), file=sys.stderr)
+    if any(sign in text for sign in GPU_OUT_OF_MEMORY):
+        what = f"{job}: {program} ran out of memory on a GPU (exit code {code})."
+        fix = "See that nothing else uses the GPU, or use '--pad 1' or '--maxsig 500' in other_args; then -resume."
+        return ProblemError(Problem(what, str(job), "", fix), ExitCode.GPU_OUT_OF_MEMORY)
     # mpirun passes the signal of a killed rank on as 128 + signal, or as 137 when the kernel took it for its memory.
-    if code in (-9, 137) or any(sign in text for sign in OUT_OF_MEMORY):
+    if code == 128 + signal.SIGKILL or any(sign in text for sign in OUT_OF_MEMORY):
         fix = "Give the step more memory, or fewer ranks or threads, or use '--pad 1' in other_args; then -resume."
         return ProblemError(
             Problem(f"{job}: {program} ran out of memory or was killed (exit code {code}).", str(job), "", fix),
             ExitCode.OUT_OF_MEMORY,
         )
+    if code in INTERRUPTED:
+        what = f"{job}: {program} was stopped from outside (exit code {code}): time limit, pre-emption, or cancelled."
+        fix = "Run the same command with -resume: a refinement goes on after its last complete iteration."
+        return ProblemError(Problem(what, str(job), "", fix), ExitCode.INTERRUPTED)
     fix = "Read its last lines above; correct the input or the parameters, then run the same command with -resume."
     return ProblemError(
         Problem(f"{job}: {program} failed with exit code {code}.", str(job), "exit code 0", fix), ExitCode.RELION_FAILED

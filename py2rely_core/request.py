@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from py2rely_core.gpus import gpu_problems
 from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
 from py2rely_core.recipe import KNOWN_BLOCKS, Recipe, parse_recipe
 
@@ -30,7 +31,11 @@ RUN_PARAMETERS = (
     "outdir",
     "cpus",
     "gpus",
+    "tasks_per_gpu",
+    "tilt_series_per_task",
 )
+#: Of these, the ones that are positive whole numbers.
+COUNTS = ("cpus", "tasks_per_gpu", "tilt_series_per_task")
 #: Of these, the ones that Nextflow itself reads, by this very name.
 READ_BY_NEXTFLOW = ("sample_sheet",)
 #: What is given for each data set: parameters of the run, or columns of the sample sheet.
@@ -70,9 +75,9 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{"machine": {"cpus", "gpus"}, "datasets": [{"id", "recipe", "mode", "start", "particles", "tilt_series",
-        "reference", "motion", "mask", "low_pass", "launch_dir", "project"}]}`` with absolute paths, JSON-ready;
-        `project` is the data set's place within outdir.
+        ``{"machine": {"cpus", "gpus", "tilt_series_per_task"}, "datasets": [{"id", "recipe", "mode", "start",
+        "particles", "tilt_series", "reference", "motion", "mask", "low_pass", "launch_dir", "project"}]}`` with
+        absolute paths, JSON-ready; `project` is the data set's place within outdir.
 
     Raises
     ------
@@ -85,6 +90,8 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     chosen = {field: params[name] for name, field in CLASSIFICATION.items() if params.get(name) not in (None, False)}
     if chosen:
         blocks["classification"] = blocks.get("classification", {}) | chosen
+    problems += gpu_problems(params.get("gpus"))
+    problems += [_not_positive(name, params[name]) for name in COUNTS if not _is_positive(params.get(name))]
     datasets = []
     for row in _rows(params, launch, problems):
         try:
@@ -93,7 +100,17 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
             problems += error.problems
     if problems:
         raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
-    return {"machine": {"cpus": params.get("cpus"), "gpus": params.get("gpus")}, "datasets": datasets}
+    machine = {name: params.get(name) for name in ("cpus", "gpus", "tilt_series_per_task")}
+    return {"machine": machine, "datasets": datasets}
+
+
+def _is_positive(value: Any) -> bool:
+    return value is None or re.fullmatch(r"[1-9]\d*", str(value)) is not None
+
+
+def _not_positive(name: str, value: Any) -> Problem:
+    what = f"--{name} {value} is not a positive whole number."
+    return Problem(what, f"--{name}", "1 or more", "Correct the number.")
 
 
 def _squashed(name: str) -> str:

@@ -2,7 +2,7 @@
 include { PREPARE_REFERENCE } from '../modules/core/prepare_reference'
 include { CLASS3D_ALIGN } from '../modules/relion/class3d_align'
 include { INITIAL_MODEL } from '../modules/relion/initial_model'
-include { RECONSTRUCT as RECONSTRUCT_KNOWN } from '../modules/relion/reconstruct'
+include { RECONSTRUCTION as RECONSTRUCT_KNOWN } from './reconstruction'
 
 workflow INITIAL_REFERENCE {
     take:

@@ -1,6 +1,6 @@
 // One binning that begins with oriented particles: they are reconstructed and masked on its grid, and refined from there.
-include { EXTRACT } from '../modules/relion/extract'
-include { RECONSTRUCT as RECONSTRUCT_START } from '../modules/relion/reconstruct'
+include { EXTRACTION as EXTRACT } from './extraction'
+include { RECONSTRUCTION as RECONSTRUCT_START } from './reconstruction'
 include { MASK_POSTPROCESS as MASK_POSTPROCESS_START } from '../modules/relion/mask_postprocess'
 include { PREPARE_REFERENCE } from '../modules/core/prepare_reference'
 include { REFINEMENT } from './refinement'

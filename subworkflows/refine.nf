@@ -1,7 +1,7 @@
 // Refinement at one binning and what is made of its result.
 include { REFINE3D } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
-include { RECONSTRUCT } from '../modules/relion/reconstruct'
+include { RECONSTRUCTION as RECONSTRUCT } from './reconstruction'
 include { MASK_POSTPROCESS } from '../modules/relion/mask_postprocess'
 
 workflow REFINE {

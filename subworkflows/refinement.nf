@@ -3,7 +3,7 @@
 include { REFINE ; REFINE as REFINE_SELECTED } from './refine'
 include { CLASS3D } from '../modules/relion/class3d'
 include { SELECT_CLASSES } from '../modules/core/select_classes'
-include { RECONSTRUCT as RECONSTRUCT_SELECTED } from '../modules/relion/reconstruct'
+include { RECONSTRUCTION as RECONSTRUCT_SELECTED } from './reconstruction'
 include { MASK_POSTPROCESS as MASK_POSTPROCESS_SELECTED } from '../modules/relion/mask_postprocess'
 
 workflow REFINEMENT {

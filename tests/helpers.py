@@ -54,6 +54,13 @@ def write_parameters(path: Path, data: Path, binnings: str = "2", low_pass: floa
     return path
 
 
+def _short(name: str) -> str:
+    """A task's own name, or that of its sub-workflow where this is more specific, such as RECONSTRUCT_START."""
+    path, *tag = name.split(" (", 1)
+    *_, outer, own = ["", *path.split(":")]
+    return " (".join([outer if outer.startswith(own) else own, *tag])
+
+
 @dataclass
 class Run:
     """A finished run of the pipeline."""
@@ -66,7 +73,7 @@ class Run:
     @property
     def executed(self) -> set[str]:
         """Names of the tasks that were run, without the workflow's prefix, such as ``REFINE3D (main bin2)``."""
-        return {row["name"].split(":")[-1] for row in self.tasks if row["status"] != "CACHED"}
+        return {_short(row["name"]) for row in self.tasks if row["status"] != "CACHED"}
 
     @property
     def results(self) -> dict:

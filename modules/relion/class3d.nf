@@ -2,6 +2,8 @@
 process CLASS3D {
     tag "${meta.id} ${name}"
     label 'gpu'
+    cpus { settings.ranks * settings.threads }
+    memory { 1.GB * settings.memory * task.attempt }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:

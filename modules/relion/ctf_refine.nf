@@ -2,6 +2,8 @@
 process CTF_REFINE {
     tag "${meta.id} ${name}"
     label 'cpu_parallel'
+    cpus { settings.ranks * settings.threads }
+    memory { 1.GB * settings.memory * task.attempt }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:

@@ -3,6 +3,8 @@
 process EVALUATE {
     tag "${meta.id} ${name}"
     label 'cpu_parallel'
+    cpus { level.reconstruct.ranks * level.reconstruct.threads }
+    memory { 1.GB * level.reconstruct.memory * task.attempt }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:

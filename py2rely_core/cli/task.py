@@ -121,6 +121,44 @@ def relion(
     run_job(job, context.args, may_fail)
 
 
+def _parts(groups: Path) -> list[Path]:
+    """The jobs staged as 1/NAME, 2/NAME, ..."""
+    return [next(path.iterdir()) for path in sorted(groups.iterdir(), key=lambda path: int(path.name))]
+
+
+@app.command("split")
+def split(
+    particles: Path,
+    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    groups: Annotated[int, typer.Option("--groups")],
+    output: OutputOption,
+) -> None:
+    """Write one particle set per group of tilt series."""
+    from py2rely_core.groups import split_particles
+
+    split_particles(particles, tomograms, groups, output)
+
+
+@app.command("merge-extract")
+def merge_extract(job: Path, groups: Annotated[Path, typer.Option("--groups")]) -> None:
+    """Put extracted groups together as one job."""
+    from py2rely_core import groups as work
+
+    work.merge_extract(_parts(groups), job)
+
+
+@app.command("merge-sums")
+def merge_sums(
+    job: Path,
+    groups: Annotated[Path, typer.Option("--groups")],
+    tomograms: Annotated[Path, typer.Option("--tomograms")],
+) -> None:
+    """Add up what groups have back-projected."""
+    from py2rely_core import groups as work
+
+    work.merge_sums(_parts(groups), tomograms, job)
+
+
 @app.command("check-extract")
 def check_extract(
     job: Path,

@@ -3,14 +3,12 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import command, environment, make_data, pipeline, write_parameters
+from helpers import make_data, pipeline, write_parameters
 
 from py2rely_core.maps.io import read_map
 from py2rely_core.symmetry import rotations_of
@@ -154,58 +152,6 @@ def test_denovo(blind, tmp_path):
     run = pipeline(tmp_path, "--parameter", parameters, "--run_denovo_generation")
     assert run.code == 0, run.text
     judge(tmp_path / "results", blind, 0.9, None)
-
-
-def test_killed_run_goes_on_and_ends_the_same(tiny, tmp_path):
-    """kill -9 of Nextflow and of everything that it started, in the middle of Refine3D."""
-    parameters = write_parameters(tmp_path / "sta.json", tiny)
-    arguments = ["--parameter", parameters, "-resume"]
-    process = subprocess.Popen(
-        command(*arguments), cwd=tmp_path, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
-    deadline = time.time() + 240
-    while not list(tmp_path.glob("work/*/*/Refine3D/bin2/run_it002_*")) and time.time() < deadline:
-        assert process.poll() is None
-        time.sleep(0.2)
-    _kill_session(process.pid)
-    process.wait()
-    assert not (tmp_path / "results/Refine3D").exists()
-    run = pipeline(tmp_path, *arguments)
-    assert run.code == 0, run.text
-    assert "REFINE3D (main bin2)" in run.executed
-    assert not {task for task in run.executed if "EXTRACT" in task or "IMPORT" in task}
-    whole = pipeline(tmp_path / "whole", "--parameter", parameters)
-    assert whole.code == 0, whole.text
-    resolutions = [one.results["datasets"][0]["final"]["resolution"] for one in (run, whole)]
-    assert resolutions[0] == resolutions[1]
-    maps = [
-        read_map(one.directory / "results" / run.results["datasets"][0]["final"]["map"]).data for one in (run, whole)
-    ]
-    assert np.corrcoef(maps[0].ravel(), maps[1].ravel())[0, 1] > 0.999
-
-
-def _kill_session(leader: int) -> None:
-    """Kill every process of a session, and their children in sessions of their own."""
-    table = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            table[int(entry.name)] = (int(fields[1]), int(fields[3]))
-    doomed = {leader} | {pid for pid, (_, session) in table.items() if session == leader}
-    while True:
-        more = {pid for pid, (parent, _) in table.items() if parent in doomed} - doomed
-        if not more:
-            break
-        doomed |= more
-    for pid in doomed:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
 
 
 #: Overwrites the first thousand voxels with bytes that are no number.

@@ -35,7 +35,7 @@ def program(tmp_path, monkeypatch):
     ("script", "code"),
     [
         ("echo in: x.cpp >&2; echo 'ERROR: no such thing' >&2; exit 1", ExitCode.RELION_FAILED),
-        ("echo 'CUDA error: out of memory'; exit 1", ExitCode.OUT_OF_MEMORY),
+        ("echo 'CUDA error: out of memory'; exit 1", ExitCode.GPU_OUT_OF_MEMORY),
         ("echo std::bad_alloc >&2; exit 134", ExitCode.OUT_OF_MEMORY),
         ("kill -9 $$", ExitCode.OUT_OF_MEMORY),
         ("exit 137", ExitCode.OUT_OF_MEMORY),
