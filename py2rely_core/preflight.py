@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from py2rely_core.binds import stack_binds
 from py2rely_core.checks import run_checks
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.inputs import Inputs, load_inputs
@@ -75,7 +76,8 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[list[Problem],
         key: dataset[key] for key in ("id", "project", "mode", "launch_dir", "particles", "tilt_series", "reference")
     }
     return problems, planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine) | {
-        "recipe": dataset["recipe"]
+        "recipe": dataset["recipe"],
+        "binds": stack_binds(inputs.stacks()),
     }
 
 

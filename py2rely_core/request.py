@@ -20,9 +20,29 @@ RUN_PARAMETERS = (
     "outdir",
     "cpus",
     "gpus",
+    "num_gpus",
 )
-#: Of these, the ones that Nextflow itself reads, by this very name.
-READ_BY_NEXTFLOW = ("sample_sheet",)
+#: How and where tasks run. main.nf keeps them out of the request, and so out of what decides whether a step is repeated.
+CONFIGURATION = (
+    "image",
+    "relion_load",
+    "timeout",
+    "slurm_partition",
+    "slurm_gpu_partition",
+    "slurm_account",
+    "slurm_qos",
+    "slurm_constraint",
+    "gpu_constraint",
+    "gpu_request",
+    "gpu_type",
+    "slurm_options",
+    "slurm_memory_per_cpu",
+    "slurm_core",
+    "slurm_queue_size",
+    "slurm_poll",
+)
+#: Parameters that Nextflow itself reads, by this very name.
+READ_BY_NEXTFLOW = ("sample_sheet", "num_gpus", *CONFIGURATION)
 SHEET_COLUMNS = ("id", "parameters", "reference_template", "run_denovo_generation")
 #: The data set of a run without a sample sheet.
 SINGLE_ID = "main"
@@ -60,7 +80,14 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
             problems += error.problems
     if problems:
         raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
-    return {"machine": {"cpus": params.get("cpus"), "gpus": params.get("gpus")}, "datasets": datasets}
+    return {"machine": {"cpus": params.get("cpus"), "gpus": _gpus(params)}, "datasets": datasets}
+
+
+def _gpus(params: dict[str, Any]) -> str | None:
+    """GPU numbers: the first ``num_gpus``, as a job sees those that a scheduler gave it; or those that were named."""
+    if params.get("num_gpus"):
+        return ",".join(str(number) for number in range(int(params["num_gpus"])))
+    return None if params.get("gpus") is None else str(params["gpus"])
 
 
 def _squashed(name: str) -> str:
@@ -72,7 +99,7 @@ def _known(params: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 
     Nextflow shows ``--run-denovo-generation`` twice, also as ``runDenovoGeneration``; both are the same parameter.
     """
-    names = (*RUN_PARAMETERS, *KNOWN_BLOCKS)
+    names = (*RUN_PARAMETERS, *CONFIGURATION, *KNOWN_BLOCKS)
     aliases = {_squashed(name): name for name in names}
     kebab = {_squashed(name) for name in params if "-" in name}
     known, problems = {}, []

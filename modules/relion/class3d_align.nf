@@ -2,6 +2,7 @@
 process CLASS3D_ALIGN {
     tag "${meta.id} bin${binning}"
     label 'gpu'
+    containerOptions { meta.binds }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:

@@ -2,6 +2,7 @@
 process EXTRACT {
     tag "${meta.id} bin${settings.binning}"
     label 'cpu_parallel'
+    containerOptions { meta.binds }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'symlink'
 
     input:

@@ -3,6 +3,7 @@
 process MASK_POSTPROCESS {
     tag "${meta.id} bin${level.binning} ${purpose}"
     label 'cpu_single'
+    containerOptions { meta.binds }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:

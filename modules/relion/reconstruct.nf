@@ -2,6 +2,7 @@
 process RECONSTRUCT {
     tag "${meta.id} bin${settings.binning} ${purpose}"
     label 'cpu_parallel'
+    containerOptions { meta.binds }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:

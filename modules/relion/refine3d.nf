@@ -2,6 +2,7 @@
 process REFINE3D {
     tag "${meta.id} bin${binning}"
     label 'gpu'
+    containerOptions { meta.binds }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
