@@ -22,7 +22,7 @@ RUN_PARAMETERS = (
     "gpus",
     "num_gpus",
 )
-#: How and where tasks run. main.nf keeps them out of the request, and so out of what decides whether a step is repeated.
+#: How and where tasks run. main.nf keeps them out of the request: they decide on no result, and repeat no step.
 CONFIGURATION = (
     "image",
     "relion_load",
@@ -33,6 +33,7 @@ CONFIGURATION = (
     "slurm_qos",
     "slurm_constraint",
     "gpu_constraint",
+    "cpu_constraint",
     "gpu_request",
     "gpu_type",
     "slurm_options",

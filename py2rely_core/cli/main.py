@@ -17,12 +17,16 @@ COMMANDS = {
     "prepare": ("py2rely_core.cli.prepare", "Write the parameter file, or make a template."),
     "demo-data": ("py2rely_core.cli.demo", "Simulate a data set with known truth."),
     "compare-truth": ("py2rely_core.cli.truth", "Compare a run on simulated data with the truth, with a picture."),
+    "config": ("py2rely_core.cli.config", "Set up RELION, SLURM and scratch for this site, once."),
     "task": ("py2rely_core.cli.task", "The workflow's own steps."),
 }
 #: Not for people.
 HIDDEN = {"task"}
 #: Options that take True or False, and may stand alone for True.
-FLAGS = {"-dg", "--denovo-generation"}
+FLAGS = {
+    *("-dg", "--denovo-generation", "--run-denovo-generation", "-rc3d", "--run-class3D", "-e3d", "--extract3D"),
+    *("-mm", "--manual-masking", "--submitit", "--new-pipeline"),
+}
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 

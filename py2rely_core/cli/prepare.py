@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from py2rely_core.cli.job_script import relion5_pipeline
 from py2rely_core.cli.template import template
 from py2rely_core.problems import Problem, ProblemError
 
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 app.command("template")(template)
+app.command("relion5-pipeline")(relion5_pipeline)
 
 
 @app.callback()
