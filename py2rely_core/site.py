@@ -33,9 +33,9 @@ def shared_file() -> Path:
 
 
 def used_files() -> list[Path]:
-    """The files that a run reads, as they are there; a later one wins over an earlier one."""
+    """The files that a run reads, as they are there: a later one wins, and the one that is named stands alone."""
     named = os.environ.get("PY2RELY_SITE_CONFIG")
-    places = [shared_file(), own_file(), *([Path(named)] if named else [])]
+    places = [Path(named)] if named else [shared_file(), own_file()]
     return [path for path in places if path.is_file()]
 
 

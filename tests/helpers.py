@@ -78,7 +78,7 @@ class Run:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    return os.environ | {"NXF_ANSI_LOG": "false"} | extra
+    return os.environ | {"NXF_ANSI_LOG": "false", "PY2RELY_SITE_CONFIG": "/dev/null"} | extra
 
 
 def command(*arguments: object, profile: str = "local") -> list[str]:

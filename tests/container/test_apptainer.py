@@ -89,10 +89,16 @@ def test_two_users_of_a_read_only_installation(tiny, image, tmp_path):
         write_parameters(home / "sta.json", data)
         for path in (home, *home.rglob("*")):
             os.chown(path, user, user)
-        command = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "nextflow", "-log", "nextflow.log",
-                   "run", installed, "-profile", "local,apptainer", "-stub-run", "--cpus", "1",
-                   "--parameter", "sta.json"]  # fmt: skip
-        env = environment(HOME=str(home), NXF_HOME=str(home / ".nextflow"), NXF_DIST=distribution(), TMPDIR=str(home))
+        command = [*as_user(user), "nextflow", "-log", "log", "run", installed,
+                    "-profile", "local,apptainer", "-stub-run", "--cpus", "1", "--parameter",
+                   "sta.json"]  # fmt: skip
+        env = environment(
+            PY2RELY_SITE_CONFIG="",
+            HOME=str(home),
+            NXF_HOME=str(home / ".nextflow"),
+            NXF_DIST=distribution(),
+            TMPDIR=str(home),
+        )
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         runs.append((home, subprocess.Popen([str(word) for word in command], cwd=home, env=env, **pipes)))
     for home, process in runs:
@@ -104,8 +110,11 @@ def test_two_users_of_a_read_only_installation(tiny, image, tmp_path):
 
 
 def _can_read(path: str | Path) -> bool:
-    command = ["setpriv", "--reuid=61001", "--regid=61001", "--clear-groups", "test", "-r", str(path)]
-    return subprocess.run(command, check=False).returncode == 0
+    return subprocess.run([*as_user(61001), "test", "-r", str(path)], check=False).returncode == 0
+
+
+def as_user(number: int) -> list[str]:
+    return ["setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups"]
 
 
 def distribution() -> str:
