@@ -89,7 +89,7 @@ class Slurm:
     def jobs(self, field: str = "%j") -> list[str]:
         return self.ask("squeue", "-h", "-o", field).split("\n")[:-1]
 
-    def wait_for(self, what, seconds: float = 120) -> object:
+    def wait_for(self, what, seconds: float = 600) -> object:
         """The first true value of a function, which is called again and again."""
         deadline = time.time() + seconds
         while time.time() < deadline:
@@ -136,6 +136,10 @@ def slurm(tmp_path_factory):
         cluster.wait_for(lambda: "idle" in cluster.ask("sinfo", "-h", "-o", "%t"), 60)
         yield cluster
     finally:
+        cluster.ask("scancel", "--me")
+        for _ in range(40):  # a job outlives its daemons
+            if cluster.jobs():
+                time.sleep(0.5)
         os.environ["PATH"] = path
         for name in ("slurmd", "slurmctld", "munged"):
             if name in cluster.processes:

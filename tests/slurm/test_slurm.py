@@ -20,7 +20,8 @@ case " $* " in *relion_refine_mpi*) ;; *) exec {real} "$@" ;; esac
 echo "job=$SLURM_JOB_ID gpus=${{CUDA_VISIBLE_DEVICES:-}} $*" >> {home}/noted
 case $(cat {home}/mode) in
     wait) sleep 600 ;;
-    eat) exec python3 -c 'import time; held = bytearray(900_000_000); time.sleep(600)' ;;
+    fail) exit 1 ;;
+    eat) python3 -c 'import time; held = [(bytearray(10**8), time.sleep(0.3)) for n in range(60)]' ; exit 1 ;;
     run)
         words=()
         while (($#)); do
@@ -48,9 +49,25 @@ class Workflow:
 
     def end(self) -> tuple[int, str, dict[str, str]]:
         """Exit code, output, and the status of every task by its name."""
-        code = self.process.wait(600)
+        code = self.process.wait(900)
         rows = {row["name"].split(":")[-1]: row["status"] for row in tasks_of(self.home / "trace.tsv")}
         return code, self.output.read_text(), rows
+
+
+@pytest.fixture
+def start():
+    """Starts workflows, and ends them with the test, also when it fails."""
+    running: list[Workflow] = []
+
+    def begin(home: Path, *arguments: object, env: dict[str, str]) -> Workflow:
+        running.append(Workflow(home, *arguments, env=env))
+        return running[-1]
+
+    yield begin
+    for one in running:
+        if one.process.poll() is None:
+            one.process.terminate()
+            one.process.wait(120)
 
 
 def header(home: Path, name: str) -> str:
@@ -88,11 +105,11 @@ def test_the_whole_chain_from_the_job_script(slurm, tiny, outside, image, tmp_pa
     )
     answer = slurm.ask("sbatch", "pipeline.sh")
     assert "Submitted batch job" in answer, answer
-    slurm.wait_for(lambda: job_of(slurm, "EXTRACT") or (tmp_path / "results/Extract").exists(), 300)
+    slurm.wait_for(lambda: job_of(slurm, "EXTRACT") or (tmp_path / "results/Extract").exists())
     slurm.stop("slurmctld")
     time.sleep(3)
     slurm.start_controller()
-    slurm.wait_for(lambda: not slurm.jobs(), 600)
+    slurm.wait_for(lambda: not slurm.jobs())
     output = next(tmp_path.glob("py2rely_*.out")).read_text()
     assert (tmp_path / "results/results.json").is_file(), output
     assert_same_numbers(tmp_path / "results", outside)
@@ -105,7 +122,7 @@ def test_the_whole_chain_from_the_job_script(slurm, tiny, outside, image, tmp_pa
     assert "gpu" not in asked
 
 
-def test_what_a_cluster_does_to_jobs(slurm, tiny, tmp_path):
+def test_what_a_cluster_does_to_jobs(slurm, tiny, start, tmp_path):
     """A full queue, two GPUs, a cancelled job and a job over its memory; the same command goes on after each."""
     fake = tmp_path / "bin/mpirun"
     fake.parent.mkdir()
@@ -121,10 +138,10 @@ def test_what_a_cluster_does_to_jobs(slurm, tiny, tmp_path):
 
     (tmp_path / "all.sh").write_text("#!/bin/bash\nsleep 600\n")
     slurm.ask("sbatch", "--exclusive", "--output=/dev/null", "--job-name=everything", tmp_path / "all.sh")
-    first = Workflow(tmp_path, *arguments, "--slurm_memory_per_cpu", 2, env=env)
-    slurm.wait_for(lambda: any("EXTRACT" in row and "PENDING" in row for row in slurm.jobs("%j %T")), 300)
+    first = start(tmp_path, *arguments, "--slurm_memory_per_cpu", 2, env=env)
+    slurm.wait_for(lambda: any("EXTRACT" in row and "PENDING" in row for row in slurm.jobs("%j %T")))
     slurm.ask("scancel", "--name=everything")
-    slurm.wait_for(noted.exists, 300)
+    slurm.wait_for(noted.exists)
 
     job = job_of(slurm, "REFINE3D")
     note = noted.read_text()
@@ -138,6 +155,7 @@ def test_what_a_cluster_does_to_jobs(slurm, tiny, tmp_path):
     assert "-p cpu" in asked
     assert "gpu" not in asked
 
+    mode.write_text("fail")  # for the case that the step is tried once more
     slurm.ask("scancel", job)
     code, text, rows = first.end()
     assert code != 0, text
@@ -145,7 +163,7 @@ def test_what_a_cluster_does_to_jobs(slurm, tiny, tmp_path):
     assert rows["EXTRACT (main bin2)"] == "COMPLETED"
 
     mode.write_text("eat")
-    second = Workflow(tmp_path, *arguments, "--slurm_memory_per_cpu", 0.2, env=env)
+    second = start(tmp_path, *arguments, "--slurm_memory_per_cpu", 0.2, env=env)
     code, text, rows = second.end()
     assert code != 0, text
     assert "REFINE3D (main bin2)" in text
@@ -155,7 +173,7 @@ def test_what_a_cluster_does_to_jobs(slurm, tiny, tmp_path):
     assert "exceeded memory limit" in log + slurm.ask("scontrol", "show", "job", job), log
 
     mode.write_text("run")
-    third = Workflow(tmp_path, *arguments, "--slurm_memory_per_cpu", 2, env=env)
+    third = start(tmp_path, *arguments, "--slurm_memory_per_cpu", 2, env=env)
     code, text, rows = third.end()
     assert code == 0, text
     assert rows["EXTRACT (main bin2)"] == "CACHED"
