@@ -69,7 +69,8 @@ class Slurm:
     def start(self, name: str, *command: object) -> None:
         log = (self.home / f"{name}.out").open("a")
         environment = os.environ | self.env
-        self.processes[name] = subprocess.Popen([str(one) for one in command], env=environment, stdout=log, stderr=log)
+        words = ["setpriv", "--pdeathsig", "TERM", *map(str, command)]  # no daemon outlives the tests
+        self.processes[name] = subprocess.Popen(words, env=environment, stdout=log, stderr=log)
 
     def stop(self, name: str, how: int = signal.SIGTERM) -> None:
         process = self.processes.pop(name)
