@@ -84,7 +84,7 @@ def test_two_users_of_a_read_only_installation(tiny, image, tmp_path):
         directory.chmod(0o755)
     runs = []
     for number, user in enumerate((61001, 61002)):
-        home = tmp_path / f"user {number}"
+        home = tmp_path / f"user{number}"  # Nextflow cannot start where TMPDIR has a space
         data = shutil.copytree(tiny, home / "data")
         write_parameters(home / "sta.json", data)
         for path in (home, *home.rglob("*")):
