@@ -10,6 +10,8 @@ import pytest
 from helpers import REPO, assert_same_numbers, environment, pipeline, write_parameters
 
 pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
+#: Plain users that every Debian has: Apptainer wants one with an account.
+USERS = ("nobody", "games")
 #: Apptainer shows tasks the host's /tmp; here they see a /tmp of their own, so that nothing is found by luck.
 WRAPPER = """#!/bin/bash
 words=()
@@ -83,12 +85,12 @@ def test_two_users_of_a_read_only_installation(tiny, image, tmp_path):
     for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # pytest makes them for its own user only
         directory.chmod(0o755)
     runs = []
-    for number, user in enumerate((61001, 61002)):
-        home = tmp_path / f"user{number}"  # Nextflow cannot start where TMPDIR has a space
+    for user in USERS:
+        home = tmp_path / user  # Nextflow cannot start where TMPDIR has a space
         data = shutil.copytree(tiny, home / "data")
         write_parameters(home / "sta.json", data)
         for path in (home, *home.rglob("*")):
-            os.chown(path, user, user)
+            shutil.chown(path, user)
         command = [*as_user(user), "nextflow", "-log", "log", "run", installed,
                     "-profile", "local,apptainer", "-stub-run", "--cpus", "1", "--parameter",
                    "sta.json"]  # fmt: skip
@@ -110,11 +112,11 @@ def test_two_users_of_a_read_only_installation(tiny, image, tmp_path):
 
 
 def _can_read(path: str | Path) -> bool:
-    return subprocess.run([*as_user(61001), "test", "-r", str(path)], check=False).returncode == 0
+    return subprocess.run([*as_user(USERS[0]), "test", "-r", str(path)], check=False).returncode == 0
 
 
-def as_user(number: int) -> list[str]:
-    return ["setpriv", f"--reuid={number}", f"--regid={number}", "--clear-groups"]
+def as_user(name: str) -> list[str]:
+    return ["setpriv", f"--reuid={name}", "--regid=nogroup", "--clear-groups"]
 
 
 def distribution() -> str:
