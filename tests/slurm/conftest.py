@@ -43,7 +43,7 @@ SchedulerParameters=sched_interval=2,bf_interval=2
 KillWait=2
 MinJobAge=300
 GresTypes=gpu
-NodeName={host} CPUs=8 RealMemory=32000 Gres=gpu:2 Feature=a100
+NodeName={host} CPUs=8 RealMemory=32000 Gres=gpu:2 Feature=a100,h100
 PartitionName=cpu Nodes={host} Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes={host} MaxTime=INFINITE State=UP
 """

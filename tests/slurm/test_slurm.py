@@ -136,7 +136,7 @@ def test_what_a_cluster_does_to_jobs(slurm, tiny, start, tmp_path):
     arguments = ["--parameter", parameters, "--num_gpus", 2, "--slurm_partition", "cpu", "--slurm_gpu_partition", "gpu",
                  "--gpu_constraint", "a100,h100", "--timeout", 1]  # fmt: skip
 
-    (tmp_path / "all.sh").write_text("#!/bin/bash\nsleep 600\n")
+    (tmp_path / "all.sh").write_text("#!/bin/bash\nsleep 3000\n")
     slurm.ask("sbatch", "--exclusive", "--output=/dev/null", "--job-name=everything", tmp_path / "all.sh")
     first = start(tmp_path, *arguments, "--slurm_memory_per_cpu", 2, env=env)
     slurm.wait_for(lambda: any("EXTRACT" in row and "PENDING" in row for row in slurm.jobs("%j %T")))
