@@ -2,9 +2,10 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint lock clean
+.PHONY: help setup demo test image lint lock clean
 
 PYTEST_ARGS ?=
+IMAGE_ARGS ?=
 ACTIVATE := source .tools/activate
 
 help: ## Show the targets
@@ -23,9 +24,13 @@ demo: setup ## Make a small data set and run the pipeline on it
 	@$(ACTIVATE); tools/demo
 
 test: setup ## Run all tests (PYTEST_ARGS="-k name" chooses)
-	@tools/setup browser
+	@tools/setup tests
 	@echo "== tests"
 	@$(ACTIVATE); python -m pytest tests -n 2 $(PYTEST_ARGS)
+
+image: setup ## Build the Apptainer image with RELION (CPU) in .tools/images (IMAGE_ARGS="--output DIR")
+	@echo "== image"
+	@containers/build cpu $(IMAGE_ARGS)
 
 lint: setup ## Check Python with ruff and the workflow with nextflow lint
 	@echo "== ruff check"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from py2rely_core.binds import stack_binds
 from py2rely_core.checks import run_checks
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.checks.machine import Planned, check_machine, summary
@@ -171,7 +172,7 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[CheckContext, 
     add_memory(plan, workload_of(len(inputs.particles), tilts, inputs.stacks()))
     given = {name: Path(dataset[name]) for name in ("mask", "motion") if dataset[name]}
     context = CheckContext(recipe, inputs, dataset["mode"], reference, dataset["start"], given)
-    return context, plan | {"recipe": dataset["recipe"]}
+    return context, plan | {"recipe": dataset["recipe"], "binds": stack_binds(inputs.stacks())}
 
 
 def import_inputs(

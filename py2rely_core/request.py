@@ -33,11 +33,32 @@ RUN_PARAMETERS = (
     "gpus",
     "tasks_per_gpu",
     "tilt_series_per_task",
+    "num_gpus",
+)
+#: How and where tasks run. main.nf keeps them out of the request: they decide on no result, and repeat no step.
+CONFIGURATION = (
+    "image",
+    "relion_load",
+    "timeout",
+    "slurm_partition",
+    "slurm_gpu_partition",
+    "slurm_account",
+    "slurm_qos",
+    "slurm_constraint",
+    "gpu_constraint",
+    "cpu_constraint",
+    "gpu_request",
+    "gpu_type",
+    "slurm_options",
+    "slurm_memory_per_cpu",
+    "slurm_core",
+    "slurm_queue_size",
+    "slurm_poll",
 )
 #: Of these, the ones that are positive whole numbers.
-COUNTS = ("cpus", "tasks_per_gpu", "tilt_series_per_task")
-#: Of these, the ones that Nextflow itself reads, by this very name.
-READ_BY_NEXTFLOW = ("sample_sheet",)
+COUNTS = ("cpus", "tasks_per_gpu", "tilt_series_per_task", "num_gpus")
+#: Parameters that Nextflow itself reads, by this very name.
+READ_BY_NEXTFLOW = ("sample_sheet", "num_gpus", *CONFIGURATION)
 #: What is given for each data set: parameters of the run, or columns of the sample sheet.
 PER_DATASET = (
     "reference_template",
@@ -100,7 +121,7 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
             problems += error.problems
     if problems:
         raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
-    machine = {name: params.get(name) for name in ("cpus", "gpus", "tilt_series_per_task")}
+    machine = {"gpus": _gpus(params)} | {name: params.get(name) for name in ("cpus", "tilt_series_per_task")}
     return {"machine": machine, "datasets": datasets}
 
 
@@ -113,6 +134,13 @@ def _not_positive(name: str, value: Any) -> Problem:
     return Problem(what, f"--{name}", "1 or more", "Correct the number.")
 
 
+def _gpus(params: dict[str, Any]) -> str | None:
+    """GPU numbers: the first ``num_gpus``, as a job sees those that a scheduler gave it; or those that were named."""
+    if params.get("num_gpus"):
+        return ",".join(str(number) for number in range(int(params["num_gpus"])))
+    return None if params.get("gpus") is None else str(params["gpus"])
+
+
 def _squashed(name: str) -> str:
     return re.sub(r"[-_]", "", name).lower()
 
@@ -122,7 +150,7 @@ def _known(params: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
 
     Nextflow shows ``--run-denovo-generation`` twice, also as ``runDenovoGeneration``; both are the same parameter.
     """
-    names = (*RUN_PARAMETERS, *KNOWN_BLOCKS)
+    names = (*RUN_PARAMETERS, *CONFIGURATION, *KNOWN_BLOCKS)
     aliases = {_squashed(name): name for name in names}
     kebab = {_squashed(name) for name in params if "-" in name}
     known, problems = {}, []

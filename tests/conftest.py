@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from helpers import TINY, make_data
+from helpers import REPO, TINY, make_data, pipeline, write_parameters
 
 COMPONENTS = {"relion": "relion_refine", "nextflow": "nextflow", "browser": "chromium"}
 
@@ -49,3 +50,29 @@ def blind(tmp_path_factory) -> Path:
         "blind",
         lambda path: make_data(path, **TINY, random_angles=True, shift_error=3.0),
     )
+
+
+@pytest.fixture(scope="session")
+def outside(tiny, tmp_path_factory) -> Path:
+    """Results of `tiny` at bin 2 as they are without image and without scheduler."""
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        run = pipeline(path, "--parameter", write_parameters(path / "sta.json", tiny))
+        assert run.code == 0, run.text
+
+    return _shared(tmp_path_factory, "outside", make) / "results"
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory) -> Path:
+    """The CPU image, built by the fast way when it is not there, with the Apptainer that tools/setup provides."""
+    if shutil.which("apptainer") is None:
+        text = "apptainer is not on PATH: run 'make test', or 'tools/setup apptainer' and source .tools/activate"
+        if os.environ.get("CI"):
+            pytest.fail(text)
+        pytest.skip(text)
+    with FileLock(REPO / ".tools/images.lock"):
+        done = subprocess.run([REPO / "containers/build", "cpu", "--fast"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Path(done.stdout.splitlines()[-1])

@@ -10,8 +10,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from py2rely_core.cli.main import main
+from py2rely_core.maps.io import read_map
 from py2rely_core.simulate import Settings, write_dataset
+from py2rely_core.tables import read_star
 
 REPO = Path(__file__).resolve().parents[1]
 #: 10 A per pixel at bin 2: RELION's steps take seconds.
@@ -81,24 +85,40 @@ class Run:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    return os.environ | {"NXF_ANSI_LOG": "false"} | extra
+    return os.environ | {"NXF_ANSI_LOG": "false", "PY2RELY_SITE_CONFIG": "/dev/null"} | extra
 
 
-def command(*arguments: object) -> list[str]:
-    return ["nextflow", "-log", "nextflow.log", "run", str(REPO), "-profile", "local", "-with-trace", "trace.tsv",
+def command(*arguments: object, profile: str = "local") -> list[str]:
+    return ["nextflow", "-log", "nextflow.log", "run", str(REPO), "-profile", profile, "-with-trace", "trace.tsv",
             "--cpus", "2", *map(str, arguments)]  # fmt: skip
 
 
-def pipeline(directory: Path, *arguments: object, env: dict[str, str] | None = None) -> Run:
+def pipeline(directory: Path, *arguments: object, env: dict[str, str] | None = None, profile: str = "local") -> Run:
     """Run the pipeline in a directory, and read its trace."""
     directory.mkdir(parents=True, exist_ok=True)
     trace = directory / "trace.tsv"
     trace.unlink(missing_ok=True)
     done = subprocess.run(
-        command(*arguments), cwd=directory, env=environment(**env or {}), capture_output=True, text=True, check=False
-    )
-    tasks = list(csv.DictReader(trace.open(), delimiter="\t")) if trace.exists() else []
-    return Run(directory, done.returncode, done.stdout + done.stderr, tasks)
+        command(*arguments, profile=profile), cwd=directory, env=environment(**env or {}), capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    return Run(directory, done.returncode, done.stdout + done.stderr, tasks_of(trace))
+
+
+def tasks_of(trace: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(trace.open(), delimiter="\t")) if trace.exists() else []
+
+
+def assert_same_numbers(results: Path, others: Path) -> None:
+    """Two runs on the same data found the same: resolution, map, and the pose of every particle."""
+    first, second = (json.loads((path / "results.json").read_text())["datasets"][0] for path in (results, others))
+    assert first["final"]["resolution"] == second["final"]["resolution"]
+    maps = [read_map(path / first["final"]["map"]).data.ravel() for path in (results, others)]
+    assert np.corrcoef(*maps)[0, 1] > 0.9999
+    one, other = (read_star(path / first["final"]["particles"])["particles"] for path in (results, others))
+    assert len(one) == len(other)
+    for label in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst", "rlnOriginYAngst"):
+        assert np.allclose(one[label], other[label], atol=0.05), label
 
 
 def copick_project(path: Path, runs: dict[str, tuple[tuple[int, int, int], float]], name: str = "ribosome"):

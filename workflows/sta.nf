@@ -32,7 +32,7 @@ workflow STA {
     inputs = sources.combine(tilt_series.map { names -> [existing(names)] }).combine(stacks.map { files -> [files] })
         .map { row -> existing(row[0..-3].collectMany { one -> [one.particles, one.tilt_series, one.reference, one.motion, one.mask] }.findAll()) + row[-2] + row[-1] }
     PLAN(RECIPE.out, inputs)
-    plans = PLAN.out.flatMap { file -> json(file).datasets }.map { plan -> [plan.subMap(['id', 'project']), plan] }
+    plans = PLAN.out.flatMap { file -> json(file).datasets }.map { plan -> [plan.subMap(['id', 'project', 'binds']), plan] }
 
     IMPORT(
         plans.combine(tilt_series.map { names -> [existing(names)] }).combine(stacks.map { files -> [files] }).map { meta, plan, series, images ->
@@ -135,6 +135,7 @@ def json(path) {
     return new groovy.json.JsonSlurper().parse(path)
 }
 
+// With what links lead to, so that it is bound into containers, too.
 def existing(names) {
-    return names.collect { name -> file(name) }.findAll { path -> path.exists() }
+    return names.collect { name -> file(name) }.findAll { path -> path.exists() }.collectMany { path -> [path, path.toRealPath()] }.unique()
 }

@@ -4,6 +4,7 @@ process CTF_REFINE {
     label 'cpu_parallel'
     cpus { settings.ranks * settings.threads }
     memory { 1.GB * settings.memory * task.attempt }
+    containerOptions { meta.binds }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:

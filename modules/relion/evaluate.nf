@@ -5,6 +5,7 @@ process EVALUATE {
     label 'cpu_parallel'
     cpus { level.reconstruct.ranks * level.reconstruct.threads }
     memory { 1.GB * level.reconstruct.memory * task.attempt }
+    containerOptions { meta.binds }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:

@@ -5,6 +5,7 @@ process MASK_POSTPROCESS {
     tag "${meta.id} ${name}"
     label 'cpu_single'
     memory { 1.GB * level.mask.memory * task.attempt }
+    containerOptions { meta.binds }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:

@@ -4,6 +4,7 @@ process RECONSTRUCT_GROUP {
     label 'cpu_parallel'
     cpus { settings.ranks * settings.threads }
     memory { 1.GB * settings.memory * task.attempt }
+    containerOptions { meta.binds }
 
     input:
     tuple val(meta), val(name), val(settings), val(series), path(import_job, stageAs: 'Import/*'),
@@ -33,6 +34,7 @@ process MERGE_RECONSTRUCT {
     label 'cpu_parallel'
     cpus { settings.ranks * settings.threads }
     memory { 1.GB * settings.memory * task.attempt }
+    containerOptions { meta.binds }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:

@@ -4,6 +4,7 @@ process REFINE3D {
     label 'gpu'
     cpus { settings.ranks * settings.threads }
     memory { 1.GB * settings.memory * task.attempt }
+    containerOptions { meta.binds }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:

@@ -27,6 +27,7 @@ COMMANDS = {
     "compare-truth": ("py2rely_core.cli.truth", "Compare a run on simulated data with the truth, with a picture."),
     "report": ("py2rely_core.cli.report", "Make the page of a run again, from results.json and the maps."),
     "compare": ("py2rely_core.cli.compare", "Put two runs side by side."),
+    "config": ("py2rely_core.cli.config", "Set up RELION, SLURM and scratch for this site, once."),
     "task": ("py2rely_core.cli.task", "The workflow's own steps."),
 }
 #: Not for people.

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from py2rely_core.cli.import_data import register_prepare
+from py2rely_core.cli.job_script import relion5_pipeline
 from py2rely_core.cli.template import template
 from py2rely_core.problems import Problem, ProblemError
 
 app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
 app.command("template")(template)
 register_prepare(app)
+app.command("relion5-pipeline")(relion5_pipeline)
 
 
 @app.callback()

@@ -1,0 +1,125 @@
+"""Every process in the image, with real Apptainer: the numbers, and an installation that its users cannot write to."""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from helpers import REPO, assert_same_numbers, environment, pipeline, write_parameters
+
+pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
+#: Plain users that every Debian has: Apptainer wants one with an account.
+USERS = ("nobody", "games")
+#: Apptainer shows tasks the host's /tmp; here they see a /tmp of their own, so that nothing is found by luck.
+WRAPPER = """#!/bin/bash
+words=()
+for word in "$@"; do
+    words+=("$word")
+    if [[ $word == exec ]]; then words+=(--no-mount tmp,cwd -B {tmp}:/tmp); fi
+done
+exec {real} "${{words[@]}}"
+"""
+
+
+def strict_apptainer(directory: Path) -> dict[str, str]:
+    """PATH with an Apptainer that does not show the host's /tmp."""
+    own = directory / "own tmp"
+    wrapper = directory / "bin/apptainer"
+    for path in (own, wrapper.parent):
+        path.mkdir(parents=True)
+    wrapper.write_text(WRAPPER.format(tmp=f"'{own}'", real=shutil.which("apptainer")))
+    wrapper.chmod(0o755)
+    return {"PATH": f"{wrapper.parent}:{os.environ['PATH']}"}
+
+
+def test_the_same_numbers_as_outside(tiny, image, outside, tmp_path):
+    """Stacks are links to another directory; afterwards, where and how tasks run changes nothing that was computed."""
+    data = shutil.copytree(tiny, tmp_path / "my data")
+    away = tmp_path / "archive/session 1"
+    away.mkdir(parents=True)
+    for stack in (data / "tilt_series").glob("*.mrcs"):
+        shutil.move(stack, away)
+        stack.symlink_to(away / stack.name)
+    home = tmp_path / "home"
+    home.mkdir()
+    arguments = ["--image", image, "--parameter", write_parameters(tmp_path / "home/sta.json", data)]
+    env = strict_apptainer(tmp_path / "strict")
+    run = pipeline(home, *arguments, env=env, profile="local,apptainer")
+    assert run.code == 0, run.text
+    assert_same_numbers(home / "results", outside)
+    scripts = [path.read_text() for path in home.glob("work/*/*/.command.run")]
+    assert len(scripts) == len(run.tasks)
+    assert all(f"{image} " in script for script in scripts)
+    again = pipeline(home, *arguments, "-resume", "--timeout", "7", "--relion_load", "true", "--slurm_account", "x",
+                     env=env, profile="local,apptainer")  # fmt: skip
+    assert (again.code, again.executed) == (0, set()), again.text
+
+
+@pytest.mark.parametrize(("image_given", "text"), [(None, "make image"), ("/none/such.sif", "/none/such.sif")])
+def test_no_image(tmp_path, image_given, text):
+    (tmp_path / "sta.json").write_text("{}")
+    arguments = ["--image", image_given] if image_given else []
+    run = pipeline(tmp_path, "--parameter", "sta.json", *arguments, profile="local,apptainer")
+    assert run.code != 0
+    assert text in run.text
+    assert not run.tasks
+
+
+def test_two_users_of_a_read_only_installation(tiny, image, tmp_path):
+    """Pipeline and image belong to root; two plain users run it at once, with RELION's programs as stubs."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become two other users")
+    if not all(_can_read(path) for path in (REPO, shutil.which("apptainer"), shutil.which("nextflow"), distribution())):
+        pytest.skip("other users cannot read the directory that this checkout and its tools are in")
+    installed = tmp_path / "installed"
+    for name in ("bin", "conf", "modules", "py2rely_core", "subworkflows", "workflows"):
+        shutil.copytree(REPO / name, installed / name)
+    for name in ("main.nf", "nextflow.config"):
+        shutil.copy(REPO / name, installed)
+    shutil.copy(image, installed / image.name)
+    settings = installed / "site.config"
+    settings.write_text(f"params {{\n    image = '{installed / image.name}'\n}}\n")
+    before = set(installed.rglob("*"))
+    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):  # pytest makes them for its own user only
+        directory.chmod(0o755)
+    runs = []
+    for user in USERS:
+        home = tmp_path / user  # Nextflow cannot start where TMPDIR has a space
+        data = shutil.copytree(tiny, home / "data")
+        write_parameters(home / "sta.json", data)
+        for path in (home, *home.rglob("*")):
+            shutil.chown(path, user)
+        command = [*as_user(user), "nextflow", "-log", "log", "run", installed,
+                    "-profile", "local,apptainer", "-stub-run", "--cpus", "1", "--parameter",
+                   "sta.json"]  # fmt: skip
+        env = environment(
+            PY2RELY_SITE_CONFIG="",
+            HOME=str(home),
+            NXF_HOME=str(home / ".nextflow"),
+            NXF_DIST=distribution(),
+            TMPDIR=str(home),
+        )
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        runs.append((home, subprocess.Popen([str(word) for word in command], cwd=home, env=env, **pipes)))
+    for home, process in runs:
+        text, _ = process.communicate(timeout=600)
+        assert process.returncode == 0, text
+        assert json.loads((home / "results/results.json").read_text())["datasets"][0]["id"] == "main"
+        assert all(str(installed / image.name) in path.read_text() for path in home.glob("work/*/*/.command.run"))
+    assert set(installed.rglob("*")) == before
+
+
+def _can_read(path: str | Path) -> bool:
+    return subprocess.run([*as_user(USERS[0]), "test", "-r", str(path)], check=False).returncode == 0
+
+
+def as_user(name: str) -> list[str]:
+    return ["setpriv", f"--reuid={name}", "--regid=nogroup", "--clear-groups"]
+
+
+def distribution() -> str:
+    """Where Nextflow's own files are, which these users only read."""
+    home = os.environ.get("NXF_HOME") or str(Path.home() / ".nextflow")
+    return os.environ.get("NXF_DIST") or f"{home}/framework"
