@@ -33,20 +33,24 @@ class Machine:
         CPU cores per task.
     gpus : tuple of int
         GPUs of a task, counted from 0 among those that it is given; empty for none.
+    devices : tuple of str
+        The machine's own numbers of the GPUs that were asked for.
     tilt_series_per_task : int or None
         Tilt series of one task, where they are independent; more are worked on in groups. None for the default.
     """
 
     cpus: int
     gpus: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
     tilt_series_per_task: int | None = None
 
     @classmethod
     def of(cls, cpus: int | None, gpus: object, tilt_series_per_task: int | None = None) -> Machine:
         """The machine as asked for; every core that this process may use when nothing is asked for."""
         # Which of the machine's GPUs a task gets is settled when it starts: for RELION they count from 0.
-        names = tuple(str(number) for number in range(len(gpu_names(gpus))))
-        return cls(int(cpus or len(os.sched_getaffinity(0))), names, tilt_series_per_task)
+        devices = gpu_names(gpus)
+        numbers = tuple(str(number) for number in range(len(devices)))
+        return cls(int(cpus or len(os.sched_getaffinity(0))), numbers, devices, tilt_series_per_task)
 
 
 def plan_dataset(

@@ -348,13 +348,19 @@ def select(classification: Classification, selection: Selection, output: Path | 
 
 
 def diameter_of(class_job: Path) -> float:
-    """Particle diameter, Angstrom, that a classification was run with; half the box where it is not known."""
+    """Particle diameter, Angstrom, that a classification was run with; half the box where it is not known.
+
+    0 where there is no map either: then there is nothing to compare within it.
+    """
     found = [
         one for ran in commands(class_job) for one in (flags_of(ran["command"])[2].get("--particle_diameter") or [])
     ]
     if found:
         return float(found[-1])
-    header = read_header(min(class_job.glob("run_*class001.mrc")))
+    maps = sorted(class_job.glob("run_*class001.mrc"))
+    if not maps:
+        return 0.0
+    header = read_header(maps[-1])
     return header.shape[0] * header.pixel_size / 2
 
 

@@ -105,7 +105,7 @@ def judge_classes(
     """Judge the classes of one iteration's files; as :func:`choose_classes`."""
     particles = read_star(data)["particles"]
     table = class_table(model, particles)
-    maps = {number: read_map(path) for number, path in map_files.items()}
+    maps = {number: read_map(path) for number, path in map_files.items() if path.is_file()}
     halves = half_sets(particles)
     if choice.selection == "manual":
         return _manual(_with_similarity(table, maps, _best_of(table, 0.0), diameter, mask), choice)
@@ -160,7 +160,10 @@ def _with_similarity(
     table: pd.DataFrame, maps: dict[int, Map], best: int, diameter: float, mask: Path | None
 ) -> pd.DataFrame:
     window = read_map(mask).data if mask else None
-    similarity = [agreement(maps[number], maps[best], diameter, window) for number in table["class"]]
+    similarity = [
+        agreement(maps[number], maps[best], diameter, window) if {number, best} <= set(maps) else float("nan")
+        for number in table["class"]
+    ]
     return table.assign(similarity=similarity)
 
 

@@ -231,16 +231,17 @@ def check_gpus(datasets: list[Planned], machine: Machine, memory: dict[str, floa
         As :func:`gpu_memory` returns it; None to ask.
     """
     memory = gpu_memory() if memory is None else memory
-    if not machine.gpus or not memory:
+    if not machine.devices or not memory:
         return
-    gone = [name for name in machine.gpus if name.isdigit() and name not in memory]
+    gone = [name for name in machine.devices if name.isdigit() and name not in memory]
     if gone:
         what = f"GPU {', '.join(gone)} is not there."
         yield Problem(what, "--gpus", f"of {', '.join(memory)}", "Correct --gpus.", "warning")
     tight: tuple[float, str, float] | None = None
     for one in datasets:
         for level in one.plan["levels"]:
-            used = [gpu for gpu in str(level["refine"].get("gpus") or "").split(":") if gpu in memory]
+            places = [place for place in str(level["refine"].get("gpus") or "").split(":") if place.isdigit()]
+            used = [gpu for gpu in (machine.devices[int(place)] for place in places) if gpu in memory]
             for gpu in dict.fromkeys(used):
                 needed = used.count(gpu) * refinement_bytes(level["size"]) + GPU_RESERVE
                 if needed > memory[gpu] and (tight is None or needed > tight[0]):

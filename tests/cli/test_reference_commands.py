@@ -13,7 +13,7 @@ from helpers import REPO, cli, environment
 from py2rely_core.cli.main import COMMANDS, build, with_values
 from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.recipe import load_recipe
-from py2rely_core.request import RUN_PARAMETERS, load_datasets
+from py2rely_core.request import CONFIGURATION, load_datasets
 from py2rely_core.simulate import density, make_structure
 from py2rely_core.tables import read_star
 
@@ -133,15 +133,15 @@ def test_the_template_and_its_axes(project):
 @pytest.mark.parametrize("printed", PIPELINES)
 def test_pipelines_start_nextflow(project, nextflow_arguments, printed):
     """The command is shown, its exit code passed on, and the workflow takes every parameter that it is given."""
-    cli(*words(PARAMETERS))
+    cli(*words(PARAMETERS), "-nc", 2)
     arguments = nextflow_arguments(printed)
     profile = "slurm" if "--submitit" in printed else "local"
     assert arguments[:5] == ["run", str(REPO), "-profile", profile, "-resume"]
     given = parameters_in(arguments)
     assert given == {"parameter": "sta_parameters.json"} | PIPELINES[printed]
-    if set(given) <= set(RUN_PARAMETERS):
-        found = load_datasets({"launch_dir": str(project), "params": given})
-        assert found["datasets"][0]["tilt_series"].endswith("input/tiltSeries/aligned_tilt_series.star")
+    request = {name: value for name, value in given.items() if name not in CONFIGURATION}
+    found = load_datasets({"launch_dir": str(project), "params": request})
+    assert found["datasets"][0]["tilt_series"].endswith("input/tiltSeries/aligned_tilt_series.star")
 
 
 def test_every_flag_of_the_pipelines(project, nextflow_arguments):
@@ -250,7 +250,7 @@ def test_select_as_printed(project, capsys):
     classification(project / "Class3D/job001", [5, 3, 4, 8])
     cli(*words(SELECT))
     text = capsys.readouterr().out
-    assert "Kept classes 1, 2, 3" in text
+    assert "Kept: class 1, 2, 3" in text
     blocks = read_star("Select/job002/particles.star")
     assert blocks["particles"]["rlnClassNumber"].tolist() == [1] * 5 + [2] * 3 + [3] * 4
     assert "optics" in blocks
@@ -304,8 +304,8 @@ def test_flags_stand_alone_or_take_a_value():
 #: Options that the reference system has, by command.
 OPTIONS = {
     "pipelines sta": (
-        "--parameter -p --reference-template -rt --run-denovo-generation -dg --run-class3D -rc3d --class- "
-        "selection -cs --extract3D -e3d --manual-masking -mm --submitit -s --num-gpus -ng --gpu-constraint "
+        "--parameter -p --reference-template -rt --run-denovo-generation -dg --run-class3D -rc3d "
+        "--class-selection -cs --extract3D -e3d --manual-masking -mm --submitit -s --num-gpus -ng --gpu-constraint "
         "-gc --cpu-constraint -cc --timeout -t"
     ),
     "pipelines bin1": (
@@ -320,8 +320,8 @@ OPTIONS = {
     ),
     "routines reconstruct": "-param -p --tomograms -t --motion -m -bf -bs -cs -sym -j -np",
     "routines refine3d": (
-        "-param -p --tomogram -t --motion -mo --reference -r --mask -ma -lp --diameter -d -sym --sampling- "
-        "angle -ang --local-sampling-angle -lan -rcg --continue-iter -j -np -npool --use-gpu -g"
+        "-param -p --tomogram -t --motion -mo --reference -r --mask -ma -lp --diameter -d -sym "
+        "--sampling-angle -ang --local-sampling-angle -lan -rcg --continue-iter -j -np -npool --use-gpu -g"
     ),
     "routines class3d": (
         "--parameter --particles --reference -r --mask -m --ini-high -tau --nr-iter -ni -rcg --tomogram -t "
