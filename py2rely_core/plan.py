@@ -99,8 +99,8 @@ def plan_dataset(
 def is_oriented(recipe: Recipe, mode: str, start: str) -> bool:
     """Whether the first level begins like later ones, with half maps of particles whose orientations are kept.
 
-    The low-pass then follows from the half maps' FSC. One as coarse as a template's would leave local searches
-    without a hold: at 50 Angstrom a small or highly symmetric particle is round, and its orientations drift.
+    The low-pass then follows from the half maps' FSC: one as coarse as a template's would throw away what the
+    orientations hold.
     """
     return start != "picks" or (mode == "known" and recipe.initial_reference.known_search == "local")
 

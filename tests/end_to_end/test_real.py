@@ -11,7 +11,7 @@ import pytest
 from helpers import make_data, pipeline, write_parameters
 
 from py2rely_core.maps.io import read_map
-from py2rely_core.symmetry import rotations_of
+from py2rely_core.symmetry import asymmetric_unit, rotations_of
 from py2rely_core.tables import read_star, write_star
 from py2rely_core.truth import compare_map, compare_run, draw
 
@@ -105,11 +105,21 @@ def test_known_orientations_to_bin_1(tiny, tmp_path):
     page = (home / "results/report.html").read_text()
     assert page.count("data:image/jpeg") >= 5
     assert "://" not in page
+    _directions_are_within_our_asymmetric_unit(home / "results/Refine3D/bin2/run_it000_sampling.star", "O")
     _opens_as_a_relion_project(home / "results", final)
     draw(compare_run(home / "results", data)[0], tmp_path / "truth.png")
     assert (tmp_path / "truth.png").stat().st_size > 10_000
     again = pipeline(home, "--parameter", parameters, "-resume")
     assert (again.code, again.executed) == (0, set()), again.text
+
+
+def _directions_are_within_our_asymmetric_unit(sampling: Path, group: str) -> None:
+    """RELION's own list of the view directions that it samples."""
+    table = read_star(sampling)["sampling_directions"]
+    rot, tilt = np.radians(table[["rlnAngleRot", "rlnAngleTilt"]].to_numpy(dtype=float).T)
+    directions = np.stack([np.sin(tilt) * np.cos(rot), np.sin(tilt) * np.sin(rot), np.cos(tilt)], axis=1)
+    assert len(directions) > 10
+    assert (directions @ asymmetric_unit(group).T).min() > -1e-3
 
 
 def _opens_as_a_relion_project(results: Path, final: dict) -> None:

@@ -15,7 +15,7 @@ from py2rely_core.problems import ExitCode, Problem, ProblemError, format_proble
 from py2rely_core.recipe import load_recipe, new_recipe, parse_recipe, write_recipe
 from py2rely_core.request import load_datasets
 from py2rely_core.sampling import healpix_order, sampling_order
-from py2rely_core.symmetry import parse_point_group, rotations_of
+from py2rely_core.symmetry import asymmetric_unit, into_asymmetric_unit, parse_point_group, rotations_of
 from py2rely_core.tables import read_star, split_image_name, write_star
 
 
@@ -272,3 +272,19 @@ def test_sample_sheet(tmp_path):
         load_datasets(request(tmp_path, sample_sheet="sheet.csv"))
     for text in ("Unknown column 'parameter'", "'a b' is no usable id", "used twice", "'main' is no usable id"):
         assert text in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "group", ["C1", "C2", "C3", "C7", "D1", "D2", "D3", "D7", "T", "O", "I", "I1", "I2", "I3", "I4"]
+)
+def test_every_orientation_has_one_equivalent_in_the_asymmetric_unit(group):
+    matrices = Rotation.random(500, rng=np.random.default_rng(1)).as_matrix()
+    operators, normals = rotations_of(group).as_matrix(), asymmetric_unit(group)
+    inside = [((matrices @ one)[:, 2] @ normals.T > 0).all(axis=1) for one in operators]
+    assert (np.sum(inside, axis=0) == 1).all()
+    moved = into_asymmetric_unit(matrices, group)
+    assert (moved[:, 2] @ normals.T > 0).all()
+    # Still the same orientation, but for one of the group's rotations.
+    between = np.einsum("nji,njk->nik", matrices, moved)
+    distances = np.abs(between[:, None] - operators).max(axis=(2, 3)).min(axis=1)
+    assert distances.max() < 1e-6
