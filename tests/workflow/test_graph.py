@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from helpers import REPO, environment, pipeline, write_parameters
+from helpers import REPO, TINY, environment, make_data, pipeline, write_parameters
 
 from py2rely_core.tables import read_star, write_star
 
@@ -34,14 +34,16 @@ LATER_LEVELS = EVERY_LEVEL | {"RECONSTRUCT_START", "MASK_POSTPROCESS_START"}
 @pytest.mark.nextflow
 @pytest.mark.relion
 @pytest.mark.slow
-def test_all_modes_and_lists_side_by_side(tiny, tmp_path):
+def test_all_modes_and_lists_side_by_side(tmp_path):
+    # Images that the box of bin 8 fits into.
+    data = make_data(tmp_path / "data", **TINY | {"image_size": 480, "tilt_step": 20})
     rows = ["id,parameters,reference_template,run_denovo_generation"]
     for name, (mode, binnings) in SETS.items():
         blocks = {"polishing": {"cycles": 0}}
         blocks |= {"initial_reference": {"template_iterations": 0}} if mode == "straight" else {}
         blocks |= {"initial_reference": {"known_search": "global"}} if mode == "global" else {}
-        write_parameters(tmp_path / f"{name}.json", tiny, binnings, 100, **blocks)
-        template = tiny / "template.mrc" if mode in ("template", "straight") else ""
+        write_parameters(tmp_path / f"{name}.json", data, binnings, 100, **blocks)
+        template = data / "template.mrc" if mode in ("template", "straight") else ""
         rows.append(f"{name},{name}.json,{template},{'true' if mode == 'denovo' else ''}")
     (tmp_path / "sheet.csv").write_text("\n".join(rows) + "\n")
     run = pipeline(tmp_path, "--sample_sheet", "sheet.csv", "-stub-run")
