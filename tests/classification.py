@@ -13,14 +13,15 @@ from helpers import TINY, cli, make_data, write_parameters
 from scipy.spatial import cKDTree
 
 from py2rely_core.geometry import AXES, true_positions
+from py2rely_core.jobs import CLASS_LOW_PASS
 from py2rely_core.plan import Machine, plan_dataset
 from py2rely_core.recipe import load_recipe
 from py2rely_core.tables import read_star
 
 #: Larger images than TINY's hold as many false picks as particles.
 ROOMY = TINY | {"image_size": 240}
-#: Picks of nothing fit everywhere a little; without a limit a refinement spends its time on them.
-FEW_POSES = {"other_args": "--maxsig 20"}
+#: Picks of nothing fit everywhere a little: refinements spend minutes on them once the sampling becomes fine.
+ITERATIONS = 4
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,11 @@ def score(selected: Path, data: Path, wanted: str) -> Score:
 
 
 def classify(home: Path, classes: int, *, min_per_half: int = 4, **settings: object) -> Path:
-    """Simulate, refine and classify at bin 2; the directory that holds ``data``, ``Class3D/bin2`` and ``Select``."""
+    """Simulate, align with the first iterations of a refinement, and classify at bin 2; the directory that holds ``data``, ``Class3D/bin2`` and ``Select``."""
     home.mkdir(parents=True, exist_ok=True)
     make_data(home / "data", **ROOMY | {"angle_error": 2.0, "shift_error": 3.0} | settings)
     parameters = write_parameters(
-        home / "sta.json", home / "data", refine3D=FEW_POSES, class3D={"nr_classes": classes, "nr_iter": 12},
+        home / "sta.json", home / "data", refine3D={"other_args": f"--auto_iter_max {ITERATIONS}"}, class3D={"nr_classes": classes, "nr_iter": 12},
         classification={"run": True, "min_per_half": min_per_half},
     )  # fmt: skip
     plan = plan_dataset(load_recipe(parameters), "known", 2, Machine(2))["levels"][0]
@@ -103,13 +104,12 @@ def _steps(plan: dict) -> None:
     low_pass, reference = _number("PostProcess/bin2_start", "low_pass"), "Reconstruct/bin2_start/half1.mrc"
     refine("Refine3D/bin2", f"--i Extract/bin2/particles.star --solvent_correct_fsc --ini_high {low_pass}",
            plan["refine"], reference, "MaskCreate/bin2_start/mask.mrc")  # fmt: skip
-    cli("task", "check-refine", "Refine3D/bin2", "--particles", "Extract/bin2/particles.star", "--reference", reference)
-    cli("task", "select", "Refine3D/bin2/run_data.star", "--distance", plan["select"]["distance"], "--output",
+    cli("task", "select", f"Refine3D/bin2/run_it{ITERATIONS:03d}_data.star", "--distance", plan["select"]["distance"], "--output",
         "Select/bin2")  # fmt: skip
     average("bin2_result", "Select/bin2/particles.star")
-    mask, reference = "MaskCreate/bin2_result/mask.mrc", "Refine3D/bin2/run_class001.mrc"
+    mask, reference = "MaskCreate/bin2_result/mask.mrc", "Reconstruct/bin2_result/merged.mrc"
     refine("Class3D/bin2", f"--i Select/bin2/particles.star --K {run['run']['classes']} --iter {run['run']['iterations']}"
-           f" --tau2_fudge {run['run']['tau']} --ini_high {_number('Refine3D/bin2', 'class_low_pass')}",
+           f" --tau2_fudge {run['run']['tau']} --ini_high {CLASS_LOW_PASS * _number('PostProcess/bin2_result', 'resolution')}",
            run["run"], reference, mask)  # fmt: skip
     cli("task", "check-classes", "Class3D/bin2", "--iterations", run["run"]["iterations"], "--classes",
         run["run"]["classes"], "--particles", "Select/bin2/particles.star", "--reference", reference)  # fmt: skip

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -41,19 +42,26 @@ def write_recipe(path, data, pixel_size, **blocks):
     return path
 
 
-def defocus_error(tables, data):
-    """Mean distance from the true defocus of each tilt series, Angstrom."""
+def defocus_errors(series, data):
+    """Mean error of each tilt series' defocus, Angstrom, in its tilts up to 10 degrees.
+
+    They have the most signal; with so few particles the astigmatism of higher tilts is not determined.
+    """
     errors = {}
-    for name, file in zip(tables["rlnTomoName"], tables["rlnTomoTiltSeriesStarFile"], strict=True):
+    for name, file in series.items():
         found = next(iter(read_star(file).values()))
         truth = pd.read_csv(data / f"truth/{name}_defocus.csv")
-        errors[name] = float(np.abs(found["rlnDefocusU"].to_numpy() - truth["rlnDefocusU"].to_numpy()).mean())
+        low = truth["rlnTomoYTilt"].abs() < 10.1
+        mean = found[["rlnDefocusU", "rlnDefocusV"]].mean(axis=1)
+        errors[name] = float((mean - truth["rlnDefocusU"])[low].abs().mean())
     return errors
 
 
 def fsc_to_truth(run, data, name):
     """Mean FSC to the truth from a third of Nyquist on."""
-    curve = compare_map(run.directory / f"results/Reconstruct/{name}/merged.mrc", data / "truth/structure.mrc", 130.0).fsc
+    curve = compare_map(
+        run.directory / f"results/Reconstruct/{name}/merged.mrc", data / "truth/structure.mrc", 130.0
+    ).fsc
     return float(curve[len(curve) // 3 : -1].mean())
 
 
@@ -72,17 +80,18 @@ def test_wrong_defocus_and_motion_are_corrected(tmp_path, monkeypatch):
     assert "bin1_cycle1_polish" in final["map"]
     assert "Polish/bin1_cycle1" in final["tilt_series"]
     monkeypatch.chdir(tmp_path / "results")
-    before = defocus_error(read_star(data / "tilt_series.star")["global"].assign(
-        rlnTomoTiltSeriesStarFile=lambda table: [str(data / name) for name in table["rlnTomoTiltSeriesStarFile"]]), data)  # fmt: skip
-    after = defocus_error(read_star("CtfRefine/bin1_cycle1/tomograms.star")["global"], data)
+    before = defocus_errors({name: data / f"tilt_series/{name}.star" for name in ("TS_01", "TS_02")}, data)
+    refined_series = read_star("CtfRefine/bin1_cycle1/tomograms.star")["global"]
+    files = dict(zip(refined_series["rlnTomoName"], refined_series["rlnTomoTiltSeriesStarFile"], strict=True))
+    after = defocus_errors(files, data)
     qualities = [fsc_to_truth(run, data, f"bin1_{name}") for name in ("result", "cycle1_ctf", "cycle1_polish")]
     print("defocus", before, after, "FSC to the truth", qualities)
     for name in before:
-        assert after[name] < max(0.5 * before[name], 250.0)
-    assert max(before.values()) > 1000.0
+        assert after[name] < 0.5 * before[name]
+    assert max(before.values()) > 500.0
     assert qualities[0] < qualities[1] < qualities[2]
     assert qualities[2] > qualities[0] + 0.1
-    motion = json.loads(open("Polish/bin1_cycle1/job.json").read())["motion"]
+    motion = json.loads(Path("Polish/bin1_cycle1/job.json").read_text())["motion"]
     assert 0.3 < motion["rms"] < 10
 
 
@@ -163,4 +172,7 @@ def test_from_bin_1_with_a_mask_and_a_map(tmp_path):
     assert known[:5].min() > 0.95, (known, truth.pixel_size, fsc(reference.data, reference.data, inside)[:3])
     (dataset,) = run.results["datasets"]
     assert dataset["levels"][0]["particles_out"] == 40
-    assert compare_map(tmp_path / "results" / dataset["final"]["map"], data / "truth/structure.mrc", 130.0).before_nyquist > 0.8
+    assert (
+        compare_map(tmp_path / "results" / dataset["final"]["map"], data / "truth/structure.mrc", 130.0).before_nyquist
+        > 0.8
+    )

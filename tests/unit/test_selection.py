@@ -171,7 +171,10 @@ def test_what_a_selection_writes(maps, tmp_path):
     assert "to be chosen" in (output / "classes.txt").read_text()
     assert (output / "classes.png").stat().st_size > 5000
     select_classes(path, Choice("manual", (1, 3), 3), DIAMETER, None, output, reference)
-    assert read_star(output / "particles.star")["particles"]["rlnClassNumber"].value_counts().to_dict() == {1: 60, 3: 40}
+    assert read_star(output / "particles.star")["particles"]["rlnClassNumber"].value_counts().to_dict() == {
+        1: 60,
+        3: 40,
+    }
     assert set(read_star(reference / "particles.star")["particles"]["rlnClassNumber"]) == {3}
     noted = json.loads((output / "job.json").read_text())
     assert (noted["particles_in"], noted["particles_out"]) == (150, 100)
