@@ -1,4 +1,4 @@
-"""RELION's steps of a classification run without Nextflow, with the plan's own flags; and its choice against the truth."""
+"""A classification's RELION steps without Nextflow, with the plan's own flags; and its choice against the truth."""
 
 from __future__ import annotations
 
@@ -52,11 +52,18 @@ def score(selected: Path, data: Path, wanted: str) -> Score:
 
 
 def classify(home: Path, classes: int, *, min_per_half: int = 4, **settings: object) -> Path:
-    """Simulate, align with the first iterations of a refinement, and classify at bin 2; the directory that holds ``data``, ``Class3D/bin2`` and ``Select``."""
+    """Simulate, align with the first iterations of a refinement, and classify at bin 2.
+
+    Returns
+    -------
+    Path
+        `home`, which holds ``data``, ``Class3D/bin2`` and ``Select``.
+    """
     home.mkdir(parents=True, exist_ok=True)
     make_data(home / "data", **ROOMY | {"angle_error": 2.0, "shift_error": 3.0} | settings)
     parameters = write_parameters(
-        home / "sta.json", home / "data", refine3D={"other_args": f"--auto_iter_max {ITERATIONS}"}, class3D={"nr_classes": classes, "nr_iter": 12},
+        home / "sta.json", home / "data",
+        refine3D={"other_args": f"--auto_iter_max {ITERATIONS}"}, class3D={"nr_classes": classes, "nr_iter": 12},
         classification={"run": True, "min_per_half": min_per_half},
     )  # fmt: skip
     plan = plan_dataset(load_recipe(parameters), "known", 2, Machine(2))["levels"][0]
@@ -85,7 +92,8 @@ def _steps(plan: dict) -> None:
         randomise = found["randomise"].strip("'")
         for edge in plan["mask"]["edges"]:
             _relion(f"MaskCreate/{name}", f"relion_mask_create --i Reconstruct/{name}/merged.mrc"
-                    f" --o MaskCreate/{name}/mask.mrc --lowpass {found['low_pass']} --ini_threshold {found['threshold']}"
+                    f" --o MaskCreate/{name}/mask.mrc --lowpass {found['low_pass']}"
+                    f" --ini_threshold {found['threshold']}"
                     f" --extend_inimask {plan['mask']['extend']} --width_soft_edge {edge}")  # fmt: skip
             _relion(f"PostProcess/{name}", f"relion_postprocess --i Reconstruct/{name}/half1.mrc"
                     f" --mask MaskCreate/{name}/mask.mrc --o PostProcess/{name}/postprocess {randomise}")  # fmt: skip
@@ -94,7 +102,8 @@ def _steps(plan: dict) -> None:
         cli("task", "check-postprocess", f"PostProcess/{name}", "--mask", f"MaskCreate/{name}/mask.mrc", *size.split())
 
     def refine(job: str, flags: str, options: dict, reference: str, mask: str) -> None:
-        _relion(job, f"mpirun -n {options['ranks']} relion_refine_mpi --o {job}/run {series.replace('--t', '--tomograms')}"
+        _relion(job, f"mpirun -n {options['ranks']} relion_refine_mpi --o {job}/run"
+                f" {series.replace('--t', '--tomograms')}"
                 f" --ref {reference} --trust_ref_size --solvent_mask {mask} --particle_diameter {plan['diameter']}"
                 f" --sym O --j {options['threads']} {flags} {options['options']}")  # fmt: skip
 
@@ -104,17 +113,18 @@ def _steps(plan: dict) -> None:
     low_pass, reference = _number("PostProcess/bin2_start", "low_pass"), "Reconstruct/bin2_start/half1.mrc"
     refine("Refine3D/bin2", f"--i Extract/bin2/particles.star --solvent_correct_fsc --ini_high {low_pass}",
            plan["refine"], reference, "MaskCreate/bin2_start/mask.mrc")  # fmt: skip
-    cli("task", "select", f"Refine3D/bin2/run_it{ITERATIONS:03d}_data.star", "--distance", plan["select"]["distance"], "--output",
-        "Select/bin2")  # fmt: skip
+    cli("task", "select", f"Refine3D/bin2/run_it{ITERATIONS:03d}_data.star", "--distance", plan["select"]["distance"],
+        "--output", "Select/bin2")  # fmt: skip
     average("bin2_result", "Select/bin2/particles.star")
     mask, reference = "MaskCreate/bin2_result/mask.mrc", "Reconstruct/bin2_result/merged.mrc"
-    refine("Class3D/bin2", f"--i Select/bin2/particles.star --K {run['run']['classes']} --iter {run['run']['iterations']}"
-           f" --tau2_fudge {run['run']['tau']} --ini_high {CLASS_LOW_PASS * _number('PostProcess/bin2_result', 'resolution')}",
-           run["run"], reference, mask)  # fmt: skip
+    low_pass, how = CLASS_LOW_PASS * _number("PostProcess/bin2_result", "resolution"), run["run"]
+    refine("Class3D/bin2", f"--i Select/bin2/particles.star --K {how['classes']} --iter {how['iterations']}"
+           f" --tau2_fudge {how['tau']} --ini_high {low_pass}", how, reference, mask)  # fmt: skip
     cli("task", "check-classes", "Class3D/bin2", "--iterations", run["run"]["iterations"], "--classes",
         run["run"]["classes"], "--particles", "Select/bin2/particles.star", "--reference", reference)  # fmt: skip
     cli("task", "select-classes", "Class3D/bin2", "--mask", mask, "--diameter", plan["diameter"], "--choice",
-        json.dumps(run["choice"]), "--output", "Select/bin2_classes", "--reference", "Select/bin2_reference")  # fmt: skip
+        json.dumps(run["choice"]), "--output", "Select/bin2_classes",
+        "--reference", "Select/bin2_reference")  # fmt: skip
 
 
 def _relion(job: str, command: str) -> None:

@@ -251,7 +251,8 @@ def test_ctf_refine_becomes_flags(fields, there, absent):
          ["--r 8", "--s_vel 0.5 --s_div 800", "--sq_exp_ker"], []),
         ({"do_motion": "no"}, ["--r 5"], ["--motion", "--s_vel"]),
         ({"do_shift_align": "yes"}, ["--shift_only"], ["--motion", "--shift_only_by_particles"]),
-        ({"do_shift_align": "yes", "shift_align_type": "Only particles"}, ["--shift_only --shift_only_by_particles"], []),
+        ({"do_shift_align": "yes", "shift_align_type": "Only particles"},
+         ["--shift_only --shift_only_by_particles"], []),
         ({"other_args": "--min_frame 3"}, ["--min_frame 3"], []),
     ],
 )  # fmt: skip
