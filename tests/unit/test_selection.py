@@ -82,6 +82,14 @@ def test_a_class_without_features_is_not_kept_though_its_map_agrees(maps, tmp_pa
     assert why(found)[2] == "no features: angles known to 6.1 degrees only"
 
 
+def test_noise_with_a_better_resolution_is_not_the_best(maps, tmp_path):
+    found = choose_classes(
+        job(tmp_path / "j", maps, ("noise", 120, 18.0, 9.0), ("good", 100, 20.0, 2.0)), DIAMETER, Choice()
+    )
+    assert found.kept == [2]
+    assert why(found) == {1: "no features: angles known to 9.0 degrees only", 2: "the best resolution"}
+
+
 def test_of_equal_resolutions_the_larger_class_is_the_best(maps, tmp_path):
     found = choose_classes(
         job(tmp_path / "j", maps, ("other", 70, 20.0, 2.0), ("good", 150, 20.0, 2.0)), DIAMETER, Choice()
