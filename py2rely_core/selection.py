@@ -3,15 +3,16 @@
 The rule, ``auto``, for any number of classes:
 
 1. A class with less than ``min_share`` of the particles is *small*.
-2. The best class is, of those that are not small, the one with the best resolution; of classes with the same, the one
-   with the most particles. A class whose accuracy of angles is :data:`FEATURELESS` times worse than the best one's has
-   *no features*: noise that was aligned to the reference still resembles it at low resolution.
+2. A class has *no features* when its angles are known more than :data:`FEATURELESS` times worse than in the class, of
+   those that are not small, where they are known best: noise that was aligned to the reference still resembles it at
+   low resolution. The best class is, of those that are not small and have features, the one with the best
+   resolution; of classes with the same, the one with the most particles.
 3. A class *agrees* with the best one when the Fourier shell correlation of their maps, within the mask, stays above
    0.5 up to the ``agreement`` resolution; by default :data:`AGREEMENT` times the best class's resolution.
 4. Kept are the best class and all that agree with it, are not small and have features.
 5. No class is preferred, and all particles are kept, when another structure is as good as the best: a class that does
-   not agree with it, is not small, has its resolution, and at least :data:`RIVAL` times the particles of those kept; or
-   when fewer than ``min_per_half`` particles would be left in a half set.
+   not agree with it, is not small, has features, its resolution, and at least :data:`RIVAL` times the particles of
+   those kept; or when fewer than ``min_per_half`` particles would be left in a half set.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from py2rely_core.tables import Blocks, read_star
 
 #: A class must agree with the best one up to this multiple of the best one's resolution.
 AGREEMENT = 1.25
-#: Angles that are known this many times worse are those of a map without features.
+#: Angles that are known this many times worse than in the sharpest class are those of a map without features.
 FEATURELESS = 3.0
 #: A structure with this share of the kept particles, and the best resolution, is as good as the one that is kept.
 RIVAL = 0.5
@@ -149,8 +150,14 @@ def half_sets(particles: pd.DataFrame) -> np.ndarray:
     return particles.assign(half=halves)[["rlnClassNumber", "half"]].to_numpy(dtype=int)
 
 
+def featureless(table: pd.DataFrame, min_share: float) -> pd.Series:
+    """Which classes have no features, bool; unknown accuracies (no orientation could be judged) count as features."""
+    sharpest = table["accuracy_rotation"][table["share"] >= min_share].min()
+    return table["accuracy_rotation"] > FEATURELESS * sharpest
+
+
 def _best_of(table: pd.DataFrame, min_share: float) -> int:
-    eligible = table[table["share"] >= min_share]
+    eligible = table[(table["share"] >= min_share) & ~featureless(table, min_share)]
     eligible = eligible if len(eligible) else table
     order = eligible.assign(resolution=eligible["resolution"].fillna(np.inf))
     return int(order.sort_values(["resolution", "particles", "class"], ascending=[True, False, True])["class"].iloc[0])
@@ -181,8 +188,7 @@ def _automatic(table: pd.DataFrame, best: int, choice: Choice, halves: np.ndarra
     row = table.set_index("class").loc[best]
     limit = choice.agreement or AGREEMENT * float(row["resolution"])
     small = table["share"] < choice.min_share
-    # Unknown accuracies (no alignment was possible to judge) compare as False: nothing is held against a class.
-    empty = table["accuracy_rotation"] > FEATURELESS * float(row["accuracy_rotation"])
+    empty = featureless(table, choice.min_share)
     agrees = table["similarity"] <= limit * (1 + 1e-6)
     kept = agrees & ~small & ~empty | (table["class"] == best)
     why = [
@@ -190,7 +196,7 @@ def _automatic(table: pd.DataFrame, best: int, choice: Choice, halves: np.ndarra
         for one, is_small, is_empty, good in zip(table.to_dict("records"), small, empty, agrees, strict=True)
     ]
     table = table.assign(kept=kept, why=why)
-    reason = _no_preference(table, best, small, halves, choice)
+    reason = _no_preference(table, best, small | empty, halves, choice)
     if reason:
         return Selection(table.assign(kept=True), None, f"All classes are kept: {reason}")
     numbers = ", ".join(str(number) for number in table["class"][kept])
@@ -209,7 +215,9 @@ def _why(row: dict[str, Any], best: int, small: bool, empty: bool, agrees: bool,
     return f"agrees with the best {to}, " + ("enough" if agrees else f"not to {limit:.1f} A")
 
 
-def _no_preference(table: pd.DataFrame, best: int, small: pd.Series, halves: np.ndarray, choice: Choice) -> str | None:
+def _no_preference(
+    table: pd.DataFrame, best: int, no_rival: pd.Series, halves: np.ndarray, choice: Choice
+) -> str | None:
     """Why no class can be preferred, or None."""
     kept = table["kept"]
     if kept.all():
@@ -218,7 +226,7 @@ def _no_preference(table: pd.DataFrame, best: int, small: pd.Series, halves: np.
         return "no class has a resolution."
     rivals = table[
         ~kept
-        & ~small
+        & ~no_rival
         & (table["resolution"] <= table.loc[table["class"] == best, "resolution"].item() * (1 + 1e-6))
         & (table["particles"] >= RIVAL * table["particles"][kept].sum())
     ]

@@ -1,0 +1,196 @@
+"""Which classes are kept: every branch of the rule, on maps and tables that are made for it."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from py2rely_core.jobs import select_classes
+from py2rely_core.maps.filters import gaussian_low_pass
+from py2rely_core.maps.io import write_map
+from py2rely_core.problems import ExitCode, ProblemError
+from py2rely_core.selection import Choice, agreement, as_records, choose_classes, of_classes
+from py2rely_core.simulate import density, make_structure
+from py2rely_core.tables import read_star, write_star
+
+BOX, PIXEL, DIAMETER = 32, 5.0, 130.0
+#: A resolution that RELION gives when it knows none.
+UNKNOWN = 999.0
+
+
+@pytest.fixture(scope="module")
+def maps():
+    """The structure, another one, one that agrees to about 40 Angstrom only, and noise."""
+    good = density(make_structure(DIAMETER, "C1", 0), BOX, PIXEL)
+    other = density(make_structure(DIAMETER, "C1", 1), BOX, PIXEL)
+    blurred = gaussian_low_pass(good, PIXEL, 40.0)
+    noise = np.random.default_rng(0).normal(size=good.shape) * good.std()
+    return {"good": good, "other": other, "coarse": blurred + 0.3 * gaussian_low_pass(noise, PIXEL, 12.0),
+            "noise": noise, "flat": np.zeros_like(good)}  # fmt: skip
+
+
+def job(path, maps, *classes, halves=True):
+    """A Class3D job; each class: map, particles, resolution, accuracy of angles."""
+    path.mkdir()
+    numbers = np.repeat(np.arange(1, len(classes) + 1), [one[1] for one in classes])
+    particles = pd.DataFrame({"rlnTomoName": "a", "rlnOpticsGroup": 1, "rlnClassNumber": numbers})
+    if halves:
+        particles["rlnRandomSubset"] = np.arange(len(particles)) % 2 + 1
+    write_star({"optics": pd.DataFrame([{"rlnOpticsGroup": 1}]), "particles": particles}, path / "run_data.star")
+    model = [
+        {"rlnReferenceImage": f"run_class{number:03d}.mrc", "rlnEstimatedResolution": one[2],
+         "rlnAccuracyRotations": one[3], "rlnAccuracyTranslationsAngst": 2.0}
+        for number, one in enumerate(classes, start=1)
+    ]  # fmt: skip
+    write_star({"model_classes": pd.DataFrame(model)}, path / "run_model.star")
+    for number, one in enumerate(classes, start=1):
+        write_map(path / f"run_class{number:03d}.mrc", maps[one[0]].astype(np.float32), PIXEL)
+    return path
+
+
+def why(selection):
+    return dict(zip(selection.classes["class"], selection.classes["why"], strict=True))
+
+
+def test_classes_that_agree_are_kept_together(maps, tmp_path):
+    found = choose_classes(
+        job(tmp_path / "j", maps, ("good", 100, 20.0, 2.0), ("other", 40, 30.0, 3.0), ("good", 80, 22.0, 2.2)),
+        DIAMETER, Choice(),
+    )  # fmt: skip
+    assert found.kept == [1, 3]
+    assert "not to 25.0 A" in why(found)[2]
+    assert found.reason == "Kept: class 1, 3, up to 25.0 A one structure; class 1 is the best."
+    assert found.classes["share"].tolist() == pytest.approx([100 / 220, 40 / 220, 80 / 220])
+
+
+def test_a_small_class_is_neither_kept_nor_the_best(maps, tmp_path):
+    found = choose_classes(
+        job(tmp_path / "j", maps, ("good", 4, 12.0, 1.0), ("good", 100, 20.0, 2.0), ("noise", 60, 40.0, 5.0)),
+        DIAMETER, Choice(),
+    )  # fmt: skip
+    assert found.kept == [2]
+    assert why(found) == {1: "small", 2: "the best resolution", 3: why(found)[3]}
+
+
+def test_a_class_without_features_is_not_kept_though_its_map_agrees(maps, tmp_path):
+    found = choose_classes(
+        job(tmp_path / "j", maps, ("good", 100, 20.0, 2.0), ("good", 60, 20.0, 6.1), ("good", 60, 20.0, 5.9)),
+        DIAMETER, Choice(),
+    )  # fmt: skip
+    assert found.kept == [1, 3]
+    assert why(found)[2] == "no features: angles known to 6.1 degrees only"
+
+
+def test_noise_with_a_better_resolution_is_not_the_best(maps, tmp_path):
+    found = choose_classes(
+        job(tmp_path / "j", maps, ("noise", 120, 18.0, 9.0), ("good", 100, 20.0, 2.0)), DIAMETER, Choice()
+    )
+    assert found.kept == [2]
+    assert why(found) == {1: "no features: angles known to 9.0 degrees only", 2: "the best resolution"}
+
+
+def test_of_equal_resolutions_the_larger_class_is_the_best(maps, tmp_path):
+    found = choose_classes(
+        job(tmp_path / "j", maps, ("other", 70, 20.0, 2.0), ("good", 150, 20.0, 2.0)), DIAMETER, Choice()
+    )
+    assert why(found)[2] == "the best resolution"
+    assert found.kept == [2]
+
+
+def test_another_structure_that_is_as_good_leaves_everything(maps, tmp_path):
+    found = choose_classes(
+        job(tmp_path / "j", maps, ("good", 100, 20.0, 2.0), ("other", 60, 20.0, 2.0)), DIAMETER, Choice()
+    )
+    assert found.kept == [1, 2]
+    assert "class 2 is another structure, as good as class 1: choose with --class_selection manual" in found.reason
+
+
+def test_agreement_is_the_users_where_it_is_given(maps, tmp_path):
+    classes = [("good", 100, 10.0, 2.0), ("coarse", 60, 12.0, 2.0)]
+    assert choose_classes(job(tmp_path / "a", maps, *classes), DIAMETER, Choice()).kept == [1]
+    found = choose_classes(job(tmp_path / "b", maps, *classes), DIAMETER, Choice(agreement=60.0))
+    assert found.kept == [1, 2]
+    assert found.reason == "All classes are kept: they agree with one another."
+
+
+def test_homogeneous_particles_are_kept_whole(maps, tmp_path):
+    found = choose_classes(
+        job(tmp_path / "j", maps, ("good", 60, 20.0, 2.0), ("good", 60, 21.0, 2.1)), DIAMETER, Choice()
+    )
+    assert found.kept == [1, 2]
+    assert found.reason == "All classes are kept: they agree with one another."
+
+
+@pytest.mark.parametrize(("halves", "least"), [(True, 25), (False, 25), (True, 24)])
+def test_too_few_per_half_set_leaves_everything(maps, tmp_path, halves, least):
+    classes = [("good", 48, 20.0, 2.0), ("noise", 20, 40.0, 9.0)]
+    found = choose_classes(job(tmp_path / "j", maps, *classes, halves=halves), DIAMETER, Choice(min_per_half=least))
+    assert found.kept == ([1, 2] if least == 25 else [1])
+    assert ("only 24 particles per half set would be left, of at least 25" in found.reason) == (least == 25)
+
+
+def test_no_resolution_is_no_preference(maps, tmp_path):
+    found = choose_classes(
+        job(tmp_path / "j", maps, ("good", 60, UNKNOWN, UNKNOWN), ("noise", 60, UNKNOWN, UNKNOWN)), DIAMETER, Choice()
+    )
+    assert found.kept == [1, 2]
+    assert "no class has a resolution" in found.reason
+    json.dumps(as_records(found), allow_nan=False)
+
+
+def test_an_empty_map_agrees_with_nothing(maps, tmp_path):
+    found = choose_classes(
+        job(tmp_path / "j", maps, ("good", 100, 20.0, 2.0), ("flat", 20, 40.0, 2.0)), DIAMETER, Choice()
+    )
+    assert found.kept == [1]
+    assert why(found)[2] == "agrees with the best nowhere, not to 25.0 A"
+    assert as_records(found)[1]["similarity"] is None
+
+
+def test_agreement_of_two_maps(maps):
+    from py2rely_core.maps.io import Map
+
+    first = Map(maps["good"], PIXEL)
+    assert agreement(first, first, DIAMETER) == 2 * PIXEL
+    assert 15.0 < agreement(Map(maps["coarse"], PIXEL), first, DIAMETER) < 60.0
+    assert agreement(Map(maps["flat"], PIXEL), first, DIAMETER) == float("inf")
+
+
+def test_manual(maps, tmp_path):
+    path = job(tmp_path / "j", maps, ("good", 60, 20.0, 2.0), ("good", 50, 20.0, 2.0), ("noise", 40, 40.0, 8.0))
+    waiting = choose_classes(path, DIAMETER, Choice("manual"))
+    assert (waiting.kept, waiting.reason) == ([], "Classes are to be chosen.")
+    assert set(waiting.classes["why"]) == {"to be chosen"}
+    chosen = choose_classes(path, DIAMETER, Choice("manual", (1, 3), 3))
+    assert (chosen.kept, chosen.best) == ([1, 3], 3)
+    assert list(chosen.classes["why"]) == ["chosen", "not chosen", "chosen"]
+    with pytest.raises(ProblemError, match="no class 4, 7") as error:
+        choose_classes(path, DIAMETER, Choice("manual", (1, 4), 7))
+    assert error.value.exit_code == ExitCode.BAD_PARAMETERS
+
+
+def test_what_a_selection_writes(maps, tmp_path):
+    path = job(tmp_path / "j", maps, ("good", 60, 20.0, 2.0), ("good", 50, 20.0, 2.0), ("noise", 40, 40.0, 8.0))
+    output, reference = tmp_path / "Select/x", tmp_path / "Select/reference"
+    select_classes(path, Choice("manual"), DIAMETER, None, output, reference)
+    assert not reference.exists()
+    assert not (output / "particles.star").exists()
+    assert "to be chosen" in (output / "classes.txt").read_text()
+    assert (output / "classes.png").stat().st_size > 5000
+    select_classes(path, Choice("manual", (1, 3), 3), DIAMETER, None, output, reference)
+    assert read_star(output / "particles.star")["particles"]["rlnClassNumber"].value_counts().to_dict() == {
+        1: 60,
+        3: 40,
+    }
+    assert set(read_star(reference / "particles.star")["particles"]["rlnClassNumber"]) == {3}
+    noted = json.loads((output / "job.json").read_text())
+    assert (noted["particles_in"], noted["particles_out"]) == (150, 100)
+    assert [row["kept"] for row in noted["classes"]] == [True, False, True]
+
+
+def test_optics_groups_without_particles_go():
+    particles = pd.DataFrame({"rlnClassNumber": [1, 2], "rlnOpticsGroup": [1, 2]})
+    blocks = {"optics": pd.DataFrame({"rlnOpticsGroup": [1, 2]}), "particles": particles}
+    left = of_classes(blocks, [2])
+    assert left["optics"]["rlnOpticsGroup"].tolist() == left["particles"]["rlnOpticsGroup"].tolist() == [2]
