@@ -46,9 +46,32 @@ workflow {
         groovy.json.JsonOutput.toJson([launch_dir: workflow.launchDir.toString(), params: new TreeMap(settings)]),
         given.findAll { path -> path.exists() },
         workflow.launchDir.toString(),
+        most_steps(given, params),
     )
     STA.out.plan.subscribe { plan -> plans << plan.toString() }
     STA.out.jobs.subscribe { meta, job -> finished << [meta.id, meta.project, job.toString()] }
+}
+
+// How many levels and cycles of polishing a data set has at most: what cannot be needed is not set up, as that takes time.
+// What cannot be read here counts as the most that there is; the preflight says what is wrong with it.
+def most_steps(files, given) {
+    def recipes = files.findAll { path -> path.exists() && path.name.endsWith('.json') }.collect { path -> parsed(path) } + [given]
+    if (recipes.any { recipe -> !(recipe instanceof Map) }) {
+        return [levels: 8, cycles: 10]
+    }
+    def lists = recipes.collect { recipe -> "${recipe.resolutions?.binning_list ?: ''}".findAll(/\d+/) }.findAll()
+    def cycles = recipes.collect { recipe -> "${recipe.polishing?.cycles ?: 5}" }.findAll { text -> text ==~ /\d+/ }.collect { text -> text as int }
+    def polished = given.sample_sheet || given.start != 'picks' || !lists || lists.any { list -> '1' in list }
+    return [levels: (lists.collect { list -> list.size() } + [3]).max(), cycles: polished ? (cycles + [1]).max() : 1]
+}
+
+def parsed(path) {
+    try {
+        return new groovy.json.JsonSlurper().parse(path)
+    }
+    catch (Exception e) {
+        return e
+    }
 }
 
 // The page and results.json of a run that failed, so that nothing of an earlier run looks like its result.

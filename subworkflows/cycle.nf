@@ -68,7 +68,6 @@ workflow CYCLE {
         .mix(
             EVALUATE_CTF.out.mix(EVALUATE_POLISH.out, EVALUATE_REFINE.out).flatMap { meta, maps, postprocess -> [[meta, maps], [meta, postprocess]] }
         )
-    maps = EVALUATE_CTF.out.mix(EVALUATE_POLISH.out, EVALUATE_REFINE.out).map { meta, _maps, postprocess -> [meta, postprocess] }
 }
 
 def name(number) {

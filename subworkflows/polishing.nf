@@ -1,5 +1,6 @@
 // Polishing at bin 1: cycles until they bring nothing any more; the best map is what counts. A data set leaves as soon as
-// it is done; a process cannot be called twice, so each cycle is the same sub-workflow under a name of its own.
+// it is done; a process cannot be called twice, so each cycle is the same sub-workflow under a name of its own, and only as
+// many are set up as the data sets can need.
 include { CYCLE as CYCLE_1 } from './cycle'
 include { CYCLE as CYCLE_2 } from './cycle'
 include { CYCLE as CYCLE_3 } from './cycle'
@@ -14,34 +15,63 @@ include { CYCLE as CYCLE_10 } from './cycle'
 workflow POLISHING {
     take:
     starts // [meta, polishing settings, level settings, series, particle set, half maps, mask job, post-process job]
+    cycles // the most cycles that a data set has
 
     main:
-    begin = starts.map { meta, settings, level, series, particles, maps, mask, postprocess ->
+    left = starts.map { meta, settings, level, series, particles, maps, mask, postprocess ->
         [meta, settings, level, 1, start(series, particles, maps, mask, postprocess)]
     }
-    CYCLE_1(begin)
-    after_1 = CYCLE_1.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
-    CYCLE_2(after_1)
-    after_2 = CYCLE_2.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
-    CYCLE_3(after_2)
-    after_3 = CYCLE_3.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
-    CYCLE_4(after_3)
-    after_4 = CYCLE_4.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
-    CYCLE_5(after_4)
-    after_5 = CYCLE_5.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
-    CYCLE_6(after_5)
-    after_6 = CYCLE_6.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
-    CYCLE_7(after_6)
-    after_7 = CYCLE_7.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
-    CYCLE_8(after_7)
-    after_8 = CYCLE_8.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
-    CYCLE_9(after_8)
-    after_9 = CYCLE_9.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
-    CYCLE_10(after_9)
+    CYCLE_1(left)
+    jobs = CYCLE_1.out.jobs
+    left = CYCLE_1.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
+    if (cycles > 1) {
+        CYCLE_2(left)
+        jobs = jobs.mix(CYCLE_2.out.jobs)
+        left = CYCLE_2.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
+    }
+    if (cycles > 2) {
+        CYCLE_3(left)
+        jobs = jobs.mix(CYCLE_3.out.jobs)
+        left = CYCLE_3.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
+    }
+    if (cycles > 3) {
+        CYCLE_4(left)
+        jobs = jobs.mix(CYCLE_4.out.jobs)
+        left = CYCLE_4.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
+    }
+    if (cycles > 4) {
+        CYCLE_5(left)
+        jobs = jobs.mix(CYCLE_5.out.jobs)
+        left = CYCLE_5.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
+    }
+    if (cycles > 5) {
+        CYCLE_6(left)
+        jobs = jobs.mix(CYCLE_6.out.jobs)
+        left = CYCLE_6.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
+    }
+    if (cycles > 6) {
+        CYCLE_7(left)
+        jobs = jobs.mix(CYCLE_7.out.jobs)
+        left = CYCLE_7.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
+    }
+    if (cycles > 7) {
+        CYCLE_8(left)
+        jobs = jobs.mix(CYCLE_8.out.jobs)
+        left = CYCLE_8.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
+    }
+    if (cycles > 8) {
+        CYCLE_9(left)
+        jobs = jobs.mix(CYCLE_9.out.jobs)
+        left = CYCLE_9.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
+    }
+    if (cycles > 9) {
+        CYCLE_10(left)
+        jobs = jobs.mix(CYCLE_10.out.jobs)
+        left = CYCLE_10.out.states.map { row -> next(row) }.filter { row -> goes_on(row) }
+    }
 
     emit:
-    jobs = CYCLE_1.out.jobs.mix(CYCLE_2.out.jobs, CYCLE_3.out.jobs, CYCLE_4.out.jobs, CYCLE_5.out.jobs, CYCLE_6.out.jobs, CYCLE_7.out.jobs, CYCLE_8.out.jobs, CYCLE_9.out.jobs, CYCLE_10.out.jobs)
-    maps = CYCLE_1.out.maps.mix(CYCLE_2.out.maps, CYCLE_3.out.maps, CYCLE_4.out.maps, CYCLE_5.out.maps, CYCLE_6.out.maps, CYCLE_7.out.maps, CYCLE_8.out.maps, CYCLE_9.out.maps, CYCLE_10.out.maps)
+    jobs = jobs
 }
 
 // What a cycle begins with: the tilt-series tables, particles and half maps that are built upon, the best post-processing

@@ -19,6 +19,7 @@ workflow STA {
     request // every parameter, as JSON
     given // the parameter files and the sample sheet
     project // the directory that relative paths start from
+    most // how many levels and polishing cycles a data set has at most
 
     main:
     RECIPE(request, given)
@@ -32,7 +33,9 @@ workflow STA {
     inputs = sources.combine(tilt_series.map { names -> [existing(names)] }).combine(stacks.map { files -> [files] })
         .map { row -> existing(row[0..-3].collectMany { one -> [one.particles, one.tilt_series, one.reference, one.motion, one.mask] }.findAll()) + row[-2] + row[-1] }
     PLAN(RECIPE.out, inputs)
-    plans = PLAN.out.flatMap { file -> json(file).datasets }.map { plan -> [plan.subMap(['id', 'project', 'binds']), plan] }
+    plans = PLAN.out.flatMap { file -> json(file).datasets }
+        .map { plan -> within(plan, most) }
+        .map { plan -> [plan.subMap(['id', 'project', 'binds']), plan] }
 
     IMPORT(
         plans.combine(tilt_series.map { names -> [existing(names)] }).combine(stacks.map { files -> [files] }).map { meta, plan, series, images ->
@@ -66,7 +69,8 @@ workflow STA {
                 datasets.oriented.map { meta, plan, series, particles, mask ->
                     [meta, plan.levels, series, mask, particles, particles, plan.reference ? file(plan.reference) : []]
                 }
-            )
+            ),
+        most.levels,
     )
 
     RECONSTRUCT_GIVEN(
@@ -85,7 +89,8 @@ workflow STA {
             .filter { row -> row[1].polishing }
             .map { meta, plan, job, _picks, particles, maps, mask, postprocess ->
                 [meta, plan.polishing, plan.levels[-1], imported(job, plan), particles, maps, mask, postprocess]
-            }
+            },
+        most.cycles,
     )
 
     done = IMPORT.out.job.map { meta, job, _particles -> [meta, job] }
@@ -104,6 +109,14 @@ workflow STA {
     emit:
     plan = PLAN.out
     jobs = done // [meta, job] of every job that is complete
+}
+
+// No data set may have more steps than are set up: they would be missing without a word.
+def within(plan, most) {
+    if (plan.levels.size() > most.levels || (plan.polishing ? plan.polishing.cycles : 0) > most.cycles) {
+        error("${plan.id} has ${plan.levels.size()} levels and ${plan.polishing?.cycles} cycles of polishing; ${most} are set up.")
+    }
+    return plan
 }
 
 // Where a data set's tilt-series tables are, and the jobs that hold them: import, CTF refinement, polishing.

@@ -1,16 +1,90 @@
-"""3D classification with real RELION: the rule's choice against the truth."""
+"""3D classification with real RELION: the choice against the truth, by hand and by the rule, and what is repeated."""
 
 import pytest
-from classification import classify, score
+from classification import ROOMY, classify, labels_of, score
+from helpers import make_data, pipeline, write_parameters
 
-pytestmark = [pytest.mark.relion, pytest.mark.slow]
+from py2rely_core.tables import read_star
+
+pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 
 
-def test_false_picks_are_found(tmp_path):
-    """Half as many picks of nothing as particles."""
-    home = classify(tmp_path / "run", 2, seed=1, false_picks=0.5)
+def test_by_hand_and_by_the_rule(tmp_path):
+    """False picks; the run waits for a choice, goes on with it, and with the rule, and repeats no work.
+
+    Particles are aligned within the classification: refining false picks takes minutes.
+    """
+    settings = ROOMY | {"particles": 16, "false_picks": 0.5, "angle_error": 2.0, "shift_error": 3.0}
+    data = make_data(tmp_path / "data", **settings)
+    parameters = write_parameters(
+        tmp_path / "sta.json", data, refine3D={"other_args": "--skip_align"}, classification={"min_per_half": 4},
+        class3D={"nr_classes": 2, "nr_iter": 8, "dont_skip_align": "yes", "sampling": "3.7 degrees", "offset_range": 2},
+    )  # fmt: skip
+    arguments = ["--parameter", parameters, "--run_class3D"]
+    waiting = pipeline(tmp_path, *arguments, "--class_selection", "manual")
+    assert waiting.code == 0, waiting.text
+    assert "Classes are to be chosen" in waiting.text
+    (command,) = [line for line in waiting.text.splitlines() if "--keep_classes 1,3 --best_class 1" in line]
+    assert "--class_selection manual -resume" in command
+    (dataset,) = waiting.results["datasets"]
+    assert dataset["status"] == "choose classes"
+    classes = dataset["levels"][0]["classes"]
+    assert [row["why"] for row in classes] == ["to be chosen"] * 2
+    assert sum(row["particles"] for row in classes) == 48
+    select = tmp_path / "results/Select"
+    assert (select / "bin2_classes/classes.png").stat().st_size > 5000
+    assert "to be chosen" in (select / "bin2_classes/classes.txt").read_text()
+    assert not (select / "bin2_classes/particles.star").exists()
+    work = {"CLASS3D (main bin2)", "REFINE3D (main bin2)", "EXTRACT (main bin2)", "IMPORT (main)"}
+    assert work <= waiting.executed
+
+    particles = tmp_path / "results/Class3D/bin2/run_data.star"
+    labels, numbers = (
+        labels_of(particles, data),
+        read_star(particles)["particles"]["rlnClassNumber"].reset_index(drop=True),
+    )
+    good = int(numbers[labels == "a"].mode().iloc[0])
+    automatic = pipeline(tmp_path, *arguments, "--class_selection", "auto", "-resume")
+    assert automatic.code == 0, automatic.text
+    assert "SELECT_CLASSES (main bin2)" in automatic.executed
+    assert not work & automatic.executed
+    found = score(select / "bin2_classes/particles.star", data, "a")
+    print((select / "bin2_classes/classes.txt").read_text(), found)
+    assert found.precision >= 0.9
+    assert found.recall >= 0.9
+    (dataset,) = automatic.results["datasets"]
+    assert dataset["status"] == "complete"
+    assert "bin2_selected" in dataset["final"]["map"]
+
+    chosen = pipeline(
+        tmp_path, *arguments, "--class_selection", "manual", "-resume", "--keep_classes", good, "--best_class", good
+    )
+    assert chosen.code == 0, chosen.text
+    assert "SELECT_CLASSES (main bin2)" in chosen.executed
+    assert not work & chosen.executed
+    (dataset,) = chosen.results["datasets"]
+    assert [row["class"] for row in dataset["levels"][0]["classes"] if row["kept"]] == [good]
+    kept = read_star(select / "bin2_classes/particles.star")["particles"]
+    assert set(kept["rlnClassNumber"]) == {good}
+    assert len(kept) == (numbers == good).sum()
+
+
+@pytest.mark.parametrize(
+    ("classes", "settings"),
+    [
+        (2, {"seed": 1, "false_picks": 0.5}),
+        (2, {"seed": 1, "second_conformation": 0.3}),
+        (3, {"seed": 2, "false_picks": 0.3}),
+        (2, {"seed": 3}),
+    ],
+)
+def test_the_rule_against_the_truth(tmp_path, classes, settings):
+    """Without Nextflow: false picks and another conformation go, particles of one structure all stay."""
+    home = classify(tmp_path / "run", classes, **settings)
     found = score(home / "Select/bin2_classes/particles.star", home / "data", "a")
     table = (home / "Select/bin2_classes/classes.txt").read_text()
     print(table, found)
     assert found.precision >= 0.9, table
     assert found.recall >= 0.9, table
+    if not settings.keys() & {"false_picks", "second_conformation"}:
+        assert "All classes are kept: they agree with one another." in table

@@ -1,13 +1,19 @@
 """CTF refinement and polishing with real RELION, from results that are given; the truth is the judge."""
 
 import json
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import cli, make_data, pipeline
+from helpers import REPO, TINY, cli, make_data, pipeline
 
+from py2rely_core.maps.fsc import fsc
+from py2rely_core.maps.io import read_map, write_map
+from py2rely_core.maps.masks import spherical_mask
 from py2rely_core.tables import read_star, write_star
 from py2rely_core.truth import compare_map
 
@@ -87,3 +93,108 @@ def test_wrong_defocus_and_motion_are_corrected(tmp_path, monkeypatch):
     assert qualities[2] > qualities[0] + 0.1
     motion = json.loads(Path("Polish/bin1_cycle1/job.json").read_text())["motion"]
     assert 0.02 < motion["rms"] < 10
+
+
+#: Stands in for relion_tomo_align: the real one runs, then its tables are spoilt as --harm says.
+HARM = """#!{python}
+import subprocess, sys
+sys.path.insert(0, {repo!r})
+import numpy as np
+from py2rely_core.tables import read_star, write_star
+words = sys.argv[1:]
+harm = words.pop(words.index("--harm") + 1) if "--harm" in words else None
+words = [word for word in words if word != "--harm"]
+if harm == "fail":
+    sys.exit("ERROR: no such thing")
+subprocess.run([{real!r}, *words], check=True)
+job = words[words.index("--o") + 1]
+rng = np.random.default_rng(0)
+if harm:
+    for file in read_star(job + "tomograms.star")["global"]["rlnTomoTiltSeriesStarFile"]:
+        blocks = read_star(file)
+        table = next(iter(blocks.values()))
+        for axis in "XY":
+            label = f"rlnTomo{{axis}}ShiftAngst"
+            broken = np.where(table.index == 1, np.nan, 0)
+            change = {{"shift": rng.normal(0, 12, len(table)), "away": 1e5, "nan": broken}}
+            table[label] = table[label] + change[harm]
+        write_star(blocks, file)
+"""
+#: What the table says of each harm.
+REJECTED = {"shift": " instead of ", "away": "no map: ", "nan": "not finite"}
+
+
+def test_harmful_steps_are_rejected_and_do_not_end_the_run(tmp_path):
+    data = refined(tmp_path / "data", **TINY)
+    fake = tmp_path / "fake/relion_tomo_align"
+    fake.parent.mkdir()
+    fake.write_text(HARM.format(python=sys.executable, repo=str(REPO), real=shutil.which("relion_tomo_align")))
+    fake.chmod(0o755)
+    rows = ["id,parameters,start"]
+    for harm in REJECTED:
+        write_recipe(tmp_path / f"{harm}.json", data, 5.0, polishing={"cycles": 2, "patience": 1, "refine": False},
+                     ctf_refine=None, bayesian_polish={"do_motion": False, "other_args": f"--harm {harm}"})  # fmt: skip
+        rows.append(f"{harm},{harm}.json,polish")
+    (tmp_path / "sheet.csv").write_text("\n".join(rows) + "\n")
+    run = pipeline(tmp_path, "--sample_sheet", "sheet.csv", env={"PATH": f"{fake.parent}:{os.environ['PATH']}"})
+    assert run.code == 0, run.text
+    for dataset in run.results["datasets"]:
+        (step,) = dataset["polishing"]["cycles"]
+        assert (step["step"], step["accepted"]) == ("polish", False)
+        assert REJECTED[dataset["id"]] in step["why"], step
+        assert "bin1_result" in dataset["final"]["map"]
+        assert "/Import/" in dataset["final"]["tilt_series"]
+        assert (tmp_path / "results" / dataset["final"]["particles"]).is_file()
+
+
+def test_from_bin_1_with_a_mask_and_a_map(tmp_path):
+    """The mask is used as it is, the map is the reference; what RELION is told says so."""
+    data = refined(tmp_path / "data", **TINY, angle_error=1.0)
+    truth = read_map(data / "truth/structure.mrc")
+    write_map(tmp_path / "mask.mrc", spherical_mask(60, 17.0).astype(np.float32), 5.0)
+    parameters = write_recipe(tmp_path / "sta.json", data, 5.0, ctf_refine=None, bayesian_polish=None)
+    run = pipeline(
+        tmp_path, "--parameter", parameters, "--start", "bin1", "--mask", "mask.mrc", "--low_pass", 25,
+        "--reference_template", data / "truth/structure.mrc",
+    )  # fmt: skip
+    assert run.code == 0, run.text
+    used = [read_map(path).data for path in sorted((tmp_path / "results/MaskCreate").glob("bin1_*/mask.mrc"))]
+    assert len(used) == 2
+    expected = spherical_mask(used[0].shape[0], 17.0)
+    for mask in used:
+        assert np.abs(mask - expected).max() < 0.05
+    command = json.loads((tmp_path / "results/Refine3D/bin1/commands.jsonl").read_text())["command"]
+    assert command[command.index("--ref") + 1] == "Reference/template/reference.mrc"
+    assert float(command[command.index("--ini_high") + 1]) == 25
+    assert "MaskCreate/bin1_start/mask.mrc" in command
+    reference = read_map(tmp_path / "results/Reference/template/reference.mrc")
+    inside = spherical_mask(reference.data.shape[0], 13.0)
+    known = compare_map(tmp_path / "results/Reference/template/reference.mrc", data / "truth/structure.mrc", 130.0).fsc
+    assert known[:5].min() > 0.95, (known, truth.pixel_size, fsc(reference.data, reference.data, inside)[:3])
+    (dataset,) = run.results["datasets"]
+    assert dataset["levels"][0]["particles_out"] == 40
+    assert (
+        compare_map(tmp_path / "results" / dataset["final"]["map"], data / "truth/structure.mrc", 130.0).before_nyquist
+        > 0.8
+    )
+
+
+def test_changed_settings_repeat_the_polishing_only(tmp_path):
+    """With stubs, after a level."""
+    data = refined(tmp_path / "data", **TINY)
+    parameters = write_recipe(tmp_path / "sta.json", data, 5.0, polishing={"cycles": 2})
+    first = pipeline(tmp_path, "--parameter", parameters, "-stub-run")
+    assert first.code == 0, first.text
+    steps = {"CTF_REFINE", "POLISH", "EXTRACT", "REFINE3D", "EVALUATE_CTF", "EVALUATE_POLISH", "EVALUATE_REFINE"}
+    in_cycles = {task.split(" ")[0] for task in first.executed if "_cycle2" in task}
+    assert steps <= in_cycles
+    changed = pipeline(tmp_path, "--parameter", parameters, "-stub-run", "-resume", "--bayesian_polish.sigma_vel", 0.4)
+    assert changed.code == 0, changed.text
+    assert "POLISH (main bin1_cycle1)" in changed.executed
+    assert "CTF_REFINE (main bin1_cycle1)" not in changed.executed
+    assert not [task for task in changed.executed if "bin1" in task and "_cycle" not in task]
+    fewer = pipeline(tmp_path, "--parameter", parameters, "-stub-run", "-resume", "--polishing.cycles", 1)
+    assert fewer.code == 0, fewer.text
+    assert not [task for task in fewer.executed if "bin1" in task], fewer.executed
+    (dataset,) = fewer.results["datasets"]
+    assert {step["cycle"] for step in dataset["polishing"]["cycles"]} == {1}
