@@ -46,7 +46,7 @@ workflow {
         groovy.json.JsonOutput.toJson([launch_dir: workflow.launchDir.toString(), params: new TreeMap(settings)]),
         given.findAll { path -> path.exists() },
         workflow.launchDir.toString(),
-        most_steps(given, params),
+        most_steps(given, settings),
     )
     STA.out.plan.subscribe { plan -> plans << plan.toString() }
     STA.out.jobs.subscribe { meta, job -> finished << [meta.id, meta.project, job.toString()] }
