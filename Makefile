@@ -9,7 +9,7 @@ IMAGE_ARGS ?=
 ACTIVATE := source .tools/activate
 
 help: ## Show the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 setup: ## Provide Python packages, Nextflow and RELION 5 in .tools; what is installed is used
 	@echo "== setup"
@@ -23,10 +23,15 @@ demo: setup ## Make a small data set and run the pipeline on it
 	@echo "== demo run"
 	@$(ACTIVATE); tools/demo
 
-test: setup ## Run all tests (PYTEST_ARGS="-k name" chooses)
-	@tools/setup tests
+test: setup ## Run all tests but those of a site (PYTEST_ARGS="-k name" chooses)
+	@tools/setup browser
 	@echo "== tests"
-	@$(ACTIVATE); python -m pytest tests -n 2 $(PYTEST_ARGS)
+	@$(ACTIVATE); python -m pytest tests -n 2 -m "not site" $(PYTEST_ARGS)
+
+test-site: setup ## Run the tests with a real SLURM and with an image
+	@tools/setup tests
+	@echo "== tests of a site"
+	@$(ACTIVATE); python -m pytest tests -m site $(PYTEST_ARGS)
 
 image: setup ## Build the Apptainer image with RELION (CPU) in .tools/images (IMAGE_ARGS="--output DIR")
 	@echo "== image"

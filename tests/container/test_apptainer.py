@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import REPO, assert_same_numbers, environment, pipeline, write_parameters
 
-pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
+pytestmark = [pytest.mark.site, pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 #: Plain users that every Debian has: Apptainer wants one with an account.
 USERS = ("nobody", "games")
 #: Apptainer shows tasks the host's /tmp; here they see a /tmp of their own, so that nothing is found by luck.

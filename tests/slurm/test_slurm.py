@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from helpers import REPO, assert_same_numbers, cli, command, environment, tasks_of, write_parameters
 
-pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
+pytestmark = [pytest.mark.site, pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 #: Looks at the queue often; a production site waits longer for the files of a job that is gone.
 QUICK_QUEUE = "executor.exitReadTimeout = '15 sec'\n"
 POLL = ["--slurm_poll", "1 sec"]
