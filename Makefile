@@ -2,14 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test image lint lock clean
+.PHONY: help setup demo test test-site image lint lock clean
 
 PYTEST_ARGS ?=
 IMAGE_ARGS ?=
 ACTIVATE := source .tools/activate
 
 help: ## Show the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 setup: ## Provide Python packages, Nextflow and RELION 5 in .tools; what is installed is used
 	@echo "== setup"
