@@ -6,7 +6,7 @@ from helpers import make_data, pipeline, write_parameters
 
 from py2rely_core.tables import read_star
 
-pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
+pytestmark = [pytest.mark.long, pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 
 
 def test_by_hand_and_by_the_rule(tmp_path):

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REPO, command, environment, pipeline, write_parameters
+from helpers import REFINEMENT_FAILS, REPO, command, environment, pipeline, stand_in, write_parameters
 
 from py2rely_core.maps.io import read_map
 from py2rely_core.relion import commands
 from py2rely_core.tables import read_star
 
-pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
+pytestmark = [pytest.mark.long, pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 
 
 def _family(leader: int) -> set[int]:
@@ -167,18 +167,14 @@ def test_classification_and_initial_model_go_on(extracted, tmp_path, kind):
 
 #: Ends at the first try as a time limit does, and computes at the second.
 STOPPED_ONCE = 'if mkdir "$0.once" 2>/dev/null; then kill -TERM $$; fi; exec "$REAL" "$@"'
-FAILS = "echo 'ERROR: no such thing' >&2; exit 1"
 
 
 def test_what_was_stopped_is_tried_again_with_more_memory_and_errors_are_not(tiny, tmp_path):
-    for program, script in (("relion_tomo_subtomo", STOPPED_ONCE), ("relion_tomo_reconstruct_particle", FAILS)):
-        fake = tmp_path / "fake" / program
-        fake.parent.mkdir(exist_ok=True)
-        fake.write_text(f"#!/bin/bash\nREAL={shutil.which(program)}\n{script}\n")
-        fake.chmod(0o755)
+    fails = REFINEMENT_FAILS.format(failure="echo 'ERROR: no such thing' >&2; exit 1")
+    env = stand_in(tmp_path, "relion_tomo_subtomo", STOPPED_ONCE) | stand_in(tmp_path, "mpirun", fails)
     parameters = write_parameters(tmp_path / "sta.json", tiny)
-    run = pipeline(tmp_path, "--parameter", parameters, env={"PATH": f"{tmp_path}/fake:{os.environ['PATH']}"})
+    run = pipeline(tmp_path, "--parameter", parameters, env=env)
     assert run.code != 0
-    tried = {name: [row for row in run.tasks if name in row["name"]] for name in ("EXTRACT", "RECONSTRUCT_KNOWN")}
+    tried = {name: [row for row in run.tasks if f":{name} " in row["name"]] for name in ("EXTRACT", "REFINE3D")}
     assert [(row["status"], row["exit"]) for row in tried["EXTRACT"]] == [("FAILED", "143"), ("COMPLETED", "0")]
-    assert [(row["status"], row["exit"]) for row in tried["RECONSTRUCT_KNOWN"]] == [("FAILED", "70")]
+    assert [(row["status"], row["exit"]) for row in tried["REFINE3D"]] == [("FAILED", "70")]
