@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 log = logging.getLogger("py2rely")
+#: Random orientations that RELION tries; with its own 400 it often ends beside the axes.
+ALIGNMENT_TRIALS = 4000
 
 
 def template(
@@ -84,7 +86,8 @@ def align_symmetry(path: Path, group: str, box: int, pixel_size: float) -> None:
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         job = Path(scratch) / "AlignSymmetry"
         aligned = job / "aligned.mrc"
-        run_job(job, ["relion_align_symmetry", "--i", str(path), "--o", str(aligned), "--sym", group])
+        command = ["relion_align_symmetry", "--i", str(path), "--o", str(aligned), "--sym", group]
+        run_job(job, [*command, "--nr_uniform", str(ALIGNMENT_TRIALS)])
         check_map(job, aligned, box, pixel_size)
         shutil.move(aligned, path)
     log.info("turned onto the axes of %s", group)
