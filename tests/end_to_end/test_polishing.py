@@ -197,7 +197,7 @@ def test_changed_settings_repeat_the_polishing_only(tmp_path):
     changed = pipeline(tmp_path, "--parameter", parameters, "-stub-run", "-resume", "--bayesian_polish.sigma_vel", 0.4)
     assert changed.code == 0, changed.text
     assert "POLISH (main bin1_cycle1)" in changed.executed
-    assert "CTF_REFINE (main bin1_cycle1)" not in changed.executed
+    assert "CTF_REFINE (main bin1_cycle1)" not in changed.executed, sorted(changed.executed)
     assert not [task for task in changed.executed if "bin1" in task and "_cycle" not in task]
     fewer = pipeline(tmp_path, "--parameter", parameters, "-stub-run", "-resume", "--polishing.cycles", 1)
     assert fewer.code == 0, fewer.text
