@@ -32,9 +32,13 @@ def star2copick(
         str, typer.Option("--sessions", "-s", help="One per configuration: tomograms are {session}_{run}; '' for none.")
     ],
     suffix: Annotated[str, typer.Option("--suffix", help="Runs' names may end with it, tomograms' not.")] = "_Vol",
-    name: Annotated[str, typer.Option("--name", "-n", help="Object.")] = "ribosome",
-    user_id: Annotated[str, typer.Option("--user-id", "-uid", help="User of the picks.")] = "relion",
-    session_id: Annotated[str, typer.Option("--session-id", "-sid", help="Session of the picks.")] = "99",
+    name: Annotated[str, typer.Option("--name", "-n", "--particle-name", help="Object.")] = "ribosome",
+    user_id: Annotated[
+        str, typer.Option("--user-id", "-uid", "--export-user-id", help="User of the picks.")
+    ] = "relion",
+    session_id: Annotated[
+        str, typer.Option("--session-id", "-sid", "--export-session-id", help="Session of the picks.")
+    ] = "99",
     x: Annotated[float, typer.Option("-x", help="Tomogram, unbinned voxels, where nothing says.")] = 4096,
     y: Annotated[float, typer.Option("-y", help="Tomogram, unbinned voxels, where nothing says.")] = 4096,
     z: Annotated[float, typer.Option("-z", help="Tomogram, unbinned voxels, where nothing says.")] = 1200,

@@ -5,17 +5,18 @@ import os
 import shlex
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REPO, cli, environment
+from helpers import REPO, cli, copick_project, environment
 
 from py2rely_core.cli.main import COMMANDS, build, with_values
 from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.recipe import load_recipe
 from py2rely_core.request import CONFIGURATION, load_datasets
 from py2rely_core.simulate import density, make_structure
-from py2rely_core.tables import read_star
+from py2rely_core.tables import read_star, write_star
 
 LAUNCHER = str(REPO / "bin/py2rely")
 PARAMETERS = """py2rely prepare relion5-parameters \
@@ -39,6 +40,13 @@ SELECT = """py2rely routines select \
 --class-job job001 \
 --keep-classes 1,2,3 \
 --best-class 1"""
+EXPORT = """py2rely export star2copick \
+--particles Refine3D/job024/run_data.star \
+--configs config.json \
+--sessions 24mar08a \
+--particle-name virus-like-particle \
+--export-user-id relion \
+--export-session-id 1"""
 #: Printed command, and what it asks of the workflow.
 PIPELINES = {
     "py2rely pipelines sta --parameter sta_parameters.json --reference-template reference.mrc": {
@@ -233,8 +241,6 @@ _rlnEstimatedResolution #3
 
 def classification(job, classes):
     """A Class3D job's last iteration with so many particles in each class."""
-    from py2rely_core.tables import write_star
-
     job.mkdir(parents=True)
     numbers = [n for n, count in enumerate(classes, start=1) for _ in range(count)]
     import pandas as pd
@@ -275,6 +281,23 @@ def test_select_with_every_flag(project, capsys):
     cli("routines", "select", "-cj", "bin9", code=65)
     assert not (project / "Select").exists()
     assert "results/Class3D/bin4" in capsys.readouterr().err
+
+
+def test_picks_go_back_to_copick(project):
+    import copick
+
+    blocks = read_star("input/24jan01_virus_like_particle.star")
+    blocks["particles"] = blocks["particles"].assign(
+        rlnTomoName="24mar08a_" + blocks["particles"]["rlnTomoName"].astype(str)
+    )
+    Path("Refine3D/job024").mkdir(parents=True)
+    write_star(blocks, Path("Refine3D/job024/run_data.star"))
+    runs = {name: ((80, 80, 40), 10.0) for name in ("TS_01", "TS_02")}
+    copick_project(project / "copick", runs, "virus-like-particle").rename("config.json")
+    cli(*words(EXPORT))
+    root = copick.from_file("config.json")
+    found = [root.get_run(run).get_picks("virus-like-particle", "relion", "1") for run in runs]
+    assert sum(len(picks.points) for (picks,) in found) == len(blocks["particles"])
 
 
 def test_flags_stand_alone_or_take_a_value():
