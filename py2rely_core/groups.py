@@ -1,7 +1,7 @@
 """Work on many tilt series, cut into groups that run side by side, and what they give, put together again.
 
-Tilt series are independent in extraction, and in everything up to the sums of an average: the parts, put together,
-are what one job over all of them gives.
+Tilt series are independent in extraction, in everything up to the sums of an average, and in CTF refinement and
+polishing up to what is fitted to all: the parts, put together, are what one job over all of them gives.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def split_particles(particles: Path, tomograms: Path, groups: int, output: Path)
     tomograms : Path
         Table of the tilt series, in the order in which RELION goes through them.
     groups : int
-        How many.
+        How many; fewer where fewer tilt series hold particles.
     output : Path
         Gets ``NAME_group001/particles.star`` and so on.
     """
@@ -47,7 +47,8 @@ def split_particles(particles: Path, tomograms: Path, groups: int, output: Path)
     used = set(table["rlnTomoName"])
     names = [name for name in read_star(tomograms)["global"]["rlnTomoName"] if name in used]
     written = []
-    for number, part in enumerate(np.array_split(np.array(names, dtype=object), groups), start=1):
+    parts = np.array_split(np.array(names, dtype=object), min(groups, len(names)))
+    for number, part in enumerate(parts, start=1):
         target = output / f"{particles.parent.name}_group{number:03d}"
         rows = table[table["rlnTomoName"].isin(set(part))]
         write_star(blocks | {"particles": rows}, target / "particles.star")
@@ -89,6 +90,25 @@ def merge_logs(parts: list[Path], job: Path) -> None:
     for name in ("run.out", "run.err", "commands.jsonl"):
         texts = [(part / name).read_text(errors="replace") for part in parts if (part / name).is_file()]
         (job / name).write_text("".join(texts))
+
+
+def merge_temp(parts: list[Path], job: Path) -> None:
+    """Put what RELION found for each tilt series where it looks for it.
+
+    ``relion_tomo_refine_ctf`` and ``relion_tomo_align`` keep what they find in ``temp/`` under the names of the tilt
+    series, as their MPI versions do for what several ranks find. With ``--only_do_unfinished`` they go on from there.
+
+    Parameters
+    ----------
+    parts : list of Path
+        ``CtfRefine/NAME`` or ``Polish/NAME`` of each group.
+    job : Path
+        The same job of the whole; gets ``temp/``.
+    """
+    job.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        shutil.copytree(part / "temp", job / "temp", dirs_exist_ok=True)
+    merge_logs(parts, job)
 
 
 def merge_sums(parts: list[Path], tomograms: Path, job: Path) -> None:

@@ -210,7 +210,6 @@ def _polishing(recipe: Recipe, level: dict[str, Any], n_tilt_series: int, machin
 
 
 def _ctf_refine(block: Block, level: dict[str, Any], n_tilt_series: int, machine: Machine) -> dict[str, Any]:
-    ranks, threads = tomo_ranks(machine, block.nr_threads, n_tilt_series)
     flags = []
     if block.do_defocus:
         flags += [f"--do_defocus --d0 {-block.focus_range:g} --d1 {block.focus_range:g}"]
@@ -221,11 +220,11 @@ def _ctf_refine(block: Block, level: dict[str, Any], n_tilt_series: int, machine
         flags += ["--per_tomogram_scale"] if block.do_tomo_scale else []
     flags += [f"--do_even_aberrations --ne {block.nr_even_aber}"] if block.do_even_aber else []
     flags += [f"--do_odd_aberrations --no {block.nr_odd_aber}"] if block.do_odd_aber else []
-    return {"box": level["extract"]["box"], "ranks": ranks, "threads": threads, "options": _join(flags, block)}
+    sizes = _tilt_series_work(block, n_tilt_series, machine)
+    return {"box": level["extract"]["box"], **sizes, "options": _join(flags, block)}
 
 
 def _polish(block: Block, level: dict[str, Any], n_tilt_series: int, machine: Machine) -> dict[str, Any]:
-    ranks, threads = tomo_ranks(machine, block.nr_threads, n_tilt_series)
     flags = [f"--r {block.max_error:g}"]
     if block.do_shift_align:
         flags += ["--shift_only"]
@@ -233,23 +232,27 @@ def _polish(block: Block, level: dict[str, Any], n_tilt_series: int, machine: Ma
     elif block.do_motion:
         flags += [f"--motion --s_vel {block.sigma_vel:g} --s_div {block.sigma_div:g}"]
         flags += ["--sq_exp_ker"] if block.do_sq_exp_ker else []
-    return {"box": level["extract"]["box"], "ranks": ranks, "threads": threads, "options": _join(flags, block)}
+    sizes = _tilt_series_work(block, n_tilt_series, machine)
+    return {"box": level["extract"]["box"], **sizes, "options": _join(flags, block)}
+
+
+def _tilt_series_work(block: Block, n_tilt_series: int, machine: Machine) -> dict[str, int]:
+    """Groups of tilt series, and ranks and threads of a task that works on one of them."""
+    groups = number_of_groups(n_tilt_series, machine.tilt_series_per_task)
+    ranks, threads = tomo_ranks(machine, block.nr_threads, n_tilt_series // groups)
+    return {"groups": groups, "ranks": ranks, "threads": threads}
 
 
 def _extract(block: Block, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
-    groups = number_of_groups(n_tilt_series, machine.tilt_series_per_task)
-    ranks, threads = tomo_ranks(machine, block.nr_threads, n_tilt_series // groups)
     flags = ["--min_frames 1"]
     flags += ["--float16"] if block.do_float16 else []
     flags += ["--stack2d"] if block.do_output_2dstacks else []
     flags += [f"--max_dose {block.max_dose:g}"] if block.max_dose > 0 else []
-    return {"groups": groups, "ranks": ranks, "threads": threads, "options": _join(flags, block)}
+    return _tilt_series_work(block, n_tilt_series, machine) | {"options": _join(flags, block)}
 
 
 def _reconstruct(block: Block, recipe: Recipe, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
-    groups = number_of_groups(n_tilt_series, machine.tilt_series_per_task)
-    ranks, threads = tomo_ranks(machine, block.nr_threads, n_tilt_series // groups)
-    sizes = {"groups": groups, "ranks": ranks, "threads": threads}
+    sizes = _tilt_series_work(block, n_tilt_series, machine)
     return sizes | {"symmetry": recipe.symmetry, "options": _join([], block)}
 
 

@@ -1,8 +1,8 @@
 // One cycle of polishing: CTF refinement, Bayesian polishing, refinement; each step is put to the test and built upon only
 // when the map did not become worse.
-include { CTF_REFINE } from '../modules/relion/ctf_refine'
-include { POLISH } from '../modules/relion/polish'
-include { EXTRACT } from '../modules/relion/extract'
+include { CTF_REFINEMENT as CTF_REFINE } from './ctf_refinement'
+include { ALIGNMENT as POLISH } from './alignment'
+include { EXTRACTION as EXTRACT } from './extraction'
 include { REFINE3D } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
 include { EVALUATE as EVALUATE_CTF ; EVALUATE as EVALUATE_POLISH ; EVALUATE as EVALUATE_REFINE } from '../modules/relion/evaluate'

@@ -11,7 +11,7 @@ process CTF_REFINE {
     tuple val(meta), val(name), val(settings), val(series), path(import_job, stageAs: 'Import/*'),
         path(ctf_refine, stageAs: 'CtfRefine/*'), path(polish, stageAs: 'Polish/*'), path(particles, stageAs: 'Select/*'),
         path(reconstruction, stageAs: 'Reconstruct/*'), path(mask, stageAs: 'MaskCreate/*'),
-        path(postprocess, stageAs: 'PostProcess/*')
+        path(postprocess, stageAs: 'PostProcess/*'), path(groups, stageAs: 'groups/?/*')
 
     output:
     tuple val(meta), path("CtfRefine/${name}"), path("Select/${name}_ctf"), emit: job
@@ -20,11 +20,12 @@ process CTF_REFINE {
     def job = "CtfRefine/${name}"
     def mpi = settings.ranks > 1
     """
+    ${groups ? "py2rely task merge-temp ${job} --groups groups" : ''}
     py2rely task relion ${job} -- ${mpi ? "mpirun -n ${settings.ranks} " : ''}relion_tomo_refine_ctf${mpi ? '_mpi' : ''} \\
         --p ${particles}/particles.star --t ${series.tomograms} ${series.motion ? "--mot ${series.motion}" : ''} \\
         --ref1 ${reconstruction}/half1.mrc --ref2 ${reconstruction}/half2.mrc --mask ${mask}/mask.mrc \\
         --fsc ${postprocess}/postprocess.star --theme classic --o ${job}/ --b ${settings.box} --j ${settings.threads} \\
-        ${settings.options}
+        ${settings.options} ${groups ? '--only_do_unfinished' : ''}
     py2rely task check-ctf-refine ${job} --tomograms ${series.tomograms} --particles ${particles}/particles.star \\
         --output Select/${name}_ctf
     """

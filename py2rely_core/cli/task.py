@@ -147,6 +147,14 @@ def merge_extract(job: Path, groups: Annotated[Path, typer.Option("--groups")]) 
     work.merge_extract(_parts(groups), job)
 
 
+@app.command("merge-temp")
+def merge_temp(job: Path, groups: Annotated[Path, typer.Option("--groups")]) -> None:
+    """Put together what groups found for their tilt series."""
+    from py2rely_core import groups as work
+
+    work.merge_temp(_parts(groups), job)
+
+
 @app.command("merge-sums")
 def merge_sums(
     job: Path,

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from helpers import REPO, TINY, cli, make_data, pipeline
 from py2rely_core.maps.fsc import fsc
 from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.maps.masks import spherical_mask
+from py2rely_core.relion import commands
 from py2rely_core.tables import read_star, write_star
 from py2rely_core.truth import compare_map
 
@@ -65,12 +67,28 @@ def fsc_to_truth(run, data, name):
     return float(curve[len(curve) // 3 : -1].mean())
 
 
+def _is_what_one_job_gives(job):
+    """The tables of a job that was worked on in groups, against those of its command without them."""
+    *_, last = commands(job)
+    words = [word for word in last["command"] if word != "--only_do_unfinished"]
+    assert len(words) == len(last["command"]) - 1
+    words[words.index("--o") + 1] = "again/"
+    subprocess.run(words, check=True, capture_output=True)
+    tables = sorted(path.relative_to("again") for path in Path("again").rglob("*.star"))
+    assert len(tables) >= 6
+    for table in tables:
+        assert ("again" / table).read_text().replace("again/", f"{job}/") == (job / table).read_text(), table
+    shutil.rmtree("again")
+
+
 def test_wrong_defocus_and_motion_are_corrected(tmp_path, monkeypatch):
+    """With the tilt series in groups, which must not make a difference."""
     data = refined(tmp_path / "data", pixel_size=2.5, image_size=320, particles=20, tilt_series=2, noise=1.0,
                    tilt_step=10, defocus_error=2500, motion=4, seed=0)  # fmt: skip
     parameters = write_recipe(tmp_path / "sta.json", data, 2.5, polishing={"cycles": 1, "refine": False})
-    run = pipeline(tmp_path, "--parameter", parameters, "--start", "polish")
+    run = pipeline(tmp_path, "--parameter", parameters, "--start", "polish", "--tilt_series_per_task", 1)
     assert run.code == 0, run.text
+    assert sum("CTF_REFINE_GROUP" in row["name"] or "POLISH_GROUP" in row["name"] for row in run.tasks) == 4
     (dataset,) = run.results["datasets"]
     steps = {step["step"]: step for step in dataset["polishing"]["cycles"]}
     assert list(steps) == ["ctf_refine", "polish"]
@@ -93,6 +111,8 @@ def test_wrong_defocus_and_motion_are_corrected(tmp_path, monkeypatch):
     assert qualities[2] > qualities[0] + 0.1
     motion = json.loads(Path("Polish/bin1_cycle1/job.json").read_text())["motion"]
     assert 0.02 < motion["rms"] < 10
+    for job in ("CtfRefine/bin1_cycle1", "Polish/bin1_cycle1"):
+        _is_what_one_job_gives(Path(job))
 
 
 #: Stands in for relion_tomo_align: the real one runs, then its tables are spoilt as --harm says.
