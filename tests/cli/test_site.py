@@ -28,9 +28,9 @@ def home(tmp_path, monkeypatch):
 
 
 def test_every_setting_is_known_everywhere():
-    """One list in three languages: request.py, nextflow.config and main.nf."""
+    """One list in three languages: request.py, nextflow.config and configuration.nf."""
     config = (REPO / "nextflow.config").read_text()
-    main = (REPO / "main.nf").read_text()
+    main = (REPO / "workflows/configuration.nf").read_text()
     for name in CONFIGURATION:
         assert f"    {name} = " in config
         assert f"'{name}'" in main

@@ -718,7 +718,7 @@ def test_import_keeps_odd_names_and_links(data, tmp_path):
 
 
 def test_large_tables_cost_little_more_than_reading(tmp_path):
-    command = [sys.executable, REPO / "benchmarks/preflight", "--tilt-series", "40", "--particles", "40000"]
+    command = [sys.executable, REPO / "benchmarks/tables", "--tilt-series", "40", "--particles", "40000"]
     done = subprocess.run(
         [*command, "--directory", tmp_path / "big", "--json", tmp_path / "numbers.json"],
         capture_output=True, text=True, check=False, env=os.environ,

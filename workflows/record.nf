@@ -1,0 +1,51 @@
+// What a run leaves besides its results: that it runs, how it ended, and that its output directory opens in RELION.
+
+// What 'py2rely status' starts from, in the output directory: which run this is, and where its tasks are.
+def record(place, state) {
+    def about = [
+        name: workflow.runName, session: workflow.sessionId.toString(), launch_dir: workflow.launchDir.toString(),
+        work_dir: workflow.workDir.toString(), started: time(workflow.start), command: workflow.commandLine,
+        profile: workflow.profile, host: java.net.InetAddress.getLocalHost().getHostName(), pid: ProcessHandle.current().pid(),
+    ]
+    def outdir = file(place)
+    outdir.mkdirs()
+    outdir.resolve('run.json.part').text = groovy.json.JsonOutput.toJson(about + state)
+    outdir.resolve('run.json.part').moveTo(outdir.resolve('run.json'))
+}
+
+def time(moment) {
+    return moment.toInstant().toEpochMilli() / 1000
+}
+
+// The output directory opens in RELION, also after a failure: that must not hide how the run ended.
+def make_relion_project(place) {
+    def done = ["${projectDir}/bin/py2rely", 'task', 'project', file(place).toString()].execute()
+    def text = new StringBuilder()
+    done.waitForProcessOutput(text, text)
+    if (done.exitValue() != 0) {
+        log.warn("The output directory was not made a RELION project:\n${text}")
+    }
+}
+
+// The page and results.json of a run that failed, so that nothing of an earlier run looks like its result.
+def report_failure(py2rely, outdir, run) {
+    def known = java.nio.file.Files.createTempFile('py2rely', '.json')
+    known.toFile().deleteOnExit()
+    def failure = [step: '', what: (run.error_message ?: 'The run ended early.').readLines()[0], exit_code: run.exit_status]
+    try {
+        known.text = groovy.json.JsonOutput.toJson(run)
+        outdir.mkdirs()
+        (outdir / 'results.json').text = groovy.json.JsonOutput.toJson([schema_version: 1, status: 'failed', failure: failure, datasets: []])
+        (outdir / 'report.html').delete()
+        (outdir / 'summary.txt').delete()
+        def command = [py2rely, 'task', 'failed', known.toString(), '--output', outdir.toString()].execute()
+        def errors = new StringBuilder()
+        command.waitForProcessOutput(new StringBuilder(), errors)
+        return command.exitValue() == 0
+            ? "The run failed. What was complete until then: ${outdir}/report.html"
+            : "The run failed; there is no report, as py2rely does not run here: ${errors.readLines().findAll().takeRight(1).join()}"
+    }
+    catch (Exception e) {
+        return "The run failed; there is no report: ${e.message}"
+    }
+}
