@@ -35,7 +35,7 @@ RUN_PARAMETERS = (
     "tilt_series_per_task",
     "num_gpus",
 )
-#: How and where tasks run. configuration.nf keeps them out of the request: they decide on no result, and repeat no step.
+#: How and where tasks run. configuration.nf keeps them out of the request: they decide on no result, repeat no step.
 CONFIGURATION = (
     "image",
     "relion_load",
