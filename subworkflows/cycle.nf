@@ -6,6 +6,7 @@ include { EXTRACTION as EXTRACT } from './extraction'
 include { REFINE3D } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
 include { EVALUATE as EVALUATE_CTF ; EVALUATE as EVALUATE_POLISH ; EVALUATE as EVALUATE_REFINE } from '../modules/relion/evaluate'
+include { json } from './json'
 
 workflow CYCLE {
     take:
@@ -22,7 +23,7 @@ workflow CYCLE {
         }
     )
     tried_ctf = todo.ctf.join(CTF_REFINE.out).map { meta, settings, level, number, state, job, particles ->
-        [meta, settings, level, number, state, state + [series: corrected(state.series, job), particles: particles, unusable: numbers(job).unusable ?: '']]
+        [meta, settings, level, number, state, state + [series: corrected(state.series, job), particles: particles, unusable: json(job / 'job.json').unusable ?: '']]
     }
     EVALUATE_CTF(tried_ctf.map { row -> trial(row, 'ctf', 'ctf_refine') })
     after_ctf = todo.none.mix(tried_ctf.join(EVALUATE_CTF.out).map { row -> decided(row) })
@@ -37,7 +38,7 @@ workflow CYCLE {
         }
     )
     tried_polish = polishable.polish.join(POLISH.out).map { meta, settings, level, number, state, job, particles ->
-        [meta, settings, level, number, state, state + [series: polished(state.series, job), particles: particles, unusable: numbers(job).unusable ?: '']]
+        [meta, settings, level, number, state, state + [series: polished(state.series, job), particles: particles, unusable: json(job / 'job.json').unusable ?: '']]
     }
     EVALUATE_POLISH(tried_polish.map { row -> trial(row, 'polish', 'polish') })
     after_polish = polishable.none.mix(tried_polish.join(EVALUATE_POLISH.out).map { row -> decided(row) })
@@ -50,7 +51,7 @@ workflow CYCLE {
     EXTRACT(refinable.refine.map { meta, _settings, level, number, state -> [meta, name(number), level.extract] + state.series + [state.particles] })
     REFINE3D(
         refinable.refine.join(EXTRACT.out).map { meta, settings, _level, number, state, extract ->
-            [meta, name(number), settings.refine.findAll { key, _value -> key != 'low_pass' }, numbers(state.postprocess).low_pass,
+            [meta, name(number), settings.refine.findAll { key, _value -> key != 'low_pass' }, json(state.postprocess / 'job.json').low_pass,
                 "Extract/${extract.name}/particles.star".toString()] + state.series +
                 [extract, [], [], [state.maps / 'half1.mrc', state.maps / 'half2.mrc'], state.mask]
         }
@@ -93,12 +94,8 @@ def trial(row, suffix, step) {
 
 // Row: as of trial, and the trial's half maps and post-process job.
 def decided(row) {
-    def verdict = numbers(row[7])
+    def verdict = json(row[7] / 'job.json')
     def tried = row[5] + [maps: row[6], postprocess: row[7], changed: true]
     def state = verdict.accepted ? (verdict.judgement == 'better' ? tried + [best: row[7], improved: true] : tried) : row[4]
     return row[0..3] + [state]
-}
-
-def numbers(job) {
-    return new groovy.json.JsonSlurper().parse(job / 'job.json')
 }

@@ -4,6 +4,7 @@ include { RECONSTRUCTION as RECONSTRUCT_START } from './reconstruction'
 include { MASK_POSTPROCESS as MASK_POSTPROCESS_START } from '../modules/relion/mask_postprocess'
 include { PREPARE_REFERENCE } from '../modules/core/prepare_reference'
 include { REFINEMENT } from './refinement'
+include { json } from './json'
 
 workflow LEVEL {
     take:
@@ -29,7 +30,7 @@ workflow LEVEL {
     REFINEMENT(
         levels.join(EXTRACT.out).join(references).join(MASK_POSTPROCESS_START.out.mask).join(MASK_POSTPROCESS_START.out.job)
             .map { meta, level, series, mask, _particles, _source, _map, extract, reference, mask_job, postprocess ->
-                [meta, level, series, mask, level.refine.low_pass ?: low_pass(postprocess), "Extract/${extract.name}/particles.star".toString(),
+                [meta, level, series, mask, level.refine.low_pass ?: json(postprocess / 'job.json').low_pass, "Extract/${extract.name}/particles.star".toString(),
                     extract, [], [], reference, mask_job]
             }
     )
@@ -38,8 +39,4 @@ workflow LEVEL {
     particles = REFINEMENT.out.particles
     finals = REFINEMENT.out.finals
     jobs = EXTRACT.out.mix(RECONSTRUCT_START.out, MASK_POSTPROCESS_START.out.job, PREPARE_REFERENCE.out, REFINEMENT.out.jobs)
-}
-
-def low_pass(postprocess) {
-    return new groovy.json.JsonSlurper().parse(postprocess / 'job.json').low_pass
 }

@@ -5,6 +5,7 @@ include { CLASS3D } from '../modules/relion/class3d'
 include { SELECT_CLASSES } from '../modules/core/select_classes'
 include { RECONSTRUCTION as RECONSTRUCT_SELECTED } from './reconstruction'
 include { MASK_POSTPROCESS as MASK_POSTPROCESS_SELECTED } from '../modules/relion/mask_postprocess'
+include { json } from './json'
 
 workflow REFINEMENT {
     take:
@@ -19,7 +20,7 @@ workflow REFINEMENT {
     }
     CLASS3D(
         after.classify.map { meta, level, series, _given, extract, particles, refinement, _maps, mask, _postprocess ->
-            [meta, level.name, level.classification.run, json(refinement).class_low_pass] + series + [extract, particles, refinement, mask]
+            [meta, level.name, level.classification.run, json(refinement / 'job.json').class_low_pass] + series + [extract, particles, refinement, mask]
         }
     )
     SELECT_CLASSES(
@@ -42,7 +43,7 @@ workflow REFINEMENT {
     REFINE_SELECTED(
         selected.last.join(RECONSTRUCT_SELECTED.out).join(MASK_POSTPROCESS_SELECTED.out.mask).join(MASK_POSTPROCESS_SELECTED.out.job)
             .map { row ->
-                [row[0], row[12], row[2], row[3], json(row[15]).low_pass, "Select/${row[10].name}/particles.star".toString(), row[4],
+                [row[0], row[12], row[2], row[3], json(row[15] / 'job.json').low_pass, "Select/${row[10].name}/particles.star".toString(), row[4],
                     [], row[10], [row[13] / 'half1.mrc', row[13] / 'half2.mrc'], row[14]]
             }
     )
@@ -53,8 +54,4 @@ workflow REFINEMENT {
     finals = after.done.filter { row -> row[1].last }.map { row -> [row[0]] + row[5..9] }
         .mix(REFINE_SELECTED.out.results) // of the last level: [meta, particle set, refinement, half maps, mask job, post-process job]
     jobs = REFINE.out.jobs.mix(CLASS3D.out, SELECT_CLASSES.out.job, RECONSTRUCT_SELECTED.out, MASK_POSTPROCESS_SELECTED.out.job, REFINE_SELECTED.out.jobs)
-}
-
-def json(job) {
-    return new groovy.json.JsonSlurper().parse(job / 'job.json')
 }

@@ -1,4 +1,5 @@
 // What is known of a run before its first task.
+include { json } from '../subworkflows/json'
 
 // How many levels and cycles of polishing a data set has at most: what cannot be needed is not set up, as that takes time.
 // What cannot be read here counts as the most that there is; the preflight says what is wrong with it.
@@ -15,7 +16,7 @@ def most_steps(files, given) {
 
 def parsed(path) {
     try {
-        return new groovy.json.JsonSlurper().parse(path)
+        return json(path)
     }
     catch (Exception e) {
         return e

@@ -13,6 +13,7 @@ include { RECONSTRUCTION as RECONSTRUCT_GIVEN } from '../subworkflows/reconstruc
 include { MASK_POSTPROCESS as MASK_POSTPROCESS_GIVEN } from '../modules/relion/mask_postprocess'
 include { POLISHING } from '../subworkflows/polishing'
 include { RESULTS } from '../modules/core/results'
+include { json } from '../subworkflows/json'
 
 workflow STA {
     take:
@@ -142,10 +143,6 @@ def shown(job) {
         return job.listFiles().findAll { file -> file.name ==~ /run_class\d+\.mrc/ }.sort { file -> file.name }
     }
     return []
-}
-
-def json(path) {
-    return new groovy.json.JsonSlurper().parse(path)
 }
 
 // With what links lead to, so that it is bound into containers, too.
