@@ -16,6 +16,7 @@ from py2rely_core.gpus import gpu_names
 from py2rely_core.groups import number_of_groups
 from py2rely_core.recipe import Block, Recipe
 from py2rely_core.sampling import healpix_order, sampling_order
+from py2rely_core.symmetry import ALIGNMENT_TRIALS
 
 #: Soft edges that are tried, as multiples of ``mask_create.width_mask_edge``, until the mask is wide enough.
 EDGE_STEPS = (1, 2, 4, 6, 8)
@@ -371,6 +372,7 @@ def _denovo(recipe: Recipe, machine: Machine) -> dict[str, Any]:
         "classes": block.nr_classes,
         "tau": block.tau_fudge,
         "search_symmetry": "C1" if block.do_run_C1 else recipe.symmetry,
+        "alignment_trials": ALIGNMENT_TRIALS,
         "threads": machine.cpus,
         "gpus": ",".join(machine.gpus) if block.use_gpu else "",
         "options": _join(flags, block),

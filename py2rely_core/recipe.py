@@ -49,9 +49,9 @@ class Block(BaseModel):
 class Resolutions(Block):
     """Pixel size, box scaling and the binnings of the levels."""
 
-    angpix: float = 1.54
-    box_scaling: float = 2.0
-    binning_list: Binnings = [4, 2, 1]
+    angpix: float = Field(1.54, description="unbinned pixel size, Angstrom")
+    box_scaling: float = Field(2.0, description="smallest box, times particle_diameter")
+    binning_list: Binnings = Field([4, 2, 1], description="binning of each level, descending")
 
 
 class InitialModel(Block):
@@ -61,116 +61,120 @@ class InitialModel(Block):
     end in the average of both hands.
     """
 
-    in_tomograms: str = ""
-    in_particles: str = ""
-    use_direct_entries: YesNo = True
-    nr_iter: int = 70
-    nr_classes: int = 1
-    tau_fudge: float = 4
-    particle_diameter: float = 290
-    sym_name: str = "C1"
-    do_run_C1: YesNo = True
-    sampling: str = "15 degrees"
-    offset_range: float = 6
-    offset_step: float = 2
-    nr_pool: int = 16
-    use_gpu: YesNo = True
-    gpu_ids: str = ""
-    nr_threads: int = 8
-    other_args: str = ""
+    in_tomograms: str = Field("", description="read and written, without effect")
+    in_particles: str = Field("", description="read and written, without effect")
+    use_direct_entries: YesNo = Field(True, description="read and written, without effect")
+    nr_iter: int = Field(70, description="iterations, --iter")
+    nr_classes: int = Field(1, description="models; the largest class goes on")
+    tau_fudge: float = Field(4, description="--tau2_fudge")
+    particle_diameter: float = Field(290, description="that of refine3D counts")
+    sym_name: str = Field("C1", description="that of refine3D counts")
+    do_run_C1: YesNo = Field(True, description="search without symmetry, impose it at the end")
+    sampling: str = Field("15 degrees", description="angular sampling of the search, one of RELION's steps")
+    offset_range: float = Field(6, description="search range of offsets, pixels")
+    offset_step: float = Field(2, description="step of offsets, pixels")
+    nr_pool: int = Field(16, description="particles per pool, --pool")
+    use_gpu: YesNo = Field(True, description="whether this step uses the GPUs that are given")
+    gpu_ids: str = Field("", description="read and written, without effect")
+    nr_threads: int = Field(8, description="most threads per rank")
+    other_args: str = Field("", description="added to the program's command line")
 
 
 class Reconstruct(Block):
     """``relion_tomo_reconstruct_particle``."""
 
-    in_tomograms: str = ""
-    in_particles: str = ""
-    do_use_direct_entries: YesNo = True
-    crop_size: int = -1
-    point_group: str = "C1"
-    nr_threads: int = 8
-    mpi_command: str = ""
-    other_args: str = ""
+    in_tomograms: str = Field("", description="tilt-series STAR file")
+    in_particles: str = Field("", description="particle STAR file")
+    do_use_direct_entries: YesNo = Field(True, description="read and written, without effect")
+    crop_size: int = Field(-1, description="read and written, without effect")
+    point_group: str = Field("C1", description="that of refine3D counts")
+    nr_threads: int = Field(8, description="most threads per rank")
+    mpi_command: str = Field("", description="read and written, without effect")
+    other_args: str = Field("", description="added to the program's command line")
 
 
 class PseudoSubtomo(Block):
     """``relion_tomo_subtomo``. `max_dose` is in e/A^2; -1 keeps all tilts."""
 
-    in_tomograms: str = ""
-    in_particles: str = ""
-    do_use_direct_entries: YesNo = True
-    crop_size: int = -1
-    do_float16: YesNo = True
-    do_output_2dstacks: YesNo = True
-    max_dose: float = -1
-    do_from2d: YesNo = True
-    nr_threads: int = 8
-    nr_mpi: int = 3
-    mpi_command: str = ""
-    other_args: str = ""
+    in_tomograms: str = Field("", description="tilt-series STAR file")
+    in_particles: str = Field("", description="particle STAR file")
+    do_use_direct_entries: YesNo = Field(True, description="read and written, without effect")
+    crop_size: int = Field(-1, description="read and written, without effect")
+    do_float16: YesNo = Field(True, description="images with 2 bytes per pixel, --float16")
+    do_output_2dstacks: YesNo = Field(True, description="2D stacks instead of volumes, --stack2d")
+    max_dose: float = Field(-1, description="tilts with more dose are left out, e/A^2; -1: none")
+    do_from2d: YesNo = Field(True, description="read and written, without effect")
+    nr_threads: int = Field(8, description="most threads per rank")
+    nr_mpi: int = Field(3, description="read and written, without effect")
+    mpi_command: str = Field("", description="read and written, without effect")
+    other_args: str = Field("", description="added to the program's command line")
 
 
 class Refine3D(Block):
     """``relion_refine --auto_refine``. `ini_high` is the first reference's low-pass."""
 
-    in_tomograms: str = ""
-    in_particles: str = ""
-    use_direct_entries: YesNo = True
-    ref_correct_greyscale: YesNo = True
-    ini_high: float = 50
-    sym_name: str = "C1"
-    do_ctf_correction: YesNo = True
-    ctf_intact_first_peak: YesNo = False
-    particle_diameter: float = 290
-    do_zero_mask: YesNo = True
-    do_solvent_fsc: YesNo = False
-    sampling: str = "7.5 degrees"
-    offset_range: float = 5
-    offset_step: float = 1
-    auto_local_sampling: str = "1.8 degrees"
-    relax_sym: str = ""
-    auto_faster: YesNo = False
-    nr_pool: int = 30
-    use_gpu: YesNo = True
-    gpu_ids: str = ""
-    nr_threads: int = 8
-    mpi_command: str = ""
-    do_combine_thru_disc: YesNo = True
-    other_args: str = ""
+    in_tomograms: str = Field("", description="tilt-series STAR file")
+    in_particles: str = Field("", description="read and written, without effect")
+    use_direct_entries: YesNo = Field(True, description="read and written, without effect")
+    ref_correct_greyscale: YesNo = Field(
+        True, description="the first reference has the right grey scale; no: --firstiter_cc"
+    )
+    ini_high: float = Field(50, description="low-pass of the first reference, Angstrom")
+    sym_name: str = Field("C1", description="point group")
+    do_ctf_correction: YesNo = Field(True, description="--ctf")
+    ctf_intact_first_peak: YesNo = Field(False, description="--ctf_intact_first_peak")
+    particle_diameter: float = Field(290, description="of the spherical mask, Angstrom")
+    do_zero_mask: YesNo = Field(True, description="--zero_mask")
+    do_solvent_fsc: YesNo = Field(False, description="read and written, without effect: on as soon as there is a mask")
+    sampling: str = Field("7.5 degrees", description="angular sampling of the global search, one of RELION's steps")
+    offset_range: float = Field(5, description="search range of offsets, pixels")
+    offset_step: float = Field(1, description="step of offsets, pixels")
+    auto_local_sampling: str = Field("1.8 degrees", description="sampling from which on searches are local")
+    relax_sym: str = Field("", description="symmetry to relax, --relax_sym")
+    auto_faster: YesNo = Field(False, description="--auto_ignore_angles --auto_resol_angles")
+    nr_pool: int = Field(30, description="particles per pool, --pool")
+    use_gpu: YesNo = Field(True, description="whether this step uses the GPUs that are given")
+    gpu_ids: str = Field("", description="read and written, without effect")
+    nr_threads: int = Field(8, description="most threads per rank")
+    mpi_command: str = Field("", description="read and written, without effect")
+    do_combine_thru_disc: YesNo = Field(True, description="no: --dont_combine_weights_via_disc")
+    other_args: str = Field("", description="added to the program's command line")
 
 
 class Class3D(Refine3D):
     """``relion_refine`` with several classes; also the one-class alignment of the template."""
 
-    ini_high: float = 25
-    nr_classes: int = 1
-    tau_fudge: float = 3
-    nr_iter: int = 15
-    do_fast_subsets: YesNo = False
-    highres_limit: float = -1
-    dont_skip_align: YesNo = False
-    do_local_ang_searches: YesNo = True
-    sigma_angles: float = 5
-    allow_coarser: YesNo = False
-    use_gpu: YesNo = False
-    sigma_tilt: float = 0
+    ini_high: float = Field(25, description="low-pass of the reference, Angstrom")
+    nr_classes: int = Field(1, description="classes, --K")
+    tau_fudge: float = Field(3, description="--tau2_fudge")
+    nr_iter: int = Field(15, description="iterations, --iter")
+    do_fast_subsets: YesNo = Field(False, description="--fast_subsets")
+    highres_limit: float = Field(-1, description="--strict_highres_exp, Angstrom; -1: none")
+    dont_skip_align: YesNo = Field(False, description="align particles in the classification")
+    do_local_ang_searches: YesNo = Field(True, description="only locally")
+    sigma_angles: float = Field(5, description="range of local searches, degrees (three sigma)")
+    allow_coarser: YesNo = Field(False, description="--allow_coarser_sampling")
+    use_gpu: YesNo = Field(False, description="whether this step uses the GPUs that are given")
+    sigma_tilt: float = Field(0, description="--sigma_tilt, degrees; 0: none")
 
 
 class SelectBlock(Block):
     """Kept: the reference system never reads it."""
 
-    do_select_values: YesNo = True
-    select_label: str = "rlnClassNumber"
+    do_select_values: YesNo = Field(True, description="read and written, without effect")
+    select_label: str = Field("rlnClassNumber", description="read and written, without effect")
 
 
 class MaskCreate(Block):
     """``relion_mask_create``. Without `ini_threshold` the density gives the threshold. `lowpass_filter` is kept."""
 
-    lowpass_filter: float = 20
-    extend_inimask: int = 3
-    width_mask_edge: int = 5
-    ini_threshold: float | None = None
-    other_args: str = ""
+    lowpass_filter: float = Field(20, description="read and written, without effect")
+    extend_inimask: int = Field(3, description="pixels by which the mask is extended")
+    width_mask_edge: int = Field(5, description="soft edge to begin with, pixels; widened until the mask is proven")
+    ini_threshold: float | None = Field(
+        None, description="threshold of the density; not given: from the density itself"
+    )
+    other_args: str = Field("", description="added to the program's command line")
 
 
 class Classification(Block):
@@ -182,14 +186,18 @@ class Classification(Block):
     resolution, Angstrom, to which a class must agree with the best one; not given, it follows from the best class.
     """
 
-    run: YesNo = False
-    binning: int | None = None
-    selection: Literal["auto", "manual"] = "auto"
-    keep_classes: Classes = []
-    best_class: int | None = None
-    agreement: float | None = Field(None, gt=0)
-    min_share: float = Field(0.05, ge=0, lt=1)
-    min_per_half: int = Field(25, ge=2)
+    run: YesNo = Field(False, description="whether particles are classified")
+    binning: int | None = Field(None, description="after which level's refinement; not given: the first")
+    selection: Literal["auto", "manual"] = Field("auto", description="by the rule, or by you")
+    keep_classes: Classes = Field([], description="with manual: the classes that go on")
+    best_class: int | None = Field(None, description="the class of the next reference; not given: the first of them")
+    agreement: float | None = Field(
+        None,
+        gt=0,
+        description="Angstrom to which classes must agree with the best one; not given: from the best class",
+    )
+    min_share: float = Field(0.05, ge=0, lt=1, description="smallest share of the particles that a class may have")
+    min_per_half: int = Field(25, ge=2, description="fewest particles of a half set that may remain")
 
 
 class Polishing(Block):
@@ -199,47 +207,49 @@ class Polishing(Block):
     ends in a Refine3D.
     """
 
-    cycles: int = Field(5, ge=0, le=10)
-    patience: int = Field(2, ge=1)
-    refine: YesNo = True
+    cycles: int = Field(5, ge=0, le=10, description="most cycles; 0: none")
+    patience: int = Field(2, ge=1, description="cycles in a row without improvement, after which they end")
+    refine: YesNo = Field(True, description="whether each cycle ends with a refinement")
 
 
 class CtfRefine(Block):
     """``relion_tomo_refine_ctf``. `focus_range` is searched to both sides, Angstrom."""
 
-    in_tomograms: str = ""
-    use_direct_entries: YesNo = True
-    do_defocus: YesNo = True
-    focus_range: float = 3000
-    do_reg_def: YesNo = True
-    lambda_: float = Field(0.1, alias="lambda")
-    do_scale: YesNo = True
-    do_frame_scale: YesNo = True
-    do_tomo_scale: YesNo = False
-    do_even_aber: YesNo = False
-    nr_even_aber: int = 4
-    do_odd_aber: YesNo = False
-    nr_odd_aber: int = 3
-    nr_threads: int = 8
-    mpi_command: str = ""
-    other_args: str = ""
+    in_tomograms: str = Field("", description="read and written, without effect")
+    use_direct_entries: YesNo = Field(True, description="read and written, without effect")
+    do_defocus: YesNo = Field(True, description="--do_defocus")
+    focus_range: float = Field(3000, description="searched to both sides, Angstrom, --d0 --d1")
+    do_reg_def: YesNo = Field(True, description="--do_reg_defocus")
+    lambda_: float = Field(0.1, alias="lambda", description="strength of that regularisation, --lambda")
+    do_scale: YesNo = Field(True, description="--do_scale")
+    do_frame_scale: YesNo = Field(True, description="--per_frame_scale")
+    do_tomo_scale: YesNo = Field(False, description="--per_tomogram_scale")
+    do_even_aber: YesNo = Field(False, description="--do_even_aberrations")
+    nr_even_aber: int = Field(4, description="--ne")
+    do_odd_aber: YesNo = Field(False, description="--do_odd_aberrations")
+    nr_odd_aber: int = Field(3, description="--no")
+    nr_threads: int = Field(8, description="most threads per rank")
+    mpi_command: str = Field("", description="read and written, without effect")
+    other_args: str = Field("", description="added to the program's command line")
 
 
 class BayesianPolish(Block):
     """``relion_tomo_align``. `max_error` is in pixels; with `do_shift_align` images are only shifted as a whole."""
 
-    in_tomograms: str = ""
-    use_direct_entries: YesNo = True
-    max_error: float = 5
-    do_motion: YesNo = True
-    sigma_vel: float = 0.2
-    sigma_div: float = 5000
-    do_sq_exp_ker: YesNo = False
-    do_shift_align: YesNo = False
-    shift_align_type: Literal["Entire micrographs", "Only particles"] = "Entire micrographs"
-    nr_threads: int = 8
-    mpi_command: str = ""
-    other_args: str = ""
+    in_tomograms: str = Field("", description="read and written, without effect")
+    use_direct_entries: YesNo = Field(True, description="read and written, without effect")
+    max_error: float = Field(5, description="largest shift of an image, pixels, --r")
+    do_motion: YesNo = Field(True, description="--motion")
+    sigma_vel: float = Field(0.2, description="--s_vel")
+    sigma_div: float = Field(5000, description="--s_div")
+    do_sq_exp_ker: YesNo = Field(False, description="--sq_exp_ker")
+    do_shift_align: YesNo = Field(False, description="shift images as a whole, --shift_only; then no motion")
+    shift_align_type: Literal["Entire micrographs", "Only particles"] = Field(
+        "Entire micrographs", description="Only particles: --shift_only_by_particles"
+    )
+    nr_threads: int = Field(8, description="most threads per rank")
+    mpi_command: str = Field("", description="read and written, without effect")
+    other_args: str = Field("", description="added to the program's command line")
 
 
 class InitialReference(Block):
@@ -249,25 +259,31 @@ class InitialReference(Block):
     `known_search` says whether known orientations are kept (local, with `known_sigma_ang` degrees) or searched anew.
     """
 
-    template_iterations: int = Field(10, ge=0)
-    known_search: str = Field("local", pattern="^(local|global)$")
-    known_sigma_ang: float = Field(5.0, gt=0)
+    template_iterations: int = Field(10, ge=0, description="iterations of the global alignment to a template; 0: none")
+    known_search: str = Field(
+        "local",
+        pattern="^(local|global)$",
+        description="known orientations are kept (local), or searched anew (global)",
+    )
+    known_sigma_ang: float = Field(5.0, gt=0, description="width of that local search, degrees")
 
 
 class Duplicates(Block):
     """Particles closer than this fraction of the diameter are one particle; 0 keeps all."""
 
-    distance_fraction: float = Field(0.3, ge=0, lt=1)
+    distance_fraction: float = Field(
+        0.3, ge=0, lt=1, description="particles closer than this share of the diameter are one; 0: keep all"
+    )
 
 
 class PostProcess(Block):
     """``relion_postprocess``; not sharpened unless it is asked for."""
 
-    do_auto_bfac: YesNo = False
-    autob_lowres: float = 10
-    adhoc_bfac: float = 0
-    fn_mtf: str = ""
-    other_args: str = ""
+    do_auto_bfac: YesNo = Field(False, description="--auto_bfac")
+    autob_lowres: float = Field(10, description="--autob_lowres, Angstrom")
+    adhoc_bfac: float = Field(0, description="--adhoc_bfac; 0: none")
+    fn_mtf: str = Field("", description="--mtf")
+    other_args: str = Field("", description="added to the program's command line")
 
 
 #: Blocks of which a level may override fields.

@@ -11,6 +11,8 @@ from scipy.spatial.transform import Rotation
 from py2rely_core.geometry import euler_to_matrix
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 
+#: Random orientations that RELION tries; with its own 400 it often ends beside the axes.
+ALIGNMENT_TRIALS = 4000
 _GROUP = re.compile(r"(C[1-9]\d*[VH]?|D[1-9]\d*[VH]?|S[1-9]\d*|T[DH]?|OH?|I[1-5]?H?|CI|CS)")
 _GOLDEN = (1 + sqrt(5)) / 2
 _I2 = ((2, (0, 0, 1)), (5, (1, 0, _GOLDEN)))

@@ -24,7 +24,7 @@ process INITIAL_MODEL {
         ${settings.options}
     py2rely task final-model ${job} --iterations ${settings.iterations}
     py2rely task relion ${job} -- relion_align_symmetry --i ${job}/run_model.star --select_largest_class \\
-        --o ${job}/initial_model.mrc --sym ${settings.symmetry} --apply_sym
+        --o ${job}/initial_model.mrc --sym ${settings.symmetry} --apply_sym --nr_uniform ${settings.alignment_trials}
     py2rely task check-maps ${job} initial_model.mrc --like ${extract}
     """
 

@@ -9,8 +9,6 @@ from typing import Annotated
 import typer
 
 log = logging.getLogger("py2rely")
-#: Random orientations that RELION tries; with its own 400 it often ends beside the axes.
-ALIGNMENT_TRIALS = 4000
 
 
 def template(
@@ -82,6 +80,7 @@ def align_symmetry(path: Path, group: str, box: int, pixel_size: float) -> None:
 
     from py2rely_core.jobs import check_map
     from py2rely_core.relion import run_job
+    from py2rely_core.symmetry import ALIGNMENT_TRIALS
 
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         job = Path(scratch) / "AlignSymmetry"

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import REPO
 from scipy.spatial.transform import Rotation
 
 from py2rely_core.boxes import BOX_SIZES, box_size, crop_and_box
@@ -13,6 +14,7 @@ from py2rely_core.particles import without_duplicates
 from py2rely_core.plan import Machine, plan_dataset, refinement_ranks, tomo_ranks
 from py2rely_core.problems import ExitCode, Problem, ProblemError, format_problems
 from py2rely_core.recipe import load_recipe, new_recipe, parse_recipe, write_recipe
+from py2rely_core.recipe_docs import as_markdown
 from py2rely_core.request import load_datasets
 from py2rely_core.sampling import healpix_order, sampling_order
 from py2rely_core.symmetry import asymmetric_unit, into_asymmetric_unit, parse_point_group, rotations_of
@@ -288,3 +290,9 @@ def test_every_orientation_has_one_equivalent_in_the_asymmetric_unit(group):
     between = np.einsum("nji,njk->nik", matrices, moved)
     distances = np.abs(between[:, None] - operators).max(axis=(2, 3)).min(axis=1)
     assert distances.max() < 1e-6
+
+
+def test_the_page_of_the_recipe_is_that_of_the_models():
+    page = as_markdown()
+    assert (REPO / "docs/recipe.md").read_text() == f"{page}\n", "python -m py2rely_core.recipe_docs > docs/recipe.md"
+    assert "None" not in page
