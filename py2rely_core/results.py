@@ -258,6 +258,9 @@ def _level(
     result, start = by_name.get(f"PostProcess/{name}_result"), by_name.get(f"PostProcess/{plain}_start", {})
     classes = by_name.get(f"Select/{plain}_classes", {})
     numbers = result or {}
+    # Polishing that starts from given particles has no refinement before it: they are what the level has.
+    imported = next((job for job in jobs if job["job"] == "Import/tilt_series"), {})
+    given = imported.get("particles_out") if planned["start"] == "polish" else None
     root = f"{planned['project']}/" if planned["project"] else ""
     return {
         "status": "complete" if result else "unfinished" if done else "waiting",
@@ -266,8 +269,8 @@ def _level(
         "pixel_size": level["pixel_size"],
         "box": level["size"],
         "extraction_box": level["extract"]["box"],
-        "particles_in": by_name.get(f"Extract/{plain}", {}).get("particles_in"),
-        "particles_out": classes.get("particles_out", select.get("particles_out")),
+        "particles_in": by_name.get(f"Extract/{plain}", {}).get("particles_in", given),
+        "particles_out": classes.get("particles_out", select.get("particles_out", given)),
         "duplicates_removed": select.get("duplicates_removed", 0),
         "low_pass": level["refine"]["low_pass"] or start.get("low_pass"),
         "resolution": {

@@ -94,6 +94,7 @@ def test_wrong_defocus_and_motion_are_corrected(tmp_path, monkeypatch):
     assert list(steps) == ["ctf_refine", "polish"]
     assert all(step["accepted"] for step in steps.values())
     assert dataset["polishing"]["best"] == steps["polish"]["name"]
+    assert dataset["levels"][0]["particles_out"] == 40
     final = dataset["final"]
     assert "bin1_cycle1_polish" in final["map"]
     assert "Polish/bin1_cycle1" in final["tilt_series"]
