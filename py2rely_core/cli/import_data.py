@@ -44,6 +44,8 @@ DropDuplicates = Annotated[bool, typer.Option("--drop-duplicates", help="Keep th
 SkipMissing = Annotated[
     str, typer.Option("--skip-missing", "-sm", metavar="[True|False]", help="Leave out files that are not there.")
 ]
+ParticleFile = Annotated[Path, typer.Option("--output", "-o", help="Particle STAR file.")]
+FULL_PICKS = Path("input/full_picks.star")
 Inputs = Annotated[list[Path], typer.Option("--input", "-i", help="STAR file; give it once for each.")]
 
 
@@ -196,7 +198,7 @@ def warp(
 def particles(
     source: Annotated[Path, typer.Option("--input", "-i", help="STAR file of RELION 4, RELION 5 or Warp.")],
     tilt_series: TiltSeries,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Particle STAR file.")] = Path("input/full_picks.star"),
+    output: ParticleFile = FULL_PICKS,
     units: Units = "auto",
     voxel_size: VoxelSize = None,
     skip_unknown: SkipUnknown = False,
@@ -214,7 +216,7 @@ def particles(
 def csv(
     source: Annotated[Path, typer.Option("--input", "-i", help="CSV file: tomogram, x, y, z[, rot, tilt, psi].")],
     tilt_series: TiltSeries,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Particle STAR file.")] = Path("input/full_picks.star"),
+    output: ParticleFile = FULL_PICKS,
     units: Units = "auto",
     voxel_size: VoxelSize = None,
     skip_unknown: SkipUnknown = False,
@@ -233,7 +235,7 @@ def copick(
     config: Annotated[Path, typer.Option("--config", "-c", help="copick configuration.")],
     name: Annotated[str, typer.Option("--name", "-n", help="Object.")],
     tilt_series: TiltSeries,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Particle STAR file.")] = Path("input/full_picks.star"),
+    output: ParticleFile = FULL_PICKS,
     user_id: Annotated[str | None, typer.Option("--user-id", "-uid", help="User that picked.")] = None,
     session_id: Annotated[str | None, typer.Option("--session-id", "-sid", help="Session of the picks.")] = None,
     run_ids: Annotated[str | None, typer.Option("--run-ids", "-rids", help="Runs, separated by commas.")] = None,
@@ -266,7 +268,7 @@ def _list(text: str | None) -> list[str]:
 @app.command("combine-particles")
 def combine_particles(
     inputs: Inputs,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Particle STAR file.")] = Path("input/full_picks.star"),
+    output: ParticleFile = FULL_PICKS,
     skip_missing: SkipMissing = "False",
     overwrite: Overwrite = False,
 ) -> None:
