@@ -101,7 +101,7 @@ def _checkpoint(job: Path, command: list[str]) -> Checkpoint | None:
 
 def _attempt(job: Path, command: list[str], checkpoint: Checkpoint | None, lease: Lease) -> None:
     """Run a command, from the last complete iteration where there is one."""
-    iteration = checkpoint.restore() if checkpoint else None
+    asked, iteration = command, checkpoint.restore() if checkpoint else None
     if iteration is not None:
         command = checkpoint.continuation(iteration)
         _say(job, f"going on after iteration {iteration} of an earlier attempt with the same input and options")
@@ -118,8 +118,10 @@ def _attempt(job: Path, command: list[str], checkpoint: Checkpoint | None, lease
             command, stdout=out, stderr=err, env=os.environ | lease.environment, pass_fds=lease.files
         )
         code = _wait(process)
-    used = resources_since(before) | ({} if iteration is None else {"continued_after_iteration": iteration})
-    _note(job, command, start, code, used | ({"gpus": list(lease.gpus)} if lease.gpus else {}))
+    done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code}
+    done |= resources_since(before) | {"inputs": input_paths(asked)}
+    done |= {} if iteration is None else {"asked": asked, "continued_after_iteration": iteration}
+    _note(job, done | ({"gpus": list(lease.gpus)} if lease.gpus else {}))
     if code:
         text = "".join(_text(job / name, skip) for name, skip in read.items())
         raise _failure(job, command, code, text)
@@ -194,15 +196,16 @@ def write_job_star(job: Path, command: list[str]) -> None:
         (job / "job.star").write_text(text)
 
 
-def _note(job: Path, command: list[str], start: float, code: int, used: dict[str, Any]) -> None:
-    done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code} | used
-    done["inputs"] = input_paths(command)
+def _note(job: Path, done: dict[str, Any]) -> None:
     with (job / "commands.jsonl").open("a") as file:
         file.write(json.dumps(done) + "\n")
 
 
 def commands(job: Path) -> list[dict]:
-    """What was run in a job's directory: command, when it started, seconds and exit code."""
+    """What was run in a job's directory: command, when it started, seconds, exit code, and the files that it read.
+
+    Of a refinement that went on from an earlier attempt, ``asked`` is the command that it is the rest of.
+    """
     path = job / "commands.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 

@@ -210,7 +210,7 @@ def _job(name: str, directory: Path, state: str) -> Job:
     ran = _lines(directory / "commands.jsonl")
     numbers = _json(directory / "job.json")
     kind = name.split("/")[0]
-    known = [label for one in ran if (label := job_type(one["command"]))]
+    known = [label for one in ran if (label := job_type(one.get("asked", one["command"])))]
     inputs = [path for one in ran for path in one.get("inputs") or input_paths(one["command"])]
     inputs += numbers.get("inputs") or []
     # Beside the notes, the data set's tables: every job on tilt series starts from them.

@@ -85,7 +85,8 @@ class ClassRow(Part):
     resolution: float | None = None
     accuracy_rotation: float | None = None
     accuracy_translation: float | None = None
-    similarity: float | None = None
+    similarity: float | None = Field(None, description="Angstrom up to which it correlates with the best above 0.5.")
+    likeness: float | None = Field(None, description="Correlation with the best, as a share of what noise allows.")
     kept: bool
     why: str = ""
 

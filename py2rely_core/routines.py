@@ -347,14 +347,18 @@ def select(classification: Classification, selection: Selection, output: Path | 
     return job / "particles.star"
 
 
+def _given_to(job: Path, flag: str) -> list[str]:
+    """The values of an option in the commands of a job."""
+    asked = [ran.get("asked", ran["command"]) for ran in commands(job)]
+    return [value for command in asked for value in flags_of(command)[2].get(flag) or []]
+
+
 def diameter_of(class_job: Path) -> float:
     """Particle diameter, Angstrom, that a classification was run with; half the box where it is not known.
 
     0 where there is no map either: then there is nothing to compare within it.
     """
-    found = [
-        one for ran in commands(class_job) for one in (flags_of(ran["command"])[2].get("--particle_diameter") or [])
-    ]
+    found = _given_to(class_job, "--particle_diameter")
     if found:
         return float(found[-1])
     maps = sorted(class_job.glob("run_*class001.mrc"))
@@ -372,7 +376,7 @@ def tilt_series_of(class_job: Path) -> Path:
     ProblemError
         It is not known, or not there.
     """
-    found = [one for ran in commands(class_job) for one in (flags_of(ran["command"])[2].get("--tomograms") or [])]
+    found = _given_to(class_job, "--tomograms")
     place = next(
         (root / found[-1] for root in (Path(), class_job.parent.parent) if found and (root / found[-1]).is_file()), None
     )

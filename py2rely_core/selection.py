@@ -7,8 +7,10 @@ The rule, ``auto``, for any number of classes:
    those that are not small, where they are known best: noise that was aligned to the reference still resembles it at
    low resolution. The best class is, of those that are not small and have features, the one with the best
    resolution; of classes with the same, the one with the most particles.
-3. A class *agrees* with the best one when the Fourier shell correlation of their maps, within the mask, stays above
-   0.5 up to the ``agreement`` resolution; by default :data:`AGREEMENT` times the best class's resolution.
+3. A class *agrees* with the best one when, up to the ``agreement`` resolution (by default :data:`AGREEMENT` times the
+   best class's), the Fourier shell correlation of their maps, within the mask, stays above 0.5, and is at least
+   :data:`ALIKE` of what it is for two maps of one structure with their noise: another conformation resembles the best
+   class closely, and differs by more than noise all the same (see :func:`likeness`).
 4. Kept are the best class and all that agree with it, are not small and have features.
 5. No class is preferred, and all particles are kept, when another structure is as good as the best: a class that does
    not agree with it, is not small, has features, its resolution, and at least :data:`RIVAL` times the particles of
@@ -38,6 +40,8 @@ FEATURELESS = 3.0
 RIVAL = 0.5
 #: Correlation of two class maps that counts as agreement.
 AGREEMENT_FSC = 0.5
+#: Share of the correlation that noise allows, from which on two maps are of one structure.
+ALIKE = 0.92
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ class Selection:
     ----------
     classes : DataFrame
         A row per class: ``class``, ``particles``, ``share``, ``resolution``, ``accuracy_rotation`` (degrees),
-        ``accuracy_translation`` (Angstrom), ``similarity`` (Angstrom up to which it agrees with the best), ``kept``,
-        ``why``.
+        ``accuracy_translation`` (Angstrom), ``similarity`` (Angstrom up to which it correlates with the best above
+        0.5), ``likeness`` (see :func:`likeness`; NaN where it is not known), ``kept``, ``why``.
     best : int or None
         Class that the next reference is made from; None: from all that are kept.
     reason : str
@@ -107,11 +111,13 @@ def judge_classes(
     particles = read_star(data)["particles"]
     table = class_table(model, particles)
     maps = {number: read_map(path) for number, path in map_files.items() if path.is_file()}
-    halves = half_sets(particles)
+    best = _best_of(table, 0.0 if choice.selection == "manual" else choice.min_share)
+    limit = choice.agreement or AGREEMENT * float(table.set_index("class").loc[best, "resolution"])
+    window = read_map(mask).data if mask else None
+    compared = _with_likeness(table, maps, _signal_to_noise(model, len(table)), best, limit, diameter, window)
     if choice.selection == "manual":
-        return _manual(_with_similarity(table, maps, _best_of(table, 0.0), diameter, mask), choice)
-    best = _best_of(table, choice.min_share)
-    return _automatic(_with_similarity(table, maps, best, diameter, mask), best, choice, halves)
+        return _manual(compared, choice)
+    return _automatic(compared, best, limit, choice, half_sets(particles))
 
 
 def class_table(model: Path, particles: pd.DataFrame) -> pd.DataFrame:
@@ -163,15 +169,72 @@ def _best_of(table: pd.DataFrame, min_share: float) -> int:
     return int(order.sort_values(["resolution", "particles", "class"], ascending=[True, False, True])["class"].iloc[0])
 
 
-def _with_similarity(
-    table: pd.DataFrame, maps: dict[int, Map], best: int, diameter: float, mask: Path | None
+def _signal_to_noise(model: Path, classes: int) -> dict[int, np.ndarray]:
+    """RELION's signal-to-noise ratio of each class's map, shell by shell from shell 0."""
+    blocks = read_star(model)
+    tables = {number: blocks.get(f"model_class_{number}", pd.DataFrame()) for number in range(1, classes + 1)}
+    return {
+        number: table["rlnSsnrMap"].to_numpy(dtype=float) for number, table in tables.items() if "rlnSsnrMap" in table
+    }
+
+
+def _with_likeness(
+    table: pd.DataFrame,
+    maps: dict[int, Map],
+    ratios: dict[int, np.ndarray],
+    best: int,
+    limit: float,
+    diameter: float,
+    mask: Volume | None,
 ) -> pd.DataFrame:
-    window = read_map(mask).data if mask else None
-    similarity = [
-        agreement(maps[number], maps[best], diameter, window) if {number, best} <= set(maps) else float("nan")
-        for number in table["class"]
-    ]
-    return table.assign(similarity=similarity)
+    similarity, alike = [], []
+    for number in table["class"]:
+        comparable = {number, best} <= set(maps)
+        similarity.append(agreement(maps[number], maps[best], diameter, mask) if comparable else np.nan)
+        if comparable and {number, best} <= set(ratios) and np.isfinite([limit, similarity[-1]]).all():
+            pair = (maps[number], maps[best]), (ratios[number], ratios[best])
+            alike.append(likeness(*pair, limit, diameter, mask))
+        else:
+            alike.append(np.nan)
+    return table.assign(similarity=similarity, likeness=alike)
+
+
+def likeness(
+    maps: tuple[Map, Map],
+    ratios: tuple[np.ndarray, np.ndarray],
+    limit: float,
+    diameter: float,
+    mask: Volume | None = None,
+) -> float:
+    """How much two maps correlate, as a share of what they would if they were of one structure.
+
+    Two maps of one structure with signal-to-noise ratios S1 and S2 in a shell correlate by
+    sqrt(S1 / (1 + S1)) sqrt(S2 / (1 + S2)) (Rosenthal & Henderson, 2003). Correlation and expectation are summed over
+    the shells s up to `limit`, weighted with s^2 as their numbers of Fourier components: 1 for one structure.
+
+    Parameters
+    ----------
+    maps : (Map, Map)
+    ratios : ((n,) array, (n,) array)
+        Signal-to-noise ratio of each, from shell 0.
+    limit : float
+        Angstrom.
+    diameter : float
+        Of the sphere within which they are compared where there is no mask, Angstrom.
+    mask : (n, n, n) array, optional
+    """
+    box, pixel_size = maps[0].data.shape[0], maps[0].pixel_size
+    found = fsc(maps[0].data, maps[1].data, _window(maps[0], diameter, mask))
+    shells = np.arange(min(len(found), *map(len, ratios)))
+    used = (shells > 0) & (shell_resolutions(box, pixel_size)[shells] >= limit * (1 - 1e-6))
+    expected = np.prod([np.sqrt(np.clip(one, 0, None) / (1 + np.clip(one, 0, None)))[shells] for one in ratios], axis=0)
+    weights = shells[used] ** 2
+    total = float((expected[used] * weights).sum())
+    return float((found[shells][used] * weights).sum()) / total if total > 0 else np.nan
+
+
+def _window(source: Map, diameter: float, mask: Volume | None) -> Volume:
+    return spherical_mask(source.data.shape[0], diameter / 2 / source.pixel_size) if mask is None else mask
 
 
 def agreement(first: Map, second: Map, diameter: float, mask: Volume | None = None) -> float:
@@ -179,17 +242,15 @@ def agreement(first: Map, second: Map, diameter: float, mask: Volume | None = No
     if is_degenerate(first.data) or is_degenerate(second.data):
         return float("inf")
     box, pixel_size = first.data.shape[0], first.pixel_size
-    window = spherical_mask(box, diameter / 2 / pixel_size) if mask is None else mask
-    curve = fsc(first.data, second.data, window)
+    curve = fsc(first.data, second.data, _window(first, diameter, mask))
     return first_crossing(shell_resolutions(box, pixel_size), curve, AGREEMENT_FSC) or 2 * pixel_size
 
 
-def _automatic(table: pd.DataFrame, best: int, choice: Choice, halves: np.ndarray) -> Selection:
-    row = table.set_index("class").loc[best]
-    limit = choice.agreement or AGREEMENT * float(row["resolution"])
+def _automatic(table: pd.DataFrame, best: int, limit: float, choice: Choice, halves: np.ndarray) -> Selection:
     small = table["share"] < choice.min_share
     empty = featureless(table, choice.min_share)
-    agrees = table["similarity"] <= limit * (1 + 1e-6)
+    differs = table["likeness"] < ALIKE  # not where it is not known
+    agrees = (table["similarity"] <= limit * (1 + 1e-6)) & ~differs
     kept = agrees & ~small & ~empty | (table["class"] == best)
     why = [
         _why(one, best, bool(is_small), bool(is_empty), bool(good), limit)
@@ -211,6 +272,8 @@ def _why(row: dict[str, Any], best: int, small: bool, empty: bool, agrees: bool,
         return "small"
     if empty:
         return f"no features: angles known to {row['accuracy_rotation']:.1f} degrees only"
+    if row["similarity"] <= limit * (1 + 1e-6) and not agrees:
+        return f"differs from the best by more than noise: {row['likeness']:.0%} alike to {limit:.1f} A"
     to = f"to {row['similarity']:.1f} A" if np.isfinite(row["similarity"]) else "nowhere"
     return f"agrees with the best {to}, " + ("enough" if agrees else f"not to {limit:.1f} A")
 
@@ -276,11 +339,12 @@ def as_records(selection: Selection) -> list[dict[str, Any]]:
 
 def records_as_text(records: list[dict[str, Any]]) -> list[str]:
     """The rows of :func:`as_records` as lines for a terminal, a heading first."""
-    heads = ("resol. A", "rot. deg", "shift A", "alike A")
+    heads = ("resol. A", "rot. deg", "shift A", "alike A", "alike")
     lines = [f"{'class':>5} {'particles':>9} {'share':>6} " + " ".join(f"{head:>8}" for head in heads) + "  kept  why"]
     for row in records:
         numbers = (row[key] for key in ("resolution", "accuracy_rotation", "accuracy_translation", "similarity"))
         shown = " ".join(f"{'-' if number is None else format(number, '.1f'):>8}" for number in numbers)
+        shown += f" {'-' if row['likeness'] is None else format(row['likeness'], '.0%'):>8}"
         kept = "yes" if row["kept"] else "no"
         lines.append(f"{row['class']:>5} {row['particles']:>9} {row['share']:>6.1%} {shown}  {kept:<4}  {row['why']}")
     return lines

@@ -125,9 +125,10 @@ def _level_jobs(binning: int, clock: float, before: int, rng: Any) -> tuple[list
 
 def _class_jobs(clock: float, particles: int) -> list[dict[str, Any]]:
     keep = LEVELS[2][3]
-    rows = [(1, keep, 12.9, 1.4, 1.9, 1.0, True, "Highest resolution; the reference of the comparison."),
-            (2, particles - keep - 131, 26.0, 4.8, 6.1, 0.41, False, "Similarity 0.41 is below 0.80."),
-            (3, 131, 38.5, 12.5, 9.9, 0.12, False, "Fewer than 5 % of the particles.")]  # fmt: skip
+    rows = [(1, keep, 12.9, 1.4, 1.9, 12.9, 1.0, True, "the best resolution"),
+            (2, particles - keep - 131, 26.0, 4.8, 6.1, 41.2, 0.41, False,
+             "no features: angles known to 4.8 degrees only"),
+            (3, 131, 38.5, 12.5, 9.9, None, None, False, "small")]  # fmt: skip
     keys = (
         "class",
         "particles",
@@ -135,6 +136,7 @@ def _class_jobs(clock: float, particles: int) -> list[dict[str, Any]]:
         "accuracy_rotation",
         "accuracy_translation",
         "similarity",
+        "likeness",
         "kept",
         "why",
     )

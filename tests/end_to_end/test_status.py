@@ -107,7 +107,7 @@ def opens_in_relion(results):
     )
     edges = {tuple(row) for row in before["pipeline_input_edges"].to_numpy().tolist()}
     for node, job in (
-        ("Extract/bin2/particles.star", "Refine3D/bin2/"), ("Reconstruct/bin2_start/merged.mrc", "Refine3D/bin2/"),
+        ("Extract/bin2/particles.star", "Refine3D/bin2/"), ("Reconstruct/bin2_start/half1.mrc", "Refine3D/bin2/"),
         ("Refine3D/bin2/run_data.star", "Select/bin2/"),
         ("MaskCreate/bin2_result/mask.mrc", "PostProcess/bin2_result/"),
     ):  # fmt: skip

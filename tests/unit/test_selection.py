@@ -8,9 +8,9 @@ import pytest
 
 from py2rely_core.jobs import select_classes
 from py2rely_core.maps.filters import gaussian_low_pass
-from py2rely_core.maps.io import write_map
+from py2rely_core.maps.io import Map, write_map
 from py2rely_core.problems import ExitCode, ProblemError
-from py2rely_core.selection import Choice, agreement, as_records, choose_classes, of_classes
+from py2rely_core.selection import ALIKE, Choice, agreement, as_records, choose_classes, likeness, of_classes
 from py2rely_core.simulate import density, make_structure
 from py2rely_core.tables import read_star, write_star
 
@@ -149,12 +149,47 @@ def test_an_empty_map_agrees_with_nothing(maps, tmp_path):
 
 
 def test_agreement_of_two_maps(maps):
-    from py2rely_core.maps.io import Map
-
     first = Map(maps["good"], PIXEL)
     assert agreement(first, first, DIAMETER) == 2 * PIXEL
     assert 15.0 < agreement(Map(maps["coarse"], PIXEL), first, DIAMETER) < 60.0
     assert agreement(Map(maps["flat"], PIXEL), first, DIAMETER) == float("inf")
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.3, 0.5])
+def test_another_conformation_differs_by_more_than_noise(noise):
+    """Their maps correlate above 0.5; those of one structure correlate as much as their noise allows."""
+    rng = np.random.default_rng(0)
+    shapes = [density(make_structure(DIAMETER, "O", 3, moved), BOX, PIXEL) for moved in (False, False, True)]
+    noisy = [Map(one + noise * rng.normal(size=one.shape) * one.std(), PIXEL) for one in shapes]
+    power, background = (shell_power(one) for one in (shapes[0], noisy[0].data - shapes[0]))
+    ratios = (power / background,) * 2
+    same, other = (likeness((noisy[0], noisy[n]), ratios, 20.0, DIAMETER) for n in (1, 2))
+    assert same > ALIKE + 0.02
+    assert other < ALIKE - 0.02
+    assert agreement(noisy[0], noisy[2], DIAMETER) < 60.0
+
+
+def shell_power(data):
+    n = data.shape[0]
+    shell = np.rint(np.linalg.norm(np.stack(np.meshgrid(*[np.fft.fftfreq(n, 1 / n)] * 3)), axis=0)).astype(int)
+    power = np.abs(np.fft.fftn(data)) ** 2
+    return (np.bincount(shell.ravel(), power.ravel()) / np.bincount(shell.ravel()))[: n // 2 + 1]
+
+
+def test_what_noise_explains_is_no_other_structure(tmp_path):
+    """The decision follows RELION's signal-to-noise ratios, where the model has them."""
+    found = {}
+    moved = density(make_structure(DIAMETER, "O", 3, True), BOX, PIXEL)
+    two = {"first": density(make_structure(DIAMETER, "O", 3), BOX, PIXEL), "second": moved}
+    for name, ratio in (("clear", 1000.0), ("noisy", 3.0)):
+        path = job(tmp_path / name, two, ("first", 100, 20.0, 2.0), ("second", 40, 20.0, 2.0))
+        blocks = read_star(path / "run_model.star")
+        rows = pd.DataFrame({"rlnSsnrMap": [ratio] * (BOX // 2 + 1)})
+        write_star(blocks | {f"model_class_{n}": rows for n in (1, 2)}, path / "run_model.star")
+        found[name] = choose_classes(path, DIAMETER, Choice(agreement=20.0))
+    assert found["clear"].kept == [1]
+    assert "differs from the best by more than noise" in why(found["clear"])[2]
+    assert found["noisy"].kept == [1, 2]
 
 
 def test_manual(maps, tmp_path):
