@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long test-site image lint lock clean
+.PHONY: help setup demo test test-site image lint lock clean
 
 PYTEST_ARGS ?=
 IMAGE_ARGS ?=
@@ -23,14 +23,10 @@ demo: setup ## Make a small data set and run the pipeline on it
 	@echo "== demo run"
 	@$(ACTIVATE); tools/demo
 
-test: setup ## Run all tests but the long ones and those of a site (PYTEST_ARGS="-k name" chooses)
+test: setup ## Run all tests but those of a site (PYTEST_ARGS="-k name" chooses)
 	@tools/setup browser
 	@echo "== tests"
-	@$(ACTIVATE); python -m pytest tests -n 2 --dist worksteal -m "not site and not long" $(PYTEST_ARGS)
-
-test-long: setup ## Run the long tests: recovery, status, classification, more of polishing
-	@echo "== long tests"
-	@$(ACTIVATE); python -m pytest tests -n 2 --dist worksteal -m "long and not site" $(PYTEST_ARGS)
+	@$(ACTIVATE); python -m pytest tests -n 2 --dist worksteal -m "not site" $(PYTEST_ARGS)
 
 test-site: setup ## Run the tests with a real SLURM and with an image
 	@tools/setup tests

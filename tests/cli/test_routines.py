@@ -97,7 +97,6 @@ def test_what_fails_is_noted_and_said(project, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_refine_and_continue(tiny, project):
     """An auto-refinement, and one that goes on from one of its iterations: that one is not computed again."""
     write_parameters(project / "sta.json", tiny)

@@ -6,19 +6,18 @@ from helpers import make_data, pipeline, write_parameters
 
 from py2rely_core.tables import read_star
 
-pytestmark = [pytest.mark.long, pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
+pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 
 
 def test_by_hand_and_by_the_rule(tmp_path):
     """False picks; the run waits for a choice, goes on with it, and with the rule, and repeats no work.
 
-    Particles are aligned within the classification: refining false picks takes minutes.
+    Poses are true, and not refined: that takes minutes for false picks.
     """
-    settings = ROOMY | {"particles": 16, "false_picks": 0.5, "angle_error": 2.0, "shift_error": 3.0}
-    data = make_data(tmp_path / "data", **settings)
+    data = make_data(tmp_path / "data", **ROOMY | {"particles": 16, "false_picks": 0.5})
     parameters = write_parameters(
         tmp_path / "sta.json", data, refine3D={"other_args": "--skip_align"}, classification={"min_per_half": 4},
-        class3D={"nr_classes": 2, "nr_iter": 8, "dont_skip_align": "yes", "sampling": "3.7 degrees", "offset_range": 2},
+        class3D={"nr_classes": 2, "nr_iter": 12},
     )  # fmt: skip
     arguments = ["--parameter", parameters, "--run_class3D"]
     waiting = pipeline(tmp_path, *arguments, "--class_selection", "manual")
@@ -74,6 +73,7 @@ def test_by_hand_and_by_the_rule(tmp_path):
     [
         (2, {"seed": 1, "false_picks": 0.5}),
         (2, {"seed": 1, "second_conformation": 0.3}),
+        (3, {"seed": 7, "second_conformation": 0.3, "particles": 30}),
         (3, {"seed": 2, "false_picks": 0.3}),
         (2, {"seed": 3}),
     ],

@@ -146,7 +146,6 @@ if harm:
 REJECTED = {"shift": " instead of ", "away": "no map: ", "nan": "not finite"}
 
 
-@pytest.mark.long
 def test_harmful_steps_are_rejected_and_do_not_end_the_run(tmp_path):
     data = refined(tmp_path / "data", **TINY)
     fake = tmp_path / "fake/relion_tomo_align"
@@ -170,7 +169,6 @@ def test_harmful_steps_are_rejected_and_do_not_end_the_run(tmp_path):
         assert (tmp_path / "results" / dataset["final"]["particles"]).is_file()
 
 
-@pytest.mark.long
 def test_from_bin_1_with_a_mask_and_a_map(tmp_path):
     """The mask is used as it is, the map is the reference; what RELION is told says so."""
     data = refined(tmp_path / "data", **TINY, angle_error=1.0)

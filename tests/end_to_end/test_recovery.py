@@ -18,7 +18,7 @@ from py2rely_core.maps.io import read_map
 from py2rely_core.relion import commands
 from py2rely_core.tables import read_star
 
-pytestmark = [pytest.mark.long, pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
+pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 
 
 def _family(leader: int) -> set[int]:

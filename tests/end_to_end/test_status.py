@@ -13,7 +13,7 @@ from helpers import REPO, environment, write_parameters
 from py2rely_core.maps.io import read_map
 from py2rely_core.tables import read_star
 
-pytestmark = [pytest.mark.long, pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
+pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 LAUNCHER = str(REPO / "bin/py2rely")
 
 

@@ -36,7 +36,7 @@ LATER_LEVELS = EVERY_LEVEL | {"RECONSTRUCT_START", "MASK_POSTPROCESS_START"}
 @pytest.mark.slow
 def test_all_modes_and_lists_side_by_side(tmp_path):
     # Images that the box of bin 8 fits into.
-    data = make_data(tmp_path / "data", **TINY | {"image_size": 480, "tilt_step": 20})
+    data = make_data(tmp_path / "data", **TINY | {"image_size": 480})
     rows = ["id,parameters,reference_template,run_denovo_generation"]
     for name, (mode, binnings) in SETS.items():
         blocks = {"polishing": {"cycles": 0}}
