@@ -18,8 +18,8 @@ from py2rely_core.plan import Machine, plan_dataset
 from py2rely_core.recipe import load_recipe
 from py2rely_core.tables import read_star
 
-#: Larger images than TINY's hold as many false picks as particles.
-ROOMY = TINY | {"image_size": 240}
+#: Larger images than TINY's hold as many false picks as particles; with more of them classes are told apart.
+ROOMY = TINY | {"image_size": 240, "tilt_step": 10.0}
 #: Picks of nothing fit everywhere a little: refinements spend minutes on them once the sampling becomes fine.
 ITERATIONS = 4
 
