@@ -351,12 +351,15 @@ def _defocus_change(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, floa
 def check_polish(job: Path, tomograms: Path, particles: Path, output: Path) -> None:
     """Note how particles moved, and write the particle set that belongs to the polished tilt series."""
     reason = check_tables(job, tomograms)
-    if not reason and len(particles_of(job, particles)) != _row_count(job / "particles.star"):
+    # Where images are only shifted as a whole, RELION writes no particles: they are as before.
+    shifted = any("--shift_only" in one["command"] for one in commands(job))
+    polished = particles if shifted and not (job / "particles.star").exists() else job / "particles.star"
+    if not reason and len(particles_of(job, particles)) != _row_count(polished):
         reason = "particles.star has not as many particles as before"
     numbers: dict[str, Any] = {"unusable": reason}
     if not reason and (job / "motion.star").is_file():
         numbers["motion"] = motion_of(job / "motion.star", particles)
-    _pass_on(particles if reason else job / "particles.star", output)
+    _pass_on(particles if reason else polished, output)
     write_numbers(job, **numbers)
 
 

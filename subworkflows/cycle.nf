@@ -81,7 +81,7 @@ def corrected(series, job) {
 }
 
 def polished(series, job) {
-    def motion = (job / 'motion.star').exists() ? "Polish/${job.name}/motion.star".toString() : ''
+    def motion = (job / 'motion.star').exists() ? "Polish/${job.name}/motion.star".toString() : series[0].motion
     return [[tomograms: "Polish/${job.name}/tomograms.star".toString(), motion: motion], series[1], series[2], job]
 }
 

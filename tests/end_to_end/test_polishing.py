@@ -157,10 +157,16 @@ def test_harmful_steps_are_rejected_and_do_not_end_the_run(tmp_path):
         write_recipe(tmp_path / f"{harm}.json", data, 5.0, polishing={"cycles": 2, "patience": 1, "refine": False},
                      ctf_refine=None, bayesian_polish={"do_motion": False, "other_args": f"--harm {harm}"})  # fmt: skip
         rows.append(f"{harm},{harm}.json,polish")
+    write_recipe(tmp_path / "shifted.json", data, 5.0, polishing={"cycles": 1, "refine": False}, ctf_refine=None,
+                 bayesian_polish={"do_shift_align": True})  # fmt: skip
+    rows.append("shifted,shifted.json,polish")
     (tmp_path / "sheet.csv").write_text("\n".join(rows) + "\n")
     run = pipeline(tmp_path, "--sample_sheet", "sheet.csv", env={"PATH": f"{fake.parent}:{os.environ['PATH']}"})
     assert run.code == 0, run.text
-    for dataset in run.results["datasets"]:
+    found = {dataset["id"]: dataset for dataset in run.results["datasets"]}
+    (step,) = found.pop("shifted")["polishing"]["cycles"]
+    assert step["area"] > 1, step
+    for dataset in found.values():
         (step,) = dataset["polishing"]["cycles"]
         assert (step["step"], step["accepted"]) == ("polish", False)
         assert REJECTED[dataset["id"]] in step["why"], step
