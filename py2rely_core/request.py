@@ -55,8 +55,8 @@ CONFIGURATION = (
     "slurm_queue_size",
     "slurm_poll",
 )
-#: Of these, the ones that are positive whole numbers.
-COUNTS = ("cpus", "tasks_per_gpu", "tilt_series_per_task", "num_gpus")
+#: Of these, the whole numbers, and the least that each may be.
+COUNTS = {"cpus": 1, "tasks_per_gpu": 1, "tilt_series_per_task": 1, "num_gpus": 0}
 #: Parameters that Nextflow itself reads, by this very name.
 READ_BY_NEXTFLOW = ("sample_sheet", "num_gpus", *CONFIGURATION)
 #: What is given for each data set: parameters of the run, or columns of the sample sheet.
@@ -112,7 +112,7 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     if chosen:
         blocks["classification"] = blocks.get("classification", {}) | chosen
     problems += gpu_problems(params.get("gpus"))
-    problems += [_not_positive(name, params[name]) for name in COUNTS if not _is_positive(params.get(name))]
+    problems += [problem for name in COUNTS if (problem := _count_problem(name, params.get(name)))]
     datasets = []
     for row in _rows(params, launch, problems):
         try:
@@ -125,19 +125,17 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     return {"machine": machine, "datasets": datasets}
 
 
-def _is_positive(value: Any) -> bool:
-    return value is None or re.fullmatch(r"[1-9]\d*", str(value)) is not None
-
-
-def _not_positive(name: str, value: Any) -> Problem:
-    what = f"--{name} {value} is not a positive whole number."
-    return Problem(what, f"--{name}", "1 or more", "Correct the number.")
+def _count_problem(name: str, value: Any) -> Problem | None:
+    if value is None or (re.fullmatch(r"\d+", str(value)) and int(value) >= COUNTS[name]):
+        return None
+    what = f"--{name} {value} is not a whole number from {COUNTS[name]} on."
+    return Problem(what, f"--{name}", f"{COUNTS[name]} or more", "Correct the number.")
 
 
 def _gpus(params: dict[str, Any]) -> str | None:
     """GPU numbers: the first ``num_gpus``, as a job sees those that a scheduler gave it; or those that were named."""
-    if params.get("num_gpus"):
-        return ",".join(str(number) for number in range(int(params["num_gpus"])))
+    if count := int(params.get("num_gpus") or 0):
+        return ",".join(str(number) for number in range(count))
     return None if params.get("gpus") is None else str(params["gpus"])
 
 

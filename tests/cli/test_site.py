@@ -165,6 +165,7 @@ def test_gpus_of_a_run(home):
         return load_datasets(request)["machine"]["gpus"]
 
     assert gpus(num_gpus=3) == "0,1,2"
+    assert gpus(num_gpus=0) is None
     assert gpus(gpus=0) == "0"
     assert gpus(gpus="2,3") == "2,3"
     assert gpus(num_gpus=1, gpus="5") == "0"
