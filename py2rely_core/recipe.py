@@ -18,6 +18,8 @@ from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
 from py2rely_core.sampling import sampling_order
 from py2rely_core.symmetry import parse_point_group
 
+#: RELION refuses ``--fast_subsets`` with fewer.
+FAST_SUBSETS_ITERATIONS = 20
 #: Levels that a run can have; subworkflows/ladder.nf has as many rungs.
 MAX_LEVELS = 8
 
@@ -500,6 +502,10 @@ def _classification_problems(recipe: Recipe) -> list[Problem]:
     if classes < 2:
         fix = "Set class3D.nr_classes (prepare relion5-parameters --nclasses), or do not classify."
         problems.append(Problem(f"A classification into {classes} class.", "class3D.nr_classes", "2 or more", fix))
+    if recipe.class3D.do_fast_subsets and recipe.class3D.nr_iter < FAST_SUBSETS_ITERATIONS:
+        what = f"Fast subsets need {FAST_SUBSETS_ITERATIONS} iterations; class3D.nr_iter is {recipe.class3D.nr_iter}."
+        fix = "Set class3D.nr_iter, or class3D.do_fast_subsets to no."
+        problems.append(Problem(what, "class3D.nr_iter", f"{FAST_SUBSETS_ITERATIONS} or more", fix))
     if block.binning is not None and block.binning not in binnings:
         what = f"The classification is asked for at bin {block.binning}, which is no level."
         problems.append(Problem(what, f"{where}.binning", f"one of {binnings}", "Correct it."))

@@ -331,6 +331,7 @@ def test_a_run_from_existing_results(tmp_path):
         ({"start": "polish", "polishing": {"cycles": 0}}, "polishing.cycles = 0"),
         ({"run_class3D": True, "class3D": {"nr_classes": 1}}, "A classification into 1 class"),
         ({"run_class3D": True, "keep_classes": "1"}, "the selection is automatic"),
+        ({"run_class3D": True, "class3D": {"do_fast_subsets": "yes"}}, "Fast subsets need 20 iterations"),
         ({"run_class3D": True, "class_selection": "manual", "keep_classes": "1,5"}, "There is no class 5"),
         ({"run_class3D": True, "class_selection": "manual", "keep_classes": "1", "best_class": 2}, "class, 2, is not"),
         ({"run_class3D": True, "class_selection": "both"}, "classification.selection"),
