@@ -117,7 +117,7 @@ def test_the_whole_chain_from_the_job_script(slurm, tiny, outside, image, tmp_pa
     assert len(steps) >= 5
     assert all(row["native_id"].isdigit() and row["status"] == "COMPLETED" for row in steps)
     asked = header(tmp_path, "REFINE3D (main bin2)")
-    for words in ("-c 2", "-t 01:00:00", "--mem 4096M", "-p cpu", "--account=structures", "--comment=py2rely"):
+    for words in ("-c 3", "-t 01:00:00", "--mem 6144M", "-p cpu", "--account=structures", "--comment=py2rely"):
         assert words in asked, asked
     assert "gpu" not in asked
 
