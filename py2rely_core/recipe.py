@@ -1,7 +1,7 @@
 """The parameter file: pydantic models with the reference system's block and field names.
 
 Booleans are ``"yes"``/``"no"`` in files and bool in Python. Lengths are Angstrom, angles degrees, boxes and mask
-edges pixels at the level's binning. Fields that say "kept" are written by the reference system and have no effect here.
+edges pixels at the level's binning. Fields that are :data:`KEPT` are written by the reference system.
 """
 
 from __future__ import annotations
@@ -12,12 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic.fields import FieldInfo
 
 from py2rely_core.boxes import crop_and_box
 from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
 from py2rely_core.sampling import sampling_order
 from py2rely_core.symmetry import parse_point_group
 
+#: What is said of a field that does nothing here.
+KEPT = "read and written, without effect"
 #: RELION refuses ``--fast_subsets`` with fewer.
 FAST_SUBSETS_ITERATIONS = 20
 #: Levels that a run can have; subworkflows/ladder.nf has as many rungs.
@@ -63,9 +66,9 @@ class InitialModel(Block):
     end in the average of both hands.
     """
 
-    in_tomograms: str = Field("", description="read and written, without effect")
-    in_particles: str = Field("", description="read and written, without effect")
-    use_direct_entries: YesNo = Field(True, description="read and written, without effect")
+    in_tomograms: str = Field("", description=KEPT)
+    in_particles: str = Field("", description=KEPT)
+    use_direct_entries: YesNo = Field(True, description=KEPT)
     nr_iter: int = Field(70, description="iterations, --iter")
     nr_classes: int = Field(1, description="models; the largest class goes on")
     tau_fudge: float = Field(4, description="--tau2_fudge")
@@ -77,7 +80,7 @@ class InitialModel(Block):
     offset_step: float = Field(2, description="step of offsets, pixels")
     nr_pool: int = Field(16, description="particles per pool, --pool")
     use_gpu: YesNo = Field(True, description="whether this step uses the GPUs that are given")
-    gpu_ids: str = Field("", description="read and written, without effect")
+    gpu_ids: str = Field("", description=KEPT)
     nr_threads: int = Field(8, description="most threads per rank")
     other_args: str = Field("", description="added to the program's command line")
 
@@ -87,11 +90,11 @@ class Reconstruct(Block):
 
     in_tomograms: str = Field("", description="tilt-series STAR file")
     in_particles: str = Field("", description="particle STAR file")
-    do_use_direct_entries: YesNo = Field(True, description="read and written, without effect")
-    crop_size: int = Field(-1, description="read and written, without effect")
+    do_use_direct_entries: YesNo = Field(True, description=KEPT)
+    crop_size: int = Field(-1, description=KEPT)
     point_group: str = Field("C1", description="that of refine3D counts")
     nr_threads: int = Field(8, description="most threads per rank")
-    mpi_command: str = Field("", description="read and written, without effect")
+    mpi_command: str = Field("", description=KEPT)
     other_args: str = Field("", description="added to the program's command line")
 
 
@@ -100,15 +103,15 @@ class PseudoSubtomo(Block):
 
     in_tomograms: str = Field("", description="tilt-series STAR file")
     in_particles: str = Field("", description="particle STAR file")
-    do_use_direct_entries: YesNo = Field(True, description="read and written, without effect")
-    crop_size: int = Field(-1, description="read and written, without effect")
+    do_use_direct_entries: YesNo = Field(True, description=KEPT)
+    crop_size: int = Field(-1, description=KEPT)
     do_float16: YesNo = Field(True, description="images with 2 bytes per pixel, --float16")
     do_output_2dstacks: YesNo = Field(True, description="2D stacks instead of volumes, --stack2d")
     max_dose: float = Field(-1, description="tilts with more dose are left out, e/A^2; -1: none")
-    do_from2d: YesNo = Field(True, description="read and written, without effect")
+    do_from2d: YesNo = Field(True, description=KEPT)
     nr_threads: int = Field(8, description="most threads per rank")
-    nr_mpi: int = Field(3, description="read and written, without effect")
-    mpi_command: str = Field("", description="read and written, without effect")
+    nr_mpi: int = Field(3, description=KEPT)
+    mpi_command: str = Field("", description=KEPT)
     other_args: str = Field("", description="added to the program's command line")
 
 
@@ -116,8 +119,8 @@ class Refine3D(Block):
     """``relion_refine --auto_refine``. `ini_high` is the first reference's low-pass."""
 
     in_tomograms: str = Field("", description="tilt-series STAR file")
-    in_particles: str = Field("", description="read and written, without effect")
-    use_direct_entries: YesNo = Field(True, description="read and written, without effect")
+    in_particles: str = Field("", description=KEPT)
+    use_direct_entries: YesNo = Field(True, description=KEPT)
     ref_correct_greyscale: YesNo = Field(
         True, description="the first reference has the right grey scale; no: --firstiter_cc"
     )
@@ -127,7 +130,7 @@ class Refine3D(Block):
     ctf_intact_first_peak: YesNo = Field(False, description="--ctf_intact_first_peak")
     particle_diameter: float = Field(290, description="of the spherical mask, Angstrom")
     do_zero_mask: YesNo = Field(True, description="--zero_mask")
-    do_solvent_fsc: YesNo = Field(False, description="read and written, without effect: on as soon as there is a mask")
+    do_solvent_fsc: YesNo = Field(False, description=f"{KEPT}: on as soon as there is a mask")
     sampling: str = Field("7.5 degrees", description="angular sampling of the global search, one of RELION's steps")
     offset_range: float = Field(5, description="search range of offsets, pixels")
     offset_step: float = Field(1, description="step of offsets, pixels")
@@ -136,9 +139,9 @@ class Refine3D(Block):
     auto_faster: YesNo = Field(False, description="--auto_ignore_angles --auto_resol_angles")
     nr_pool: int = Field(30, description="particles per pool, --pool")
     use_gpu: YesNo = Field(True, description="whether this step uses the GPUs that are given")
-    gpu_ids: str = Field("", description="read and written, without effect")
+    gpu_ids: str = Field("", description=KEPT)
     nr_threads: int = Field(8, description="most threads per rank")
-    mpi_command: str = Field("", description="read and written, without effect")
+    mpi_command: str = Field("", description=KEPT)
     do_combine_thru_disc: YesNo = Field(True, description="no: --dont_combine_weights_via_disc")
     other_args: str = Field("", description="added to the program's command line")
 
@@ -163,14 +166,14 @@ class Class3D(Refine3D):
 class SelectBlock(Block):
     """Kept: the reference system never reads it."""
 
-    do_select_values: YesNo = Field(True, description="read and written, without effect")
-    select_label: str = Field("rlnClassNumber", description="read and written, without effect")
+    do_select_values: YesNo = Field(True, description=KEPT)
+    select_label: str = Field("rlnClassNumber", description=KEPT)
 
 
 class MaskCreate(Block):
     """``relion_mask_create``. Without `ini_threshold` the density gives the threshold. `lowpass_filter` is kept."""
 
-    lowpass_filter: float = Field(20, description="read and written, without effect")
+    lowpass_filter: float = Field(20, description=KEPT)
     extend_inimask: int = Field(3, description="pixels by which the mask is extended")
     width_mask_edge: int = Field(5, description="soft edge to begin with, pixels; widened until the mask is proven")
     ini_threshold: float | None = Field(
@@ -217,8 +220,8 @@ class Polishing(Block):
 class CtfRefine(Block):
     """``relion_tomo_refine_ctf``. `focus_range` is searched to both sides, Angstrom."""
 
-    in_tomograms: str = Field("", description="read and written, without effect")
-    use_direct_entries: YesNo = Field(True, description="read and written, without effect")
+    in_tomograms: str = Field("", description=KEPT)
+    use_direct_entries: YesNo = Field(True, description=KEPT)
     do_defocus: YesNo = Field(True, description="--do_defocus")
     focus_range: float = Field(3000, description="searched to both sides, Angstrom, --d0 --d1")
     do_reg_def: YesNo = Field(True, description="--do_reg_defocus")
@@ -231,15 +234,15 @@ class CtfRefine(Block):
     do_odd_aber: YesNo = Field(False, description="--do_odd_aberrations")
     nr_odd_aber: int = Field(3, description="--no")
     nr_threads: int = Field(8, description="most threads per rank")
-    mpi_command: str = Field("", description="read and written, without effect")
+    mpi_command: str = Field("", description=KEPT)
     other_args: str = Field("", description="added to the program's command line")
 
 
 class BayesianPolish(Block):
     """``relion_tomo_align``. `max_error` is in pixels; with `do_shift_align` images are only shifted as a whole."""
 
-    in_tomograms: str = Field("", description="read and written, without effect")
-    use_direct_entries: YesNo = Field(True, description="read and written, without effect")
+    in_tomograms: str = Field("", description=KEPT)
+    use_direct_entries: YesNo = Field(True, description=KEPT)
     max_error: float = Field(5, description="largest shift of an image, pixels, --r")
     do_motion: YesNo = Field(True, description="--motion")
     sigma_vel: float = Field(0.2, description="--s_vel")
@@ -250,7 +253,7 @@ class BayesianPolish(Block):
         "Entire micrographs", description="Only particles: --shift_only_by_particles"
     )
     nr_threads: int = Field(8, description="most threads per rank")
-    mpi_command: str = Field("", description="read and written, without effect")
+    mpi_command: str = Field("", description=KEPT)
     other_args: str = Field("", description="added to the program's command line")
 
 
@@ -391,13 +394,14 @@ def _translate(item: Any, where: str) -> Problem:
 def _fields_at(location: tuple[Any, ...]) -> list[str]:
     model: Any = Recipe
     for part in location:
-        model = _model_of(model.model_fields[part].annotation)
+        model = model_of(model.model_fields[part])
     return [field.alias or name for name, field in model.model_fields.items()]
 
 
-def _model_of(annotation: Any) -> Any:
-    options = getattr(annotation, "__args__", (annotation,))
-    return next(option for option in options if isinstance(option, type) and issubclass(option, BaseModel))
+def model_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The block that a field holds, or may hold; None for a field that holds a value."""
+    options = getattr(field.annotation, "__args__", (field.annotation,))
+    return next((one for one in options if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 def recipe_problems(recipe: Recipe) -> list[Problem]:

@@ -6,9 +6,8 @@ import json
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
-from py2rely_core.recipe import LEVEL_BLOCKS, Recipe
+from py2rely_core.recipe import LEVEL_BLOCKS, Recipe, model_of
 
 HEAD = """\
 # Every field of the parameter file
@@ -21,18 +20,13 @@ def as_markdown() -> str:
     """The page."""
     parts = [HEAD]
     for name, field in Recipe.model_fields.items():
-        model = _model(field)
+        model = model_of(field)
         if model is not None:
             optional = ", or `null`" if field.default is None else ""
             parts.append(f"## {name}{optional}\n\n{_table(model)}\n")
     names = ", ".join(f"`{name}`" for name in LEVEL_BLOCKS)
     parts.append(f'## levels\n\nOther values at one binning, `{{"2": {{"refine3D": {{...}}}}}}`, of {names}.')
     return "\n".join(parts)
-
-
-def _model(field: FieldInfo) -> type[BaseModel] | None:
-    options = getattr(field.annotation, "__args__", (field.annotation,))
-    return next((one for one in options if isinstance(one, type) and issubclass(one, BaseModel)), None)
 
 
 def _table(model: type[BaseModel]) -> str:
