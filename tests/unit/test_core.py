@@ -1,6 +1,7 @@
 """Pure functions of the core: numbers, names, parameter file, plan."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ from py2rely_core.plan import Machine, plan_dataset, refinement_ranks, tomo_rank
 from py2rely_core.problems import ExitCode, Problem, ProblemError, format_problems
 from py2rely_core.recipe import load_recipe, new_recipe, parse_recipe, write_recipe
 from py2rely_core.recipe_docs import as_markdown
-from py2rely_core.request import load_datasets
+from py2rely_core.request import CONFIGURATION, RUN_PARAMETERS, load_datasets
 from py2rely_core.sampling import healpix_order, sampling_order
 from py2rely_core.symmetry import asymmetric_unit, into_asymmetric_unit, parse_point_group, rotations_of
 from py2rely_core.tables import read_star, split_image_name, write_star
@@ -296,3 +297,12 @@ def test_the_page_of_the_recipe_is_that_of_the_models():
     page = as_markdown()
     assert (REPO / "docs/recipe.md").read_text() == f"{page}\n", "python -m py2rely_core.recipe_docs > docs/recipe.md"
     assert "None" not in page
+
+
+def test_the_page_of_parameters_knows_every_parameter_of_a_run_and_no_other():
+    page = (REPO / "docs/parameters.md").read_text().split("## The parameter file")[0]
+    named = set(re.findall(r"`--(\w+)`", page))
+    assert set(RUN_PARAMETERS) <= named
+    assert named <= {*RUN_PARAMETERS, *CONFIGURATION}
+    clusters = (REPO / "docs/clusters.md").read_text()
+    assert not [name for name in CONFIGURATION if name not in page + clusters]
