@@ -19,6 +19,7 @@ The rule, ``auto``, for any number of classes:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ AGREEMENT = 1.25
 FEATURELESS = 3.0
 #: A structure with this share of the kept particles, and the best resolution, is as good as the one that is kept.
 RIVAL = 0.5
+_CLASS_BLOCK = re.compile(r"model_class_\d+")
 #: Correlation of two class maps that counts as agreement.
 AGREEMENT_FSC = 0.5
 #: Share of the correlation that noise allows, from which on two maps are of one structure.
@@ -109,25 +111,20 @@ def judge_classes(
 ) -> Selection:
     """Judge the classes of one iteration's files; as :func:`choose_classes`."""
     particles = read_star(data)["particles"]
-    table = class_table(model, particles)
+    blocks = read_star(model)
+    table = class_table(blocks, particles)
     maps = {number: read_map(path) for number, path in map_files.items() if path.is_file()}
     best = _best_of(table, 0.0 if choice.selection == "manual" else choice.min_share)
     limit = choice.agreement or AGREEMENT * float(table.set_index("class").loc[best, "resolution"])
     window = read_map(mask).data if mask else None
-    compared = _with_likeness(table, maps, _signal_to_noise(model, len(table)), best, limit, diameter, window)
+    compared = _with_likeness(table, maps, _signal_to_noise(blocks), best, limit, diameter, window)
     if choice.selection == "manual":
         return _manual(compared, choice)
     return _automatic(compared, best, limit, choice, half_sets(particles))
 
 
-def class_table(model: Path, particles: pd.DataFrame) -> pd.DataFrame:
-    """What RELION says of each class, and how many particles it has.
-
-    Raises
-    ------
-    ProblemError
-        The model is missing or broken.
-    """
+def class_table(model: Blocks, particles: pd.DataFrame) -> pd.DataFrame:
+    """What RELION says of each class in a ``model.star``, and how many particles it has."""
     numbers = particles["rlnClassNumber"].astype(int)
     counts = numbers.value_counts()
     rows = [
@@ -139,7 +136,7 @@ def class_table(model: Path, particles: pd.DataFrame) -> pd.DataFrame:
             "accuracy_rotation": _known(row.get("rlnAccuracyRotations"), 998.0),
             "accuracy_translation": _known(row.get("rlnAccuracyTranslationsAngst"), 998.0),
         }
-        for number, row in enumerate(read_star(model)["model_classes"].to_dict("records"), start=1)
+        for number, row in enumerate(model["model_classes"].to_dict("records"), start=1)
     ]
     return pd.DataFrame(rows)
 
@@ -169,10 +166,9 @@ def _best_of(table: pd.DataFrame, min_share: float) -> int:
     return int(order.sort_values(["resolution", "particles", "class"], ascending=[True, False, True])["class"].iloc[0])
 
 
-def _signal_to_noise(model: Path, classes: int) -> dict[int, np.ndarray]:
+def _signal_to_noise(model: Blocks) -> dict[int, np.ndarray]:
     """RELION's signal-to-noise ratio of each class's map, shell by shell from shell 0."""
-    blocks = read_star(model)
-    tables = {number: blocks.get(f"model_class_{number}", pd.DataFrame()) for number in range(1, classes + 1)}
+    tables = {int(name.rsplit("_", 1)[1]): block for name, block in model.items() if _CLASS_BLOCK.fullmatch(name)}
     return {
         number: table["rlnSsnrMap"].to_numpy(dtype=float) for number, table in tables.items() if "rlnSsnrMap" in table
     }
@@ -189,23 +185,45 @@ def _with_likeness(
 ) -> pd.DataFrame:
     similarity, alike = [], []
     for number in table["class"]:
-        comparable = {number, best} <= set(maps)
-        similarity.append(agreement(maps[number], maps[best], diameter, mask) if comparable else np.nan)
-        if comparable and {number, best} <= set(ratios) and np.isfinite([limit, similarity[-1]]).all():
-            pair = (maps[number], maps[best]), (ratios[number], ratios[best])
-            alike.append(likeness(*pair, limit, diameter, mask))
-        else:
-            alike.append(np.nan)
+        similarity.append(np.nan)
+        alike.append(np.nan)
+        if not {number, best} <= set(maps):
+            continue
+        curve = correlation(maps[number], maps[best], diameter, mask)
+        resolutions = shell_resolutions(maps[best].data.shape[0], maps[best].pixel_size)
+        similarity[-1] = agreement(curve, resolutions)
+        if {number, best} <= set(ratios) and np.isfinite([limit, similarity[-1]]).all():
+            alike[-1] = likeness(curve, resolutions, (ratios[number], ratios[best]), limit)
     return table.assign(similarity=similarity, likeness=alike)
 
 
-def likeness(
-    maps: tuple[Map, Map],
-    ratios: tuple[np.ndarray, np.ndarray],
-    limit: float,
-    diameter: float,
-    mask: Volume | None = None,
-) -> float:
+def correlation(first: Map, second: Map, diameter: float, mask: Volume | None = None) -> np.ndarray | None:
+    """Fourier shell correlation of two maps, within a mask, or a sphere of `diameter` (Angstrom) where there is none.
+
+    None for a map of nothing.
+    """
+    if is_degenerate(first.data) or is_degenerate(second.data):
+        return None
+    window = spherical_mask(first.data.shape[0], diameter / 2 / first.pixel_size) if mask is None else mask
+    return fsc(first.data, second.data, window)
+
+
+def agreement(curve: np.ndarray | None, resolutions: np.ndarray) -> float:
+    """Resolution, Angstrom, up to which a correlation is above :data:`AGREEMENT_FSC`; inf for a map of nothing.
+
+    Parameters
+    ----------
+    curve : (n,) array or None
+        Of :func:`correlation`.
+    resolutions : (n,) array
+        Of its shells, Angstrom.
+    """
+    if curve is None:
+        return float("inf")
+    return first_crossing(resolutions, curve, AGREEMENT_FSC) or float(resolutions[-1])
+
+
+def likeness(curve: np.ndarray, resolutions: np.ndarray, ratios: tuple[np.ndarray, np.ndarray], limit: float) -> float:
     """How much two maps correlate, as a share of what they would if they were of one structure.
 
     Two maps of one structure with signal-to-noise ratios S1 and S2 in a shell correlate by
@@ -214,36 +232,21 @@ def likeness(
 
     Parameters
     ----------
-    maps : (Map, Map)
-    ratios : ((n,) array, (n,) array)
-        Signal-to-noise ratio of each, from shell 0.
+    curve : (n,) array
+        Of :func:`correlation`.
+    resolutions : (n,) array
+        Of its shells, Angstrom.
+    ratios : ((m,) array, (m,) array)
+        Signal-to-noise ratio of each map, from shell 0.
     limit : float
         Angstrom.
-    diameter : float
-        Of the sphere within which they are compared where there is no mask, Angstrom.
-    mask : (n, n, n) array, optional
     """
-    box, pixel_size = maps[0].data.shape[0], maps[0].pixel_size
-    found = fsc(maps[0].data, maps[1].data, _window(maps[0], diameter, mask))
-    shells = np.arange(min(len(found), *map(len, ratios)))
-    used = (shells > 0) & (shell_resolutions(box, pixel_size)[shells] >= limit * (1 - 1e-6))
-    expected = np.prod([np.sqrt(np.clip(one, 0, None) / (1 + np.clip(one, 0, None)))[shells] for one in ratios], axis=0)
-    weights = shells[used] ** 2
-    total = float((expected[used] * weights).sum())
-    return float((found[shells][used] * weights).sum()) / total if total > 0 else np.nan
-
-
-def _window(source: Map, diameter: float, mask: Volume | None) -> Volume:
-    return spherical_mask(source.data.shape[0], diameter / 2 / source.pixel_size) if mask is None else mask
-
-
-def agreement(first: Map, second: Map, diameter: float, mask: Volume | None = None) -> float:
-    """Resolution, Angstrom, up to which two maps correlate above :data:`AGREEMENT_FSC`; inf for a map of nothing."""
-    if is_degenerate(first.data) or is_degenerate(second.data):
-        return float("inf")
-    box, pixel_size = first.data.shape[0], first.pixel_size
-    curve = fsc(first.data, second.data, _window(first, diameter, mask))
-    return first_crossing(shell_resolutions(box, pixel_size), curve, AGREEMENT_FSC) or 2 * pixel_size
+    shells = np.arange(min(len(curve), *map(len, ratios)))
+    used = shells[(shells > 0) & (resolutions[shells] >= limit * (1 - 1e-6))]
+    first, second = (np.clip(one[used], 0, None) for one in ratios)
+    expected = np.sqrt(first / (1 + first) * second / (1 + second))
+    total = float((expected * used**2).sum())
+    return float((curve[used] * used**2).sum()) / total if total > 0 else np.nan
 
 
 def _automatic(table: pd.DataFrame, best: int, limit: float, choice: Choice, halves: np.ndarray) -> Selection:

@@ -8,9 +8,19 @@ import pytest
 
 from py2rely_core.jobs import select_classes
 from py2rely_core.maps.filters import gaussian_low_pass
+from py2rely_core.maps.fsc import shell_resolutions
 from py2rely_core.maps.io import Map, write_map
 from py2rely_core.problems import ExitCode, ProblemError
-from py2rely_core.selection import ALIKE, Choice, agreement, as_records, choose_classes, likeness, of_classes
+from py2rely_core.selection import (
+    ALIKE,
+    Choice,
+    agreement,
+    as_records,
+    choose_classes,
+    correlation,
+    likeness,
+    of_classes,
+)
 from py2rely_core.simulate import density, make_structure
 from py2rely_core.tables import read_star, write_star
 
@@ -148,11 +158,18 @@ def test_an_empty_map_agrees_with_nothing(maps, tmp_path):
     assert as_records(found)[1]["similarity"] is None
 
 
+SHELLS = shell_resolutions(BOX, PIXEL)
+
+
 def test_agreement_of_two_maps(maps):
     first = Map(maps["good"], PIXEL)
-    assert agreement(first, first, DIAMETER) == 2 * PIXEL
-    assert 15.0 < agreement(Map(maps["coarse"], PIXEL), first, DIAMETER) < 60.0
-    assert agreement(Map(maps["flat"], PIXEL), first, DIAMETER) == float("inf")
+
+    def to(other):
+        return agreement(correlation(Map(maps[other], PIXEL), first, DIAMETER), SHELLS)
+
+    assert to("good") == 2 * PIXEL
+    assert 15.0 < to("coarse") < 60.0
+    assert to("flat") == float("inf")
 
 
 @pytest.mark.parametrize("noise", [0.1, 0.3, 0.5])
@@ -163,10 +180,11 @@ def test_another_conformation_differs_by_more_than_noise(noise):
     noisy = [Map(one + noise * rng.normal(size=one.shape) * one.std(), PIXEL) for one in shapes]
     power, background = (shell_power(one) for one in (shapes[0], noisy[0].data - shapes[0]))
     ratios = (power / background,) * 2
-    same, other = (likeness((noisy[0], noisy[n]), ratios, 20.0, DIAMETER) for n in (1, 2))
+    curves = [correlation(noisy[0], noisy[n], DIAMETER) for n in (1, 2)]
+    same, other = (likeness(curve, SHELLS, ratios, 20.0) for curve in curves)
     assert same > ALIKE + 0.02
     assert other < ALIKE - 0.02
-    assert agreement(noisy[0], noisy[2], DIAMETER) < 60.0
+    assert agreement(curves[1], SHELLS) < 60.0
 
 
 def shell_power(data):
