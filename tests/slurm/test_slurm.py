@@ -13,10 +13,10 @@ pytestmark = [pytest.mark.site, pytest.mark.relion, pytest.mark.nextflow, pytest
 #: Looks at the queue often; a production site waits longer for the files of a job that is gone.
 QUICK_QUEUE = "executor.exitReadTimeout = '15 sec'\n"
 POLL = ["--slurm_poll", "1 sec"]
-#: Stands in for mpirun on a GPU node: notes what the job was given, then does what the file `mode` says. The RELION at
+#: Stands in for mpirun on a GPU node: notes what a refinement was given, then does what the file `mode` says. The RELION at
 #: hand knows no GPU, so its option is taken away in the end.
 STAND_IN = """#!/bin/bash
-case " $* " in *relion_refine_mpi*) ;; *) exec {real} "$@" ;; esac
+case " $* " in *--auto_refine*) ;; *) exec {real} "$@" ;; esac
 echo "job=$SLURM_JOB_ID gpus=${{CUDA_VISIBLE_DEVICES:-}} $*" >> {home}/noted
 case $(cat {home}/mode) in
     wait) sleep 600 ;;
