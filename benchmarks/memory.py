@@ -7,8 +7,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+
 from py2rely_core.resources import Workload, granted, map_memory, refine_memory, tomo_memory, translations
 from py2rely_core.simulate import Settings, write_dataset
+from py2rely_core.tables import read_star, write_star
 
 BOXES = (24, 48, 72, 96)
 DATA = {"pixel_size": 5.0, "image_size": 400, "thickness": 64, "particles": 10, "tilt_series": 1, "noise": 1.5}
@@ -50,6 +53,10 @@ def steps(box: int, work: Workload) -> dict[str, tuple[str, float]]:
     """A command per kind of step, and the formula's memory for it, GB. Each needs the output of those before it."""
     common = f"--t tilt_series.star --p particles.star --b {box} --bin 1"
     offsets = translations(1, 1)
+    judged = (
+        f"{common} --ref1 rec{box}/half1.mrc --ref2 rec{box}/half2.mrc --mask mask{box}.mrc --fsc post{box}/map.star "
+        "--theme classic --j 2"
+    )
     refine = (
         f"--i ext{box}/particles.star --tomograms tilt_series.star --ref rec{box}/merged.mrc --trust_ref_size "
         "--ini_high 11 --particle_diameter 110 --sym O --ctf --flatten_solvent --zero_mask --norm --scale --pool 3 "
@@ -74,7 +81,28 @@ def steps(box: int, work: Workload) -> dict[str, tuple[str, float]]:
         "1 class, pad 2": (f"{classes} --pad 2", refine_memory(box, work, 1, 1, offsets, pad=2)),
         "3 classes": (f"{classes} --pad 1 --K 3", refine_memory(box, work, 1, 1, offsets, classes=3, pad=1)),
         "auto-refine": (f"{auto} --pad 2", refine_memory(box, work, 3, 1, offsets, pad=2)),
+        "post-process": (
+            f"relion_postprocess --i rec{box}/half1.mrc --i2 rec{box}/half2.mrc --mask mask{box}.mrc --o post{box}/map",
+            map_memory(box),
+        ),
+        "CTF refinement": (
+            f"relion_tomo_refine_ctf {judged} --o ctf{box}/ --do_defocus --d0 -1000 --d1 1000 --do_scale "
+            "--per_frame_scale --do_even_aberrations --ne 4 --do_odd_aberrations --no 3",
+            tomo_memory(box, work, 1, 2, sums=True),
+        ),
+        "polishing": (
+            f"relion_tomo_align {judged} --o polish{box}/ --r 20 --motion --s_vel 0.2 --s_div 5000",
+            tomo_memory(box, work, 1, 2, sums=True),
+        ),
     }
+
+
+def split_halves(particles: Path) -> None:
+    """Give particles their half sets, as a refinement would: averages then come with half maps."""
+    blocks = read_star(particles)
+    table = blocks["particles"]
+    blocks["particles"] = table.assign(rlnRandomSubset=1 + np.arange(len(table)) % 2)
+    write_star(blocks, particles)
 
 
 def main() -> None:
@@ -84,6 +112,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         write_dataset(directory, Settings(**DATA))
+        split_halves(directory / "particles.star")
         work = Workload(DATA["particles"], 13, (DATA["image_size"],) * 2)
         print(f"{'program':15} {'box':>4} {'measured':>9} {'formula':>9} {'asked for':>10}   GB", flush=True)
         for box in boxes:

@@ -47,13 +47,25 @@ EXPLANATIONS = (
         "The pixel size in the stack's header is not the one in the STAR file. The STAR file's is used.",
         "",
     ),
+    (
+        "left a particle no pose",
+        "RELION's prior on offsets counts search steps too far by the pixel size. With strong signal and large pixels "
+        "the likely pose of a particle may then get no weight, and RELION ends. The refinement was repeated with a prior "
+        "that makes up for that; its result is as good as any.",
+        "",
+    ),
+    (
+        "run with one thread per rank",
+        "Each thread of a rank works with GPU memory of its own. With one thread the result is the same, and comes later.",
+        "",
+    ),
     ("errors in reconstruction", "RELION 5.0.1 corrected how 5.0.0 reconstructs sub-tomogram averages.", ""),
 )
 #: Part of RELION's last lines, what it means, what can be done.
 FAILURES = (
     (
         "zero sum of weights",
-        "RELION found no orientation in which a particle fits the reference at all.",
+        "RELION found no pose in which a particle fits the reference at all, also with a wide prior on offsets.",
         "Check the reference's contrast and pixel size. With known orientations, allow a wider search "
         "(initial_reference.known_sigma_ang, or known_search 'global'); with a box of few pixels, begin at a finer "
         "binning. Then start the same command with -resume.",

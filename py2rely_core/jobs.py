@@ -48,6 +48,8 @@ def write_numbers(job: Path, **numbers: Any) -> None:
         numbers["peak_memory"] = max(one.get("peak_memory", 0.0) for one in ran)
     continued = [one["continued_after_iteration"] for one in ran if "continued_after_iteration" in one]
     numbers |= {"continued_after_iteration": continued[-1]} if continued else {}
+    changed = [one["because"] for one in ran if "because" in one]
+    numbers |= {"warnings": [*numbers.get("warnings", []), *changed]} if changed else {}
     numbers["commands"] = [" ".join(one["command"]) for one in ran]
     (job / "job.json").write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
 

@@ -17,6 +17,7 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ GPU_OUT_OF_MEMORY = (
 )
 #: Text that says that memory ran out, on the host where it is none of the above.
 OUT_OF_MEMORY = ("out of memory", "std::bad_alloc", "cannot allocate memory", "you ran out of memory")
+#: Text that says that no pose of a particle had any weight, of the CPU's code and of the GPU's.
+NO_WEIGHTS = (
+    "zero sum of weights",
+    "no orientation was found as better than any other",
+    "sum of weights for all orientations was",
+)
+#: Standard deviation of the prior on offsets, Angstrom, that RELION starts with (``--offset``).
+OFFSET_SIGMA = 10.0
 #: A program that ended so was stopped from outside: by a time limit, a pre-emption, a cancelled job.
 _FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 INTERRUPTED = {128 + number for number in _FROM_OUTSIDE}
@@ -70,19 +79,35 @@ def run_job(job: Path, command: list[str], may_fail: bool = False) -> None:
             problem = Problem(f"{program} is not there.", str(job), "RELION 5 and MPI on PATH", fix)
             raise ProblemError(problem, ExitCode.MISSING_COMPONENT)
     adopt_orphans()
-    write_job_star(job, command)
-    checkpoint = _checkpoint(job, command)
+    checkpoints: list[Checkpoint] = []
+    because = ""
     with leased_gpus(command) as lease:
-        try:
-            _attempt(job, command, checkpoint, lease)
-        except ProblemError as error:
-            slim = with_one_thread(command)
-            if error.exit_code != ExitCode.GPU_OUT_OF_MEMORY or slim == command:
+        while failure := _attempt(job, command, checkpoints, lease, because):
+            again = _again(command, failure)
+            if again is None:
+                error = _failure(job, command, failure)
                 if may_fail and error.exit_code == ExitCode.RELION_FAILED:
                     return
-                raise
-            _say(job, "the GPU's memory ran out: once more with one thread per rank, which needs the least of it")
-            _attempt(job, slim, _checkpoint(job, slim), lease)
+                raise error
+            because, command = again
+            _say(job, f"{because}; once more")
+    for one in checkpoints:
+        one.remove()
+
+
+def _again(command: list[str], failure: Failure) -> tuple[str, list[str]] | None:
+    """Why and how a command that failed is run once more at once; None where nothing better is known.
+
+    What the command already has is not tried again, so this ends.
+    """
+    text = failure.text.lower()
+    slim, wide = with_one_thread(command), with_free_offsets(command)
+    if any(sign in text for sign in GPU_OUT_OF_MEMORY) and slim != command:
+        return "The GPU's memory ran out: run with one thread per rank, which needs the least of it", slim
+    if any(sign in text for sign in NO_WEIGHTS) and wide != command:
+        because = "RELION's prior on offsets left a particle no pose (zero sum of weights)"
+        return f"{because}: run with one that is wide and stays so ({' '.join(wide[-3:])})", wide
+    return None
 
 
 def with_one_thread(command: list[str]) -> list[str]:
@@ -93,14 +118,51 @@ def with_one_thread(command: list[str]) -> list[str]:
     return [*command[:place], "1", *command[place + 1 :]]
 
 
+def with_free_offsets(command: list[str]) -> list[str]:
+    """The same refinement with a prior on offsets that has RELION's first width, for search steps too, and keeps it.
+
+    RELION adds a search step in Angstrom to offsets in pixels, and takes the sum for pixels when it asks the prior
+    (``pdf_offset`` in ``src/ml_optimiser.cpp`` and ``src/acc/acc_ml_optimiser_impl.h``, 3.1 to 5.1): at 10 Angstrom
+    per pixel a step counts as ten times as long. Where the signal is strong enough for just one pose to be likely, and
+    this is a step away, its weight is then too small for a floating-point number, and no other pose has any. A prior
+    that is as many times wider undoes that; fixed, as RELION would make it narrower again after each iteration.
+    """
+    if not {"--i", "--o"} <= set(command) or "--fix_sigma_offset" in command or "--skip_align" in command:
+        return command
+    if not any("relion_refine" in word for word in command):
+        return command
+    from py2rely_core.tables import read_star
+
+    optics = read_star(command[command.index("--i") + 1]).get("optics")
+    if optics is None or "rlnImagePixelSize" not in optics:
+        return command
+    pixel_size = max(1.0, float(optics["rlnImagePixelSize"].max()))
+    return [*command, "--fix_sigma_offset", "--offset", f"{OFFSET_SIGMA * pixel_size:g}"]
+
+
 def _checkpoint(job: Path, command: list[str]) -> Checkpoint | None:
     if not any("relion_refine" in word for word in command):
         return None
     return checkpoint_of(job, command, relion_version())
 
 
-def _attempt(job: Path, command: list[str], checkpoint: Checkpoint | None, lease: Lease) -> None:
-    """Run a command, from the last complete iteration where there is one."""
+@dataclass(frozen=True)
+class Failure:
+    """How a program ended: its exit code, and what it had written."""
+
+    code: int
+    text: str
+
+
+def _attempt(
+    job: Path, command: list[str], checkpoints: list[Checkpoint], lease: Lease, because: str
+) -> Failure | None:
+    """Run a command, from the last complete iteration where there is one; how it failed, or None."""
+    write_job_star(job, command)
+    checkpoint = _checkpoint(job, command)
+    checkpoints += [checkpoint] if checkpoint else []
+    for path in job.glob("run_it*"):  # of an attempt before this one
+        path.unlink()
     asked, iteration = command, checkpoint.restore() if checkpoint else None
     if iteration is not None:
         command = checkpoint.continuation(iteration)
@@ -121,12 +183,9 @@ def _attempt(job: Path, command: list[str], checkpoint: Checkpoint | None, lease
     done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code}
     done |= resources_since(before) | {"inputs": input_paths(asked)}
     done |= {} if iteration is None else {"asked": asked, "continued_after_iteration": iteration}
+    done |= {"because": because} if because else {}
     _note(job, done | ({"gpus": list(lease.gpus)} if lease.gpus else {}))
-    if code:
-        text = "".join(_text(job / name, skip) for name, skip in read.items())
-        raise _failure(job, command, code, text)
-    if checkpoint:
-        checkpoint.remove()
+    return Failure(code, "".join(_text(job / name, skip) for name, skip in read.items())) if code else None
 
 
 def _wait(process: subprocess.Popen) -> int:
@@ -204,7 +263,8 @@ def _note(job: Path, done: dict[str, Any]) -> None:
 def commands(job: Path) -> list[dict]:
     """What was run in a job's directory: command, when it started, seconds, exit code, and the files that it read.
 
-    Of a refinement that went on from an earlier attempt, ``asked`` is the command that it is the rest of.
+    Of a command that is another than the planned one, ``because`` says why; of a refinement that went on from an
+    earlier attempt, ``asked`` is the command that it is the rest of.
     """
     path = job / "commands.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
@@ -223,9 +283,9 @@ def last_lines(job: Path) -> str:
     return "\n".join(parts)
 
 
-def _failure(job: Path, command: list[str], code: int, text: str) -> ProblemError:
+def _failure(job: Path, command: list[str], failure: Failure) -> ProblemError:
     program = next((word for word in command if word.startswith("relion_")), command[0])
-    text = text.lower()
+    code, text = failure.code, failure.text.lower()
     print(last_lines(job), file=sys.stderr)
     if any(sign in text for sign in GPU_OUT_OF_MEMORY):
         what = f"{job}: {program} ran out of memory on a GPU (exit code {code})."

@@ -130,10 +130,20 @@ REFINEMENT_FAILS = 'case "$*" in *--auto_refine*) {failure};; *) exec "$REAL" "$
 def stand_in(home: Path, program: str, script: str) -> dict[str, str]:
     """A shell script in place of a program, which it finds as ``$REAL``; the environment in which it is found."""
     fake = home / "fake" / program
-    fake.parent.mkdir(exist_ok=True)
+    fake.parent.mkdir(parents=True, exist_ok=True)
     fake.write_text(f"#!/bin/bash\nREAL={shutil.which(program)}\n{script}\n")
     fake.chmod(0o755)
     return {"PATH": f"{fake.parent}:{os.environ['PATH']}"}
+
+
+#: In place of apptainer: more options for `exec`, and for nothing else.
+WITH_OPTIONS = """words=()
+for word in "$@"; do
+    words+=("$word")
+    if [[ $word == exec ]]; then words+=({options}); fi
+done
+exec "$REAL" "${{words[@]}}"
+"""
 
 
 def copick_project(path: Path, runs: dict[str, tuple[tuple[int, int, int], float]], name: str = "ribosome"):

@@ -7,31 +7,18 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from helpers import REPO, assert_same_numbers, environment, pipeline, write_parameters
+from helpers import REPO, WITH_OPTIONS, assert_same_numbers, environment, pipeline, stand_in, write_parameters
 
 pytestmark = [pytest.mark.site, pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 #: Plain users that every Debian has: Apptainer wants one with an account.
 USERS = ("nobody", "games")
-#: Apptainer shows tasks the host's /tmp; here they see a /tmp of their own, so that nothing is found by luck.
-WRAPPER = """#!/bin/bash
-words=()
-for word in "$@"; do
-    words+=("$word")
-    if [[ $word == exec ]]; then words+=(--no-mount tmp,cwd -B {tmp}:/tmp); fi
-done
-exec {real} "${{words[@]}}"
-"""
 
 
 def strict_apptainer(directory: Path) -> dict[str, str]:
-    """PATH with an Apptainer that does not show the host's /tmp."""
+    """PATH with an Apptainer that gives tasks a /tmp of their own: in the host's they might find things by luck."""
     own = directory / "own tmp"
-    wrapper = directory / "bin/apptainer"
-    for path in (own, wrapper.parent):
-        path.mkdir(parents=True)
-    wrapper.write_text(WRAPPER.format(tmp=f"'{own}'", real=shutil.which("apptainer")))
-    wrapper.chmod(0o755)
-    return {"PATH": f"{wrapper.parent}:{os.environ['PATH']}"}
+    own.mkdir(parents=True)
+    return stand_in(directory, "apptainer", WITH_OPTIONS.format(options=f"--no-mount tmp,cwd -B '{own}':/tmp"))
 
 
 def test_the_same_numbers_as_outside(tiny, image, outside, tmp_path):

@@ -1,23 +1,31 @@
 """A real SLURM: the whole chain as jobs, and what a cluster does to jobs."""
 
-import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from helpers import REPO, assert_same_numbers, cli, command, environment, tasks_of, write_parameters
+from helpers import (
+    REPO,
+    WITH_OPTIONS,
+    assert_same_numbers,
+    cli,
+    command,
+    environment,
+    stand_in,
+    tasks_of,
+    write_parameters,
+)
 
 pytestmark = [pytest.mark.site, pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 #: Looks at the queue often; a production site waits longer for the files of a job that is gone.
 QUICK_QUEUE = "executor.exitReadTimeout = '15 sec'\n"
 POLL = ["--slurm_poll", "1 sec"]
-#: Stands in for mpirun on a GPU node: notes what a refinement was given, then does what the file `mode` says. The RELION at
-#: hand knows no GPU, so its option is taken away in the end.
+#: Stands in for mpirun in the image, on a GPU node: notes what a refinement was given, then does what the file `mode`
+#: says. The RELION at hand knows no GPU, so its option is taken away in the end.
 STAND_IN = """#!/bin/bash
-case " $* " in *--auto_refine*) ;; *) exec {real} "$@" ;; esac
-echo "job=$SLURM_JOB_ID gpus=${{CUDA_VISIBLE_DEVICES:-}} $*" >> {home}/noted
+case " $* " in *--auto_refine*) ;; *) exec /usr/bin/mpirun "$@" ;; esac
+echo "gpus=${{CUDA_VISIBLE_DEVICES:-}} $*" >> {home}/noted
 case $(cat {home}/mode) in
     wait) sleep 600 ;;
     fail) exit 1 ;;
@@ -28,7 +36,7 @@ case $(cat {home}/mode) in
             if [[ $1 == --gpu ]]; then shift; else words+=("$1"); fi
             shift
         done
-        exec {real} "${{words[@]}}"
+        exec /usr/bin/mpirun "${{words[@]}}"
         ;;
 esac
 """
@@ -42,7 +50,7 @@ class Workflow:
         self.output = home / "output.txt"
         (home / "trace.tsv").unlink(missing_ok=True)
         (home / "quick.config").write_text(QUICK_QUEUE)
-        words = command("-c", "quick.config", "-resume", *POLL, *arguments, profile="slurm")
+        words = command("-c", "quick.config", "-resume", *POLL, *arguments, profile="slurm,apptainer")
         self.process = subprocess.Popen(
             words, cwd=home, env=environment(**env), stdout=self.output.open("w"), stderr=subprocess.STDOUT
         )
@@ -122,19 +130,19 @@ def test_the_whole_chain_from_the_job_script(slurm, tiny, outside, image, tmp_pa
     assert "gpu" not in asked
 
 
-def test_what_a_cluster_does_to_jobs(slurm, tiny, start, tmp_path):
+def test_what_a_cluster_does_to_jobs(slurm, tiny, image, start, tmp_path):
     """A full queue, two GPUs, a cancelled job and a job over its memory; the same command goes on after each."""
-    fake = tmp_path / "bin/mpirun"
-    fake.parent.mkdir()
-    fake.write_text(STAND_IN.format(real=shutil.which("mpirun"), home=tmp_path))
+    fake = tmp_path / "mpirun"
+    fake.write_text(STAND_IN.format(home=tmp_path))
     fake.chmod(0o755)
     mode = tmp_path / "mode"
     mode.write_text("wait")
     noted = tmp_path / "noted"
-    env = slurm.env | {"PATH": f"{fake.parent}:{os.environ['PATH']}"}
+    seen_first = WITH_OPTIONS.format(options=f"-B {fake}:/usr/local/bin/mpirun")
+    env = slurm.env | stand_in(tmp_path, "apptainer", seen_first)
     parameters = write_parameters(tmp_path / "sta.json", tiny)
-    arguments = ["--parameter", parameters, "--num_gpus", 2, "--slurm_partition", "cpu", "--slurm_gpu_partition", "gpu",
-                 "--gpu_constraint", "a100,h100", "--timeout", 1]  # fmt: skip
+    arguments = ["--parameter", parameters, "--image", image, "--num_gpus", 2, "--slurm_partition", "cpu",
+                 "--slurm_gpu_partition", "gpu", "--gpu_constraint", "a100,h100", "--timeout", 1]  # fmt: skip
 
     (tmp_path / "all.sh").write_text("#!/bin/bash\nsleep 3000\n")
     slurm.ask("sbatch", "--exclusive", "--output=/dev/null", "--job-name=everything", tmp_path / "all.sh")
@@ -145,7 +153,7 @@ def test_what_a_cluster_does_to_jobs(slurm, tiny, start, tmp_path):
 
     job = job_of(slurm, "REFINE3D")
     note = noted.read_text()
-    assert f"job={job} gpus=0,1 " in note
+    assert "gpus=0,1 " in note
     assert "--gpu 0:1 " in note
     assert "-n 3 relion_refine_mpi" in note
     shown = slurm.ask("scontrol", "show", "job", job)
@@ -164,11 +172,11 @@ def test_what_a_cluster_does_to_jobs(slurm, tiny, start, tmp_path):
 
     mode.write_text("eat")
     second = start(tmp_path, *arguments, "--slurm_memory_per_cpu", 0.2, env=env)
+    job = slurm.wait_for(lambda: job_of(slurm, "REFINE3D"))
     code, text, rows = second.end()
     assert code != 0, text
     assert "REFINE3D (main bin2)" in text
     assert rows["EXTRACT (main bin2)"] == "CACHED"
-    job = noted.read_text().splitlines()[-1].split()[0].removeprefix("job=")
     log = "".join(path.read_text() for path in tmp_path.glob("work/*/*/.command.log"))
     assert "exceeded memory limit" in log + slurm.ask("scontrol", "show", "job", job), log
 

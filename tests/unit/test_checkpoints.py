@@ -301,6 +301,28 @@ def test_a_full_gpu_is_tried_once_more_with_one_thread(stand_in, tmp_path):
         assert code == (0 if second == 0 else ExitCode.RELION_FAILED)  # the first try's text is not the second's
 
 
+@pytest.mark.parametrize(("pixel_size", "offset"), [(10.0, "100"), (0.8, "10")])
+def test_no_weights_are_tried_once_more_with_free_offsets(stand_in, tmp_path, monkeypatch, pixel_size, offset):
+    """The stand-in's first prior is too narrow; its second attempt starts anew, and the job says why it was made."""
+    monkeypatch.chdir(tmp_path)
+    script = (
+        'echo "$*" >> "$RECORD"; case "$*" in *--fix_sigma_offset*) ls job/run_it* 2> /dev/null; exit 0;; esac; '
+        'touch job/run_it003_data.star; echo "ERROR!!! zero sum of weights...."; exit 1'
+    )
+    (tmp_path / "bin/relion_refine").write_text(f"#!/bin/bash\n{script}\n")
+    write_star({"optics": pd.DataFrame({"rlnImagePixelSize": [pixel_size]})}, tmp_path / "particles.star")
+    command = ["relion_refine", "--i", "particles.star", "--o", "job/run", "--sym", "D2"]
+    run_job(Path("job"), command)
+    first, second = commands(Path("job"))
+    assert first["command"] == command
+    assert second["command"] == [*command, "--fix_sigma_offset", "--offset", offset]
+    assert "zero sum of weights" in second["because"]
+    assert "run_it003" not in Path("job/run.out").read_text()
+    with pytest.raises(ProblemError, match="exit code 1"):
+        run_job(Path("still"), [*command, "--skip_align"])
+    assert len(commands(Path("still"))) == 1
+
+
 def test_sigterm_is_passed_on_and_classed(stand_in, tmp_path):
     task = _task("job", "0", tmp_path, HOLD="60")
     _until(lambda: stand_in.exists())
