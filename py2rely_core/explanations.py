@@ -50,13 +50,13 @@ EXPLANATIONS = (
     (
         "left a particle no pose",
         "RELION's prior on offsets counts search steps too far by the pixel size. With strong signal and large pixels "
-        "the likely pose of a particle may then get no weight, and RELION ends. The refinement was repeated with a prior "
-        "that makes up for that; its result is as good as any.",
+        "the likely pose of a particle may then get no weight, and RELION ends. The refinement was repeated with a "
+        "prior that makes up for that; its result is as good as any.",
         "",
     ),
     (
         "run with one thread per rank",
-        "Each thread of a rank works with GPU memory of its own. With one thread the result is the same, and comes later.",
+        "Each thread of a rank works with GPU memory of its own. One thread gives the same result, later.",
         "",
     ),
     ("errors in reconstruction", "RELION 5.0.1 corrected how 5.0.0 reconstructs sub-tomogram averages.", ""),

@@ -309,7 +309,9 @@ def test_no_weights_are_tried_once_more_with_free_offsets(stand_in, tmp_path, mo
         'echo "$*" >> "$RECORD"; case "$*" in *--fix_sigma_offset*) ls job/run_it* 2> /dev/null; exit 0;; esac; '
         'touch job/run_it003_data.star; echo "ERROR!!! zero sum of weights...."; exit 1'
     )
-    (tmp_path / "bin/relion_refine").write_text(f"#!/bin/bash\n{script}\n")
+    program = tmp_path / "bin/relion_refine"
+    program.write_text(f"#!/bin/bash\n{script}\n")
+    program.chmod(0o755)
     write_star({"optics": pd.DataFrame({"rlnImagePixelSize": [pixel_size]})}, tmp_path / "particles.star")
     command = ["relion_refine", "--i", "particles.star", "--o", "job/run", "--sym", "D2"]
     run_job(Path("job"), command)
