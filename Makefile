@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-site image lint lock clean
+.PHONY: help setup demo test image lint lock clean
 
 PYTEST_ARGS ?=
 IMAGE_ARGS ?=
@@ -23,15 +23,10 @@ demo: setup ## Make a small data set and run the pipeline on it
 	@echo "== demo run"
 	@$(ACTIVATE); tools/demo
 
-test: setup ## Run all tests but those of a site (PYTEST_ARGS="-k name" chooses)
-	@tools/setup browser
-	@echo "== tests"
-	@$(ACTIVATE); python -m pytest tests -n 2 --dist worksteal -m "not site" $(PYTEST_ARGS)
-
-test-site: setup ## Run the tests with a real SLURM and with an image
+test: setup ## Run all tests (PYTEST_ARGS="-k name" chooses)
 	@tools/setup tests
-	@echo "== tests of a site"
-	@$(ACTIVATE); python -m pytest tests -m site $(PYTEST_ARGS)
+	@echo "== tests"
+	@$(ACTIVATE); python -m pytest tests -n 2 --dist worksteal $(PYTEST_ARGS)
 
 image: setup ## Build the Apptainer image with RELION (CPU) in .tools/images (IMAGE_ARGS="--output DIR")
 	@echo "== image"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REFINEMENT_FAILS, make_data, pipeline, stand_in, write_parameters
+from helpers import REFINEMENT_FAILS, TINY, make_data, pipeline, stand_in, write_parameters
 
 from py2rely_core.maps.io import read_map
 from py2rely_core.symmetry import asymmetric_unit, rotations_of
@@ -132,6 +132,24 @@ def _opens_as_a_relion_project(results: Path, final: dict) -> None:
     again, first = (read_map(results / f"Reconstruct/{name}/merged.mrc") for name in ("again", "bin2_result"))
     assert np.corrcoef(again.data.ravel(), first.data.ravel())[0, 1] > 0.95
     shutil.rmtree(results / "Reconstruct/again")
+
+
+@pytest.mark.parametrize(
+    ("group", "settings", "worst_fsc"),
+    [
+        # RELION's own prior on offsets leaves a particle without any weight here: the refinement is repeated.
+        ("D2", {"tilt_step": 10, "particles": 30}, 0.95),
+        ("C1", {"particles": 30}, 0.8),
+    ],
+)
+def test_other_point_groups(tmp_path, group, settings, worst_fsc):
+    data = make_data(
+        tmp_path / "data",
+        **(TINY | {"symmetry": group, "seed": 3, "angle_error": 2.0, "shift_error": 3.0, "image_size": 240} | settings),
+    )
+    run = pipeline(tmp_path, "--parameter", write_parameters(tmp_path / "sta.json", data, refine3D={"sym_name": group}))
+    assert run.code == 0, run.text
+    judge(tmp_path / "results", data, worst_fsc, 4.0)
 
 
 @pytest.mark.parametrize("iterations", [3, 0])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 
 from py2rely_core import jobs
 from py2rely_core.maps.io import write_map
+from py2rely_core.maps.masks import spherical_mask
 from py2rely_core.problems import ExitCode, ProblemError
 from py2rely_core.relion import commands, last_lines, run_job
 from py2rely_core.results import collect_results, read_jobs, summary
@@ -210,3 +212,21 @@ def test_resources_of_a_program_are_noted(program, tmp_path):
     assert 0.55 < done["cpu_seconds"] < 2.5
     assert done["peak_memory"] > 90
     assert done["exit_code"] == 0
+
+
+@pytest.mark.relion
+@pytest.mark.parametrize("correlation", [0.99, 0.9, 0.5])
+def test_post_processing_of_half_maps_that_hardly_differ(tmp_path, correlation):
+    """RELION stops where it sees no FSC below 0.8: the flag is there whenever it might, and is one that it takes."""
+    rng = np.random.default_rng(7)
+    one, other = rng.normal(size=(2, 24, 24, 24))
+    write_map(tmp_path / "half1.mrc", one.astype(np.float32), 10.0)
+    second = correlation * one + np.sqrt(1 - correlation**2) * other
+    write_map(tmp_path / "half2.mrc", second.astype(np.float32), 10.0)
+    write_map(tmp_path / "mask.mrc", spherical_mask(24, 8.0, 3.0).astype(np.float32), 10.0)
+    flag = jobs.randomise_from(tmp_path / "half1.mrc")
+    assert bool(flag) == (correlation > 0.75)
+    (tmp_path / "post").mkdir()
+    command = ["relion_postprocess", "--i", "half1.mrc", "--mask", "mask.mrc", "--o", "post/map", *flag.split()]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "post/map.mrc").is_file()
