@@ -101,13 +101,15 @@ def _again(command: list[str], failure: Failure) -> tuple[str, list[str]] | None
     What the command already has is not tried again, so this ends.
     """
     text = failure.text.lower()
-    slim, wide = with_one_thread(command), with_free_offsets(command)
-    if any(sign in text for sign in GPU_OUT_OF_MEMORY) and slim != command:
-        return "The GPU's memory ran out: run with one thread per rank, which needs the least of it", slim
-    if any(sign in text for sign in NO_WEIGHTS) and wide != command:
-        because = "RELION's prior on offsets left a particle no pose (zero sum of weights)"
-        return f"{because}: run with one that is wide and stays so ({' '.join(wide[-3:])})", wide
-    return None
+    if any(sign in text for sign in GPU_OUT_OF_MEMORY):
+        because = "The GPU's memory ran out: run with one thread per rank, which needs the least of it"
+        again = with_one_thread(command)
+    elif any(sign in text for sign in NO_WEIGHTS):
+        because = "RELION's prior on offsets left a particle no pose: run with one that is wide and stays so"
+        again = with_free_offsets(command)
+    else:
+        return None
+    return None if again == command else (because, again)
 
 
 def with_one_thread(command: list[str]) -> list[str]:
@@ -161,7 +163,7 @@ def _attempt(
     write_job_star(job, command)
     checkpoint = _checkpoint(job, command)
     checkpoints += [checkpoint] if checkpoint else []
-    for path in job.glob("run_it*"):  # of an attempt before this one
+    for path in job.glob("run_it*") if because else ():  # of the attempt before this one
         path.unlink()
     asked, iteration = command, checkpoint.restore() if checkpoint else None
     if iteration is not None:

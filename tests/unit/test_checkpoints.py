@@ -318,7 +318,7 @@ def test_no_weights_are_tried_once_more_with_free_offsets(stand_in, tmp_path, mo
     first, second = commands(Path("job"))
     assert first["command"] == command
     assert second["command"] == [*command, "--fix_sigma_offset", "--offset", offset]
-    assert "zero sum of weights" in second["because"]
+    assert "prior on offsets" in second["because"]
     assert "run_it003" not in Path("job/run.out").read_text()
     with pytest.raises(ProblemError, match="exit code 1"):
         run_job(Path("still"), [*command, "--skip_align"])
