@@ -65,7 +65,7 @@ EXPLANATIONS = (
 FAILURES = (
     (
         "zero sum of weights",
-        "RELION found no pose in which a particle fits the reference at all, also with a wide prior on offsets.",
+        "RELION found no orientation in which a particle fits the reference, also with a wide prior on offsets.",
         "Check the reference's contrast and pixel size. With known orientations, allow a wider search "
         "(initial_reference.known_sigma_ang, or known_search 'global'); with a box of few pixels, begin at a finer "
         "binning. Then start the same command with -resume.",
