@@ -51,7 +51,7 @@ EXPLANATIONS = (
         "left a particle no pose",
         "RELION's prior on offsets counts search steps too far by the pixel size. With strong signal and large pixels "
         "the likely pose of a particle may then get no weight, and RELION ends. The refinement was repeated with a "
-        "prior that makes up for that; its result is as good as any.",
+        "prior that makes up for that.",
         "",
     ),
     (

@@ -30,8 +30,6 @@ SAMPLED_STACKS = 50
 RANDOMISED_FSC_LIMIT = 0.1
 #: ``relion_postprocess`` randomises phases from where the FSC falls below this.
 RANDOMISE_AT_FSC = 0.8
-#: By which RELION's FSC of small boxes may differ from ours.
-FSC_DIFFERENCE = 0.05
 #: Class3D begins from the refined map, low-passed to this multiple of its resolution.
 CLASS_LOW_PASS = 1.25
 #: Cells of the angular distribution.
@@ -530,19 +528,12 @@ def _other_half(half_map: Path) -> Path:
 
 
 def randomise_from(half_map: Path) -> str:
-    """The flag that ``relion_postprocess`` needs when the half maps' FSC may never fall below 0.8, as it stops then.
-
-    It counts the components of a plane twice where :func:`fsc` does not: near 0.8 the two curves need not agree.
-    """
+    """The flag that ``relion_postprocess`` needs when the half maps' FSC never falls below 0.8, as it stops then."""
     first, second = read_map(half_map), read_map(_other_half(half_map))
-    box = first.data.shape[0]
-    curve = fsc(first.data, second.data)[1:]
-    if curve.min() < RANDOMISE_AT_FSC - FSC_DIFFERENCE:
-        return ""
-    below = curve < RANDOMISE_AT_FSC
-    shell = 1 + int(below.argmax()) if below.any() else 3 * box // 8
-    # RELION cuts the shell's number off behind the point.
-    return f"--randomize_at_A {box * first.pixel_size / (shell + 0.5):.3f}"
+    shells = shell_resolutions(first.data.shape[0], first.pixel_size)
+    curve = fsc(first.data, second.data, as_relion=True)
+    falls = first_crossing(shells, curve, RANDOMISE_AT_FSC) is not None
+    return "" if falls else f"--randomize_at_A {shells[3 * first.data.shape[0] // 8]:.3f}"
 
 
 def bring_mask(source: Path, like: Path, output: Path) -> None:
@@ -566,7 +557,7 @@ def choose_threshold(source: Path, half_map: Path, diameter: float, job: Path, t
     """Write what masking and post-processing need, all of it from the half maps and the density.
 
     That is a low-pass and a threshold for ``relion_mask_create``; and, for ``relion_postprocess``, from where to
-    randomise phases where it might not find that out itself.
+    randomise phases when the half maps' FSC never falls below 0.8, as it stops then.
 
     Parameters
     ----------

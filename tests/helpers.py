@@ -130,7 +130,7 @@ REFINEMENT_FAILS = 'case "$*" in *--auto_refine*) {failure};; *) exec "$REAL" "$
 def stand_in(home: Path, program: str, script: str) -> dict[str, str]:
     """A shell script in place of a program, which it finds as ``$REAL``; the environment in which it is found."""
     fake = home / "fake" / program
-    fake.parent.mkdir(parents=True, exist_ok=True)
+    fake.parent.mkdir(exist_ok=True)
     fake.write_text(f"#!/bin/bash\nREAL={shutil.which(program)}\n{script}\n")
     fake.chmod(0o755)
     return {"PATH": f"{fake.parent}:{os.environ['PATH']}"}

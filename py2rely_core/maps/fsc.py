@@ -8,7 +8,7 @@ from py2rely_core.maps.filters import spatial_frequencies
 from py2rely_core.maps.io import Volume
 
 
-def fsc(first: Volume, second: Volume, mask: Volume | None = None) -> np.ndarray:
+def fsc(first: Volume, second: Volume, mask: Volume | None = None, as_relion: bool = False) -> np.ndarray:
     """Correlation of two cubic maps, shell by shell.
 
     Parameters
@@ -16,6 +16,8 @@ def fsc(first: Volume, second: Volume, mask: Volume | None = None) -> np.ndarray
     first, second : (n, n, n) array
     mask : (n, n, n) array, optional
         Multiplies both maps.
+    as_relion : bool
+        Weigh components as ``getFSC`` does (``src/fftw.cpp``): those with zero x frequency twice as much as the others.
 
     Returns
     -------
@@ -28,7 +30,7 @@ def fsc(first: Volume, second: Volume, mask: Volume | None = None) -> np.ndarray
     a, b = np.fft.rfftn(first), np.fft.rfftn(second)
     shell = np.rint(spatial_frequencies(first.shape, 1.0) * n).astype(int)
     # The components with positive x frequency stand for their conjugates, too.
-    multiplicity = np.full(a.shape, 2.0)
+    multiplicity = np.full(a.shape, 1.0 if as_relion else 2.0)
     multiplicity[..., 0] = 1.0
     keep = shell <= n // 2
 
