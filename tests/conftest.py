@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from helpers import REPO, TINY, make_data, pipeline, write_parameters
+from helpers import REPO, TINY, make_data, pipeline, write_template_parameters
 
 COMPONENTS = {"relion": "relion_refine", "nextflow": "nextflow", "browser": "chromium"}
 
@@ -53,12 +53,13 @@ def blind(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def outside(tiny, tmp_path_factory) -> Path:
-    """Results of `tiny` at bin 2 as they are without image and without scheduler."""
+def outside(blind, tmp_path_factory) -> Path:
+    """Results of `blind`, from its template, as they are without image and without scheduler."""
 
     def make(path: Path) -> None:
         path.mkdir()
-        run = pipeline(path, "--parameter", write_parameters(path / "sta.json", tiny))
+        parameters = write_template_parameters(path / "sta.json", blind)
+        run = pipeline(path, "--parameter", parameters, "--reference_template", blind / "template.mrc")
         assert run.code == 0, run.text
 
     return _shared(tmp_path_factory, "outside", make) / "results"

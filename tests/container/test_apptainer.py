@@ -8,7 +8,16 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from helpers import REPO, WITH_OPTIONS, assert_same_numbers, environment, pipeline, stand_in, write_parameters
+from helpers import (
+    REPO,
+    WITH_OPTIONS,
+    assert_same_numbers,
+    environment,
+    pipeline,
+    stand_in,
+    write_parameters,
+    write_template_parameters,
+)
 
 pytestmark = [pytest.mark.site, pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 #: Plain users that every Debian has: Apptainer wants one with an account.
@@ -22,9 +31,9 @@ def strict_apptainer(directory: Path) -> dict[str, str]:
     return stand_in(directory, "apptainer", WITH_OPTIONS.format(options=f"--no-mount tmp,cwd -B '{own}':/tmp"))
 
 
-def test_the_same_numbers_as_outside(tiny, image, outside, tmp_path):
+def test_the_same_numbers_as_outside(blind, image, outside, tmp_path):
     """Stacks are links to another directory; afterwards, where and how tasks run changes nothing that was computed."""
-    data = shutil.copytree(tiny, tmp_path / "my data")
+    data = shutil.copytree(blind, tmp_path / "my data")
     away = tmp_path / "archive/session 1"
     away.mkdir(parents=True)
     for stack in (data / "tilt_series").glob("*.mrcs"):
@@ -32,7 +41,8 @@ def test_the_same_numbers_as_outside(tiny, image, outside, tmp_path):
         stack.symlink_to(away / stack.name)
     home = tmp_path / "home"
     home.mkdir()
-    arguments = ["--image", image, "--parameter", write_parameters(tmp_path / "home/sta.json", data)]
+    parameters = write_template_parameters(home / "sta.json", data)
+    arguments = ["--image", image, "--parameter", parameters, "--reference_template", data / "template.mrc"]
     env = strict_apptainer(tmp_path / "strict")
     run = pipeline(home, *arguments, env=env, profile="local,apptainer")
     assert run.code == 0, run.text

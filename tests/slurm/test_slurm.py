@@ -15,6 +15,7 @@ from helpers import (
     stand_in,
     tasks_of,
     write_parameters,
+    write_template_parameters,
 )
 
 pytestmark = [pytest.mark.site, pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
@@ -95,14 +96,15 @@ def job_of(slurm, process: str) -> str:
     return next((row[0] for row in rows if process in row[1]), "")
 
 
-def test_the_whole_chain_from_the_job_script(slurm, tiny, outside, image, tmp_path, monkeypatch):
+def test_the_whole_chain_from_the_job_script(slurm, blind, outside, image, tmp_path, monkeypatch):
     """The head process is a job, every step is one in the image; slurmctld is restarted in the middle."""
     monkeypatch.setenv("PY2RELY_SITE_CONFIG", str(tmp_path / "site.config"))
     monkeypatch.chdir(tmp_path)
     cli("config", "--output", "site.config", "--image", image, "--partition", "cpu", "--account", "structures",
         "--memory-per-cpu", "2", "--cpus", "2", "--options", "--comment=py2rely")  # fmt: skip
-    write_parameters(tmp_path / "sta.json", tiny)
-    cli("prepare", "relion5-pipeline", "-p", "sta.json", "-ng", 0, "-t", 1, "--num-days", 0.5)
+    write_template_parameters(tmp_path / "sta.json", blind)
+    cli("prepare", "relion5-pipeline", "-p", "sta.json", "-ng", 0, "-t", 1, "--num-days", 0.5,
+        "--reference-template", blind / "template.mrc")  # fmt: skip
     monkeypatch.setenv("NXF_ANSI_LOG", "false")
     # As a user who put the pipeline's tools on PATH submits it; the poll is the test's own.
     script = Path("pipeline.sh").read_text()
