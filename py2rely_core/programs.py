@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
 
 #: Names an Apptainer image whose RELION is called instead of the one on PATH.
 IMAGE_VARIABLE = "PY2RELY_IMAGE"
+#: Where Open MPI has memory that its ranks share, and the names (Open MPI 5 and 4) under which another place is given.
+SHARED_MEMORY = Path("/dev/shm")
+_BACKING = ("OMPI_MCA_btl_sm_backing_directory", "OMPI_MCA_btl_vader_backing_directory")
 
 
 def programs() -> list[str]:
@@ -51,6 +57,30 @@ def program_command(name: str) -> list[str]:
         Problem(f"There is no program {full}.", "PATH", f"one of {len(known)} relion programs", hint),
         ExitCode.MISSING_COMPONENT,
     )
+
+
+@contextmanager
+def own_session(command: list[str]) -> Iterator[dict[str, str]]:
+    """Variables with which an MPI command in a container keeps its files apart from those of others.
+
+    Open MPI names its session directory and its shared memory after its process id. Each container numbers its
+    processes anew, but has the machine's ``/tmp`` and ``/dev/shm``: two runs at once would take each other's memory for
+    their own, and crash or wait for ever.
+
+    Parameters
+    ----------
+    command : list of str
+        Nothing is set, and no directory made, where it does not start with ``mpirun``.
+    """
+    if command[0] != "mpirun" or not os.environ.get("APPTAINER_CONTAINER", os.environ.get("SINGULARITY_CONTAINER")):
+        yield {}
+        return
+    with ExitStack() as stack:
+        session = stack.enter_context(tempfile.TemporaryDirectory(prefix="mpi_"))
+        memory = session
+        if os.access(SHARED_MEMORY, os.W_OK):
+            memory = stack.enter_context(tempfile.TemporaryDirectory(prefix="mpi_", dir=SHARED_MEMORY))
+        yield {"TMPDIR": session} | dict.fromkeys(_BACKING, memory)
 
 
 def _in_image(image: str, program: str) -> list[str]:

@@ -25,6 +25,7 @@ from py2rely_core.checkpoints import Checkpoint, checkpoint_of
 from py2rely_core.gpus import Lease, leased_gpus
 from py2rely_core.job_star import input_paths, job_star
 from py2rely_core.problems import ExitCode, Problem, ProblemError
+from py2rely_core.programs import own_session
 
 #: Text in RELION's output that says that a GPU's memory ran out.
 GPU_OUT_OF_MEMORY = (
@@ -175,11 +176,12 @@ def _attempt(
         (job / "run.out").open("a") as out,
         (job / "run.err").open("a") as err,
         checkpoint.kept() if checkpoint else nullcontext(True) as kept,
+        own_session(command) as session,
     ):
         if not kept:
             _say(job, f"iterations are not kept: another task uses {checkpoint.directory}, or it cannot be written")
         process = subprocess.Popen(
-            command, stdout=out, stderr=err, env=os.environ | lease.environment, pass_fds=lease.files
+            command, stdout=out, stderr=err, env=os.environ | session | lease.environment, pass_fds=lease.files
         )
         code = _wait(process)
     done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code}

@@ -43,6 +43,24 @@ def tiny(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def extracted(tiny, tmp_path_factory) -> Path:
+    """A project directory with `tiny` extracted at bin 2 (Extract/bin2) and averaged (Reference)."""
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        for name in ("tilt_series", "tilt_series.star", "particles.star"):
+            (path / name).symlink_to(tiny / name)
+        given = "--t tilt_series.star --p particles.star --b 24 --bin 2 --j 2"
+        for program in (
+            f"relion_tomo_subtomo {given} --stack2d --float16 --o Extract/bin2/",
+            f"relion_tomo_reconstruct_particle {given} --sym O --j_in 1 --j_out 2 --o Reference/",
+        ):
+            subprocess.run(program.split(), cwd=path, check=True, capture_output=True)
+
+    return _shared(tmp_path_factory, "extracted", make)
+
+
+@pytest.fixture(scope="session")
 def blind(tmp_path_factory) -> Path:
     """The same with random orientations."""
     return _shared(

@@ -20,10 +20,13 @@ from py2rely_core.tables import read_star
 
 REPO = Path(__file__).resolve().parents[1]
 #: 10 A per pixel at bin 2: RELION's steps take seconds.
-TINY = {"pixel_size": 5.0, "image_size": 160, "thickness": 64, "particles": 20, "tilt_series": 2, "noise": 1.5,
+TINY = {"pixel_size": 5.0, "image_size": 160, "thickness": 64, "particles": 12, "tilt_series": 2, "noise": 1.5,
         "tilt_step": 20.0}  # fmt: skip
 #: A refinement that needs no more than seconds.
-QUICK = {"sampling": "3.7 degrees", "auto_local_sampling": "3.7 degrees", "offset_range": 2, "offset_step": 1}
+QUICK = {"sampling": "3.7 degrees", "auto_local_sampling": "3.7 degrees", "offset_range": 2, "offset_step": 1,
+         "auto_faster": True}  # fmt: skip
+#: One that goes on for a minute, so that there is something to look at and to kill.
+LONG = {"auto_faster": False}
 
 
 def make_data(path: Path, **settings: object) -> Path:

@@ -28,6 +28,7 @@ import numpy as np
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.plan import Machine
 from py2rely_core.problems import Problem
+from py2rely_core.programs import own_session
 from py2rely_core.relion import relion_version
 
 GB = 1e9
@@ -82,7 +83,10 @@ def check_mpi(ranks: int) -> Iterator[Problem]:
     command = ["mpirun", "-n", str(ranks), "relion_refine_mpi"]
     # Without arguments RELION says how many ranks there are, and ends.
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=MPI_SECONDS, check=False)
+        with own_session(command) as session:
+            done = subprocess.run(
+                command, env=os.environ | session, capture_output=True, text=True, timeout=MPI_SECONDS, check=False
+            )
     except subprocess.TimeoutExpired:
         what = f"MPI did not start {ranks} ranks within {MPI_SECONDS} s."
         yield Problem(what, " ".join(command), "an answer", "Try the command by hand, on the machine that runs jobs.")
@@ -90,14 +94,16 @@ def check_mpi(ranks: int) -> Iterator[Problem]:
     found = [int(number) for number in re.findall(r"Number of MPI processes\s*=\s*(\d+)", done.stdout)]
     if found == [ranks]:
         return
-    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+    said = " ".join(line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip(" -"))
     if len(found) > 1:
         what = f"MPI starts {len(found)} runs of one rank each instead of one run of {ranks} ranks."
         fix = "mpirun and RELION belong to different MPI libraries: use the mpirun that RELION was built with."
     else:
-        what = f"MPI does not start {ranks} ranks: {' '.join(lines[:2])[:200] or 'no answer'}."
+        what = f"MPI does not start {ranks} ranks: {said[:300] or 'no answer'}."
         fix = "With too few slots, set PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe (Open MPI 5) or "
         fix += "OMPI_MCA_rmaps_base_oversubscribe=1 (Open MPI 4), or ask for fewer ranks with --cpus."
+        if "mkdir" in said:
+            fix = "Let TMPDIR name a directory that exists and can be written, where the job runs."
     yield Problem(what, " ".join(command), f"Number of MPI processes = {ranks}", fix)
 
 

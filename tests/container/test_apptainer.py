@@ -55,6 +55,45 @@ def test_the_same_numbers_as_outside(blind, image, outside, tmp_path):
     assert (again.code, again.executed) == (0, set()), again.text
 
 
+#: In place of mpirun in the image: the real one gets the same process id in every container.
+SAME_NUMBER = """#!/bin/bash
+echo 5000 > /proc/sys/kernel/ns_last_pid
+/usr/bin/mpirun "$@"
+"""
+
+
+def test_mpi_runs_side_by_side(image, tiny, extracted, tmp_path):
+    """Processes have the same numbers in each container; Open MPI's files in the machine's /tmp and /dev/shm do not."""
+    refine = (
+        "--i Extract/bin2/particles.star --tomograms tilt_series.star --trust_ref_size --ini_high 50 "
+        "--ref Reference/merged.mrc --particle_diameter 150 --sym O --auto_refine --split_random_halves "
+        "--low_resol_join_halves 40 --norm --scale --oversampling 1 --healpix_order 3 --auto_local_healpix_order 3 "
+        "--offset_range 2 --offset_step 2 --ctf --pool 30 --auto_ignore_angles --auto_resol_angles"
+    )
+    environ = environment(
+        OMPI_ALLOW_RUN_AS_ROOT="1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM="1", PRTE_MCA_mapby=":oversubscribe",
+        PRTE_MCA_bindto="none", TMPDIR="/tmp", APPTAINERENV_PREPEND_PATH=str(tmp_path),
+    )  # fmt: skip
+    (tmp_path / "mpirun").write_text(SAME_NUMBER)
+    (tmp_path / "mpirun").chmod(0o755)
+    running = []
+    for name in "abc":
+        job = tmp_path / name
+        words = ["apptainer", "exec", "--no-home", "--pid", "-B", f"{REPO},{tiny},{extracted},{tmp_path}", image,
+                 REPO / "bin/py2rely", "task", "relion", job, "--", "mpirun", "-n", 3, "relion_refine_mpi",
+                 "--o", job / "run", *refine.split()]  # fmt: skip
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        running.append(subprocess.Popen([str(word) for word in words], cwd=extracted, env=environ, **pipes))
+    try:
+        texts = [one.communicate(timeout=300)[0] for one in running]
+    finally:
+        for one in running:
+            one.kill()
+    assert [one.returncode for one in running] == [0, 0, 0], texts
+    assert all((tmp_path / name / "run_data.star").is_file() for name in "abc")
+    assert not list(Path("/dev/shm").glob("mpi_*"))
+
+
 @pytest.mark.parametrize(("image_given", "text"), [(None, "make image"), ("/none/such.sif", "/none/such.sif")])
 def test_no_image(tmp_path, image_given, text):
     (tmp_path / "sta.json").write_text("{}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REFINEMENT_FAILS, REPO, command, environment, pipeline, stand_in, write_parameters
+from helpers import LONG, REFINEMENT_FAILS, REPO, command, environment, pipeline, stand_in, write_parameters
 
 from py2rely_core.maps.io import read_map
 from py2rely_core.relion import commands
@@ -70,7 +70,7 @@ def test_killed_run_goes_on_and_ends_as_groups_do(tiny, tmp_path):
 
     Beside it an uninterrupted run, whose tilt series were extracted and averaged in groups.
     """
-    parameters = write_parameters(tmp_path / "sta.json", tiny)
+    parameters = write_parameters(tmp_path / "sta.json", tiny, refine3D=LONG)
     arguments = ["--parameter", parameters, "-resume"]
     process = subprocess.Popen(
         command(*arguments), cwd=tmp_path, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL,
@@ -124,20 +124,6 @@ KINDS = {
     "InitialModel": f"relion_refine --grad --denovo_3dref --o InitialModel/x/run --iter 8 --grad_write_iter 2 --K 1 "
     f"--tau2_fudge 4 --pad 1 {COMMON}",
 }
-
-
-@pytest.fixture(scope="module")
-def extracted(tiny, tmp_path_factory):
-    path = tmp_path_factory.mktemp("extracted")
-    for name in ("tilt_series", "tilt_series.star", "particles.star"):
-        (path / name).symlink_to(tiny / name)
-    given = "--t tilt_series.star --p particles.star --b 24 --bin 2 --j 2"
-    for program in (
-        f"relion_tomo_subtomo {given} --stack2d --float16 --o Extract/bin2/",
-        f"relion_tomo_reconstruct_particle {given} --sym O --j_in 1 --j_out 2 --o Reference/",
-    ):
-        subprocess.run(program.split(), cwd=path, check=True, capture_output=True)
-    return path
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from py2rely_core import jobs
 from py2rely_core.maps.io import write_map
 from py2rely_core.maps.masks import spherical_mask
 from py2rely_core.problems import ExitCode, ProblemError
+from py2rely_core.programs import own_session
 from py2rely_core.relion import commands, last_lines, run_job
 from py2rely_core.results import collect_results, read_jobs, summary
 from py2rely_core.simulate import Settings, write_dataset
@@ -236,3 +238,18 @@ def test_post_processing_of_half_maps_that_hardly_differ(tmp_path, seed, correla
     assert bool(flag) == stops
     subprocess.run([*command, *flag.split()], cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "post/map.mrc").is_file()
+
+
+def test_mpi_in_a_container_keeps_to_itself(monkeypatch):
+    for name in ("APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"):
+        monkeypatch.delenv(name, raising=False)
+    with own_session(["mpirun", "-n", "3"]) as outside:
+        assert outside == {}
+    monkeypatch.setenv("APPTAINER_CONTAINER", "/images/relion.sif")
+    with own_session(["relion_refine"]) as serial:
+        assert serial == {}
+    with own_session(["mpirun"]) as one, own_session(["mpirun"]) as other:
+        assert {"TMPDIR", "OMPI_MCA_btl_sm_backing_directory"} <= one.keys()
+        assert not set(one.values()) & set(other.values())
+        assert all(Path(path).is_dir() for path in one.values())
+    assert not any(Path(path).exists() for path in one.values())
