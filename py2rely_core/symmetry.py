@@ -56,6 +56,14 @@ def parse_point_group(text: str) -> str:
     return name
 
 
+def has_fixed_frame(group: str) -> bool:
+    """Whether the axes of a group hold a map in its place; with one axis or none, it may turn and move along or around.
+
+    A refinement of such particles drifts as a whole: poses and map together, which is no error.
+    """
+    return parse_point_group(group)[0] in "DTOI"
+
+
 def has_rotations_only(group: str) -> bool:
     """Whether a group has no mirror planes or inversions, so that :func:`rotations_of` knows it."""
     name = parse_point_group(group)

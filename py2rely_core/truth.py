@@ -20,7 +20,7 @@ from py2rely_core.maps.io import Map, Volume, read_map
 from py2rely_core.maps.masks import spherical_mask
 from py2rely_core.maps.resample import resample
 from py2rely_core.report import frequency_axis, show_slices
-from py2rely_core.symmetry import rotations_of
+from py2rely_core.symmetry import has_fixed_frame, rotations_of
 from py2rely_core.tables import read_star
 
 #: Orientations from which the alignment of a de novo map starts, and how many of the best are refined.
@@ -30,15 +30,37 @@ ALIGNMENT_BOX = 32
 
 
 @dataclass(frozen=True)
+class Frame:
+    """Where a result has the truth: ``x = rotation @ y + shift`` for a point ``y`` of the truth.
+
+    Attributes
+    ----------
+    rotation : (3, 3) float
+        In x, y, z.
+    shift : (3,) float
+        Angstrom, x, y, z.
+    mirrored : bool
+        The truth's mirror image (z changes its sign) was turned and shifted.
+    """
+
+    rotation: np.ndarray
+    shift: np.ndarray
+    mirrored: bool = False
+
+
+@dataclass(frozen=True)
 class MapComparison:
-    """A result beside the truth on the same grid, and their Fourier shell correlation."""
+    """A result beside the truth on the same grid, and their Fourier shell correlation.
+
+    ``frame`` is None where the result was taken to be in the truth's own frame.
+    """
 
     binning: int
     result: Map
     truth: Map
     resolutions: np.ndarray
     fsc: np.ndarray
-    mirrored: bool = False
+    frame: Frame | None = None
 
     @property
     def before_nyquist(self) -> float:
@@ -63,27 +85,27 @@ def compare_map(result: Path, truth: Path, diameter: float, binning: int = 1, al
     binning : int
         Of the result; only noted.
     align : bool
-        The result's orientation and hand are arbitrary (de novo): turn, shift and mirror the truth onto it.
+        The result is in a frame of its own: turn, shift and mirror the truth onto it.
     """
-    found, structure = read_map(result), read_map(truth)
-    box, mirrored = found.data.shape[0], False
+    found, structure, frame = read_map(result), read_map(truth), None
+    box = found.data.shape[0]
     if align:
-        structure, mirrored = align_to(structure, found, diameter)
+        structure, frame = align_to(structure, found, diameter)
     known = resample(structure.data, structure.pixel_size, found.pixel_size, box)
     mask = spherical_mask(box, (diameter / 2 + 5) / found.pixel_size)
     curve = fsc(found.data, known, mask)
     return MapComparison(
-        binning, found, Map(known, found.pixel_size), shell_resolutions(box, found.pixel_size), curve, mirrored
+        binning, found, Map(known, found.pixel_size), shell_resolutions(box, found.pixel_size), curve, frame
     )
 
 
-def align_to(moving: Map, fixed: Map, diameter: float) -> tuple[Map, bool]:
+def align_to(moving: Map, fixed: Map, diameter: float) -> tuple[Map, Frame]:
     """Turn and shift a map, or its mirror image, onto another; no symmetry is assumed.
 
     Returns
     -------
-    (Map, bool)
-        The moved map on its own grid, and whether it is mirrored.
+    (Map, Frame)
+        The moved map on its own grid, and how it was moved.
     """
     pixel_size = 1.5 * diameter / ALIGNMENT_BOX
     low_pass = 3 * pixel_size
@@ -97,10 +119,15 @@ def align_to(moving: Map, fixed: Map, diameter: float) -> tuple[Map, bool]:
         for index in np.argsort(scores)[:REFINED]:
             start = np.r_[starts[index], 0, 0, 0]
             found = optimize.minimize(_disagreement, start, (small, target), method="Powell", options={"maxiter": 8})
-            candidates.append((found.fun, mirrored, found.x, data))
-    _, mirrored, pose, data = min(candidates, key=lambda candidate: candidate[0])
+            candidates.append((found.fun, mirrored, found.x, data, small))
+    _, mirrored, start, data, small = min(candidates, key=lambda candidate: candidate[0])
+    # Linear interpolation is fast, and off by degrees.
+    pose = optimize.minimize(_disagreement, start, (small, target, 3), method="Powell").x
     scaled = np.r_[pose[:3], pose[3:] * pixel_size / moving.pixel_size]
-    return Map(_moved(data, scaled, order=5), moving.pixel_size), mirrored
+    # An output voxel is looked up at its rotated place: the map itself turns by the inverse.
+    turned = Rotation.from_rotvec(pose[:3]).inv().as_matrix()[::-1, ::-1]
+    frame = Frame(turned, pose[:2:-1] * pixel_size, mirrored)
+    return Map(_moved(data, scaled, order=5), moving.pixel_size), frame
 
 
 def _small(volume: Map, pixel_size: float, low_pass: float) -> Volume:
@@ -115,11 +142,11 @@ def _moved(data: Volume, pose: np.ndarray, order: int = 1) -> Volume:
     return ndimage.affine_transform(data, matrix, centre - matrix @ (centre + pose[3:]), order=order)
 
 
-def _disagreement(pose: np.ndarray, moving: Volume, fixed: Volume) -> float:
-    return -float(np.corrcoef(_moved(moving, pose).ravel(), fixed.ravel())[0, 1])
+def _disagreement(pose: np.ndarray, moving: Volume, fixed: Volume, order: int = 1) -> float:
+    return -float(np.corrcoef(_moved(moving, pose, order).ravel(), fixed.ravel())[0, 1])
 
 
-def compare_poses(particles: Path, data: Path, symmetry: str) -> pd.DataFrame:
+def compare_poses(particles: Path, data: Path, symmetry: str, frame: Frame | None = None) -> pd.DataFrame:
     """Errors of refined particles against the true picks, each paired with the nearest one of its tomogram.
 
     Parameters
@@ -130,6 +157,8 @@ def compare_poses(particles: Path, data: Path, symmetry: str) -> pd.DataFrame:
         Directory that ``py2rely demo-data`` wrote.
     symmetry : str
         Point group, modulo which angles are compared.
+    frame : Frame, optional
+        Of the map that the poses belong to, where it is not the truth's; not mirrored.
 
     Returns
     -------
@@ -138,6 +167,8 @@ def compare_poses(particles: Path, data: Path, symmetry: str) -> pd.DataFrame:
     """
     table, truth = read_star(particles)["particles"], pd.read_csv(data / "truth/particles.csv", dtype={"tomogram": str})
     positions, poses = true_positions(table), orientations(table)
+    if frame is not None:
+        positions, poses = positions + poses @ frame.shift, poses @ frame.rotation
     known = truth[[axis.lower() for axis in AXES]].to_numpy()
     known_poses = euler_to_matrix(truth[["rot", "tilt", "psi"]].to_numpy())
     operators = rotations_of(symmetry).as_matrix()
@@ -156,7 +187,9 @@ def compare_poses(particles: Path, data: Path, symmetry: str) -> pd.DataFrame:
 def compare_run(run: Path, data: Path, identity: str | None = None) -> tuple[list[MapComparison], pd.DataFrame | None]:
     """Every level's map of a data set, and its final particles, against the truth.
 
-    Poses are not compared (None) after a de novo start, which has a frame of its own.
+    After a de novo start, and with a cyclic group, the frame of a map is its own: nothing holds it where the truth's
+    is. The truth is then moved onto each map, and the poses are compared in the last map's frame; they cannot be (None)
+    when that one has the other hand.
 
     Parameters
     ----------
@@ -169,14 +202,16 @@ def compare_run(run: Path, data: Path, identity: str | None = None) -> tuple[lis
     """
     datasets = json.loads((run / "results.json").read_text())["datasets"]
     dataset = next(one for one in datasets if identity in (None, one["id"]))
-    denovo = dataset["initial_reference"] == "denovo"
+    free = dataset["initial_reference"] == "denovo" or not has_fixed_frame(dataset["symmetry"])
     diameter = json.loads((data / "truth/settings.json").read_text())["diameter"]
     final, maps = dataset["final"], []
     for level in dataset["levels"]:
         path = final["map"].replace(f"bin{final['binning']}_", f"bin{level['binning']}_")
-        maps.append(compare_map(run / path, data / "truth/structure.mrc", diameter, level["binning"], denovo))
-    poses = None if denovo else compare_poses(run / final["particles"], data, dataset["symmetry"])
-    return maps, poses
+        maps.append(compare_map(run / path, data / "truth/structure.mrc", diameter, level["binning"], free))
+    frame = maps[-1].frame
+    if frame is not None and frame.mirrored:
+        return maps, None
+    return maps, compare_poses(run / final["particles"], data, dataset["symmetry"], frame)
 
 
 def draw(comparisons: list[MapComparison], path: Path) -> None:

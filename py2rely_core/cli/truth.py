@@ -25,9 +25,9 @@ def command(
     maps, poses = compare_run(run, data, identity)
     for one in maps:
         limit = f"{one.resolution:.1f} Å" if one.resolution else "beyond Nyquist"
-        hand = ", mirror image" if one.mirrored else ""
+        aligned = "" if one.frame is None else f", aligned{' to the mirror image' if one.frame.mirrored else ''}"
         shell = f"{one.before_nyquist:.3f} at {one.resolutions[-2]:.1f} Å, the last shell before Nyquist"
-        typer.echo(f"  bin {one.binning}: FSC to the truth {shell}; above 0.5 to {limit}{hand}")
+        typer.echo(f"  bin {one.binning}: FSC to the truth {shell}; above 0.5 to {limit}{aligned}")
     if poses is not None:
         real = poses[poses["label"] != "false"]
         angles, shifts = real["angle_error"].median(), real["shift_error"].median()

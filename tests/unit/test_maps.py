@@ -93,10 +93,12 @@ def test_degenerate_maps():
 def test_alignment_recovers_any_pose_and_the_hand():
     fixed = Map(density(BLOBS, 48, 4.0), 4.0)
     turn = Rotation.from_euler("ZYZ", [50, 70, -20], degrees=True)
-    turned = Structure(turn.apply(CENTRES) * [1, 1, -1], BLOBS.weights, 8.0)
-    moved, mirrored = align_to(Map(density(turned, 48, 4.0), 4.0), fixed, 120.0)
-    assert mirrored
+    turned = Structure((turn.apply(CENTRES) + np.array([3.0, -5, 2])) * [1, 1, -1], BLOBS.weights, 8.0)
+    moved, frame = align_to(Map(density(turned, 48, 4.0), 4.0), fixed, 120.0)
+    assert frame.mirrored
     assert np.corrcoef(moved.data.ravel(), fixed.data.ravel())[0, 1] > 0.98
+    found = turned.centres * [1, 1, -1] @ frame.rotation.T + frame.shift
+    assert np.abs(found - CENTRES).max() < 0.2
 
 
 @pytest.mark.parametrize("broken", ["missing", "truncated", "text", "two-dimensional", "oblong"])
