@@ -145,9 +145,9 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
         "pixel_size": pixel_size,
         "size": size.size,
         "diameter": diameter,
-        "extract": grid | _extract(extract, machine, n_tilt_series),
-        "reconstruct": grid | _reconstruct(reconstruct, recipe, machine, n_tilt_series),
-        "refine": _refine(recipe, index, mode, start, machine),
+        "extract": grid | extract_settings(extract, machine, n_tilt_series),
+        "reconstruct": grid | reconstruct_settings(reconstruct, recipe, machine, n_tilt_series),
+        "refine": refine_settings(recipe, index, mode, start, machine),
         "select": {"distance": recipe.duplicates.distance_fraction * diameter if index == 0 else 0.0},
         "mask": _mask(recipe, binning, size.size),
         "postprocess": {"options": _postprocess_options(recipe)},
@@ -161,7 +161,7 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
 def _classification(recipe: Recipe, machine: Machine) -> dict[str, Any]:
     """What Class3D does (`run`), and what its table is judged by (`choice`): the second does not re-run the first."""
     block, rule = recipe.class3D, recipe.classification
-    flags = _common_options(block, offsets=block.dont_skip_align)
+    flags = common_flags(block, offsets=block.dont_skip_align)
     if not block.dont_skip_align:
         flags += ["--skip_align"]
     else:
@@ -183,7 +183,7 @@ def _classification(recipe: Recipe, machine: Machine) -> dict[str, Any]:
             "ranks": ranks,
             "threads": threads,
             "gpus": gpus if block.use_gpu else "",
-            "options": _join(flags, block),
+            "options": join_flags(flags, block),
         },
         "choice": {
             "selection": rule.selection,
@@ -222,7 +222,7 @@ def _ctf_refine(block: Block, level: dict[str, Any], n_tilt_series: int, machine
     flags += [f"--do_even_aberrations --ne {block.nr_even_aber}"] if block.do_even_aber else []
     flags += [f"--do_odd_aberrations --no {block.nr_odd_aber}"] if block.do_odd_aber else []
     sizes = _tilt_series_work(block, n_tilt_series, machine)
-    return {"box": level["extract"]["box"], **sizes, "options": _join(flags, block)}
+    return {"box": level["extract"]["box"], **sizes, "options": join_flags(flags, block)}
 
 
 def _polish(block: Block, level: dict[str, Any], n_tilt_series: int, machine: Machine) -> dict[str, Any]:
@@ -234,7 +234,7 @@ def _polish(block: Block, level: dict[str, Any], n_tilt_series: int, machine: Ma
         flags += [f"--motion --s_vel {block.sigma_vel:g} --s_div {block.sigma_div:g}"]
         flags += ["--sq_exp_ker"] if block.do_sq_exp_ker else []
     sizes = _tilt_series_work(block, n_tilt_series, machine)
-    return {"box": level["extract"]["box"], **sizes, "options": _join(flags, block)}
+    return {"box": level["extract"]["box"], **sizes, "options": join_flags(flags, block)}
 
 
 def _tilt_series_work(block: Block, n_tilt_series: int, machine: Machine) -> dict[str, int]:
@@ -244,17 +244,19 @@ def _tilt_series_work(block: Block, n_tilt_series: int, machine: Machine) -> dic
     return {"groups": groups, "ranks": ranks, "threads": threads}
 
 
-def _extract(block: Block, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
+def extract_settings(block: Block, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
+    """Threads, ranks, groups and flags of ``relion_tomo_subtomo``."""
     flags = ["--min_frames 1"]
     flags += ["--float16"] if block.do_float16 else []
     flags += ["--stack2d"] if block.do_output_2dstacks else []
     flags += [f"--max_dose {block.max_dose:g}"] if block.max_dose > 0 else []
-    return _tilt_series_work(block, n_tilt_series, machine) | {"options": _join(flags, block)}
+    return _tilt_series_work(block, n_tilt_series, machine) | {"options": join_flags(flags, block)}
 
 
-def _reconstruct(block: Block, recipe: Recipe, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
+def reconstruct_settings(block: Block, recipe: Recipe, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
+    """Threads, ranks, groups and flags of ``relion_tomo_reconstruct_particle``."""
     sizes = _tilt_series_work(block, n_tilt_series, machine)
-    return sizes | {"symmetry": recipe.symmetry, "options": _join([], block)}
+    return sizes | {"symmetry": recipe.symmetry, "options": join_flags([], block)}
 
 
 def _mask(recipe: Recipe, binning: int, size: int) -> dict[str, Any]:
@@ -269,10 +271,10 @@ def _postprocess_options(recipe: Recipe) -> str:
     flags = [f"--auto_bfac --autob_lowres {block.autob_lowres:g}"] if block.do_auto_bfac else []
     flags += [f"--adhoc_bfac {block.adhoc_bfac:g}"] if block.adhoc_bfac else []
     flags += [f"--mtf {block.fn_mtf}"] if block.fn_mtf else []
-    return _join(flags, block)
+    return join_flags(flags, block)
 
 
-def _common_options(block: Block, offsets: bool = True) -> list[str]:
+def common_flags(block: Block, offsets: bool = True) -> list[str]:
     """Flags that refinement, classification and the initial model share, in the reference system's field names."""
     flags = [f"--flatten_solvent --oversampling 1 --norm --scale --pad 2 --pool {block.nr_pool} {RANDOM_SEED}"]
     flags += ["--zero_mask"] if block.do_zero_mask else []
@@ -284,12 +286,13 @@ def _common_options(block: Block, offsets: bool = True) -> list[str]:
     return flags
 
 
-def _refine(recipe: Recipe, index: int, mode: str, start: str, machine: Machine) -> dict[str, Any]:
+def refine_settings(recipe: Recipe, index: int, mode: str, start: str, machine: Machine) -> dict[str, Any]:
+    """Ranks, threads, GPUs and flags of one level's auto-refinement; `mode` and `start` as in :func:`plan_dataset`."""
     binning = recipe.resolutions.binning_list[index]
     block = recipe.block_at(binning, "refine3D")
     first = index == 0 and start == "picks"
     angles, local = refinement_orders(recipe, index, mode, start)
-    flags = ["--auto_refine --split_random_halves --low_resol_join_halves 40", *_common_options(block)]
+    flags = ["--auto_refine --split_random_halves --low_resol_join_halves 40", *common_flags(block)]
     flags += [f"--healpix_order {angles}", f"--auto_local_healpix_order {local}"]
     if first and mode == "known" and recipe.initial_reference.known_search == "local":
         flags += [f"--sigma_ang {recipe.initial_reference.known_sigma_ang:g}"]
@@ -306,7 +309,7 @@ def _refine(recipe: Recipe, index: int, mode: str, start: str, machine: Machine)
         "symmetry": recipe.symmetry,
         "diameter": recipe.refine3D.particle_diameter,
         "low_pass": block.ini_high if first and not is_oriented(recipe, mode, start) else None,
-        "options": _join(flags, block),
+        "options": join_flags(flags, block),
     }
 
 
@@ -347,7 +350,7 @@ def _initial_reference(recipe: Recipe, mode: str, level: dict[str, Any], machine
 def _template_alignment(recipe: Recipe, level: dict[str, Any], machine: Machine) -> dict[str, Any]:
     block = recipe.class3D
     # Correlation is on in the first iteration whatever the recipe says of later ones: the template's scale is unknown.
-    flags = [flag for flag in _common_options(block) if flag != "--firstiter_cc"] + ["--firstiter_cc"]
+    flags = [flag for flag in common_flags(block) if flag != "--firstiter_cc"] + ["--firstiter_cc"]
     flags += [f"--healpix_order {sampling_order(block.sampling)}", "--allow_coarser_sampling"]
     ranks, threads, gpus = refinement_ranks(machine, block.nr_threads)
     return {
@@ -358,7 +361,7 @@ def _template_alignment(recipe: Recipe, level: dict[str, Any], machine: Machine)
         "ranks": ranks,
         "threads": threads,
         "gpus": gpus,
-        "options": _join(flags, block),
+        "options": join_flags(flags, block),
     }
 
 
@@ -375,9 +378,10 @@ def _denovo(recipe: Recipe, machine: Machine) -> dict[str, Any]:
         "alignment_trials": ALIGNMENT_TRIALS,
         "threads": machine.cpus,
         "gpus": ",".join(machine.gpus) if block.use_gpu else "",
-        "options": _join(flags, block),
+        "options": join_flags(flags, block),
     }
 
 
-def _join(flags: list[str], block: Block) -> str:
+def join_flags(flags: list[str], block: Block) -> str:
+    """A program's flags, with the block's `other_args` behind them."""
     return " ".join(part for part in [*flags, block.other_args.strip()] if part)

@@ -101,7 +101,7 @@ def extract(
     """
     binning, pixel_size = recipe.resolutions.binning_list[0], recipe.resolutions.angpix
     grid, size = _grid(recipe, box, crop)
-    settings = plan._extract(recipe.pseudo_subtomo, machine(computer), _n_series(particles))
+    settings = plan.extract_settings(recipe.pseudo_subtomo, machine(computer), _n_series(particles))
     ranks, threads = computer.ranks or settings["ranks"], computer.threads or settings["threads"]
     job = new_job(Path(), "Extract")
     command = [*mpi("relion_tomo_subtomo", ranks), "--t", str(tilt_series), "--p", str(particles), "--o", f"{job}/"]
@@ -117,7 +117,7 @@ def reconstruct(
     """Average particles as they are oriented; the job's directory."""
     binning, pixel_size = recipe.resolutions.binning_list[0], recipe.resolutions.angpix
     grid, size = _grid(recipe, box, crop)
-    settings = plan._reconstruct(recipe.reconstruct, recipe, machine(computer), _n_series(particles))
+    settings = plan.reconstruct_settings(recipe.reconstruct, recipe, machine(computer), _n_series(particles))
     ranks, threads = computer.ranks or settings["ranks"], str(computer.threads or settings["threads"])
     job = new_job(Path(), "Reconstruct")
     command = [*mpi("relion_tomo_reconstruct_particle", ranks), "--t", str(tilt_series), "--p", str(particles)]
@@ -138,7 +138,7 @@ def refine3d(
         An optimiser file, or an iteration of the newest Refine3D job, to go on from.
     """
     _must_be_there(reference, mask)
-    settings = plan._refine(recipe, 0, "denovo", "picks", machine(computer))
+    settings = plan.refine_settings(recipe, 0, "denovo", "picks", machine(computer))
     ranks = _refinement_ranks(computer, settings["ranks"])
     start = ["--continue", str(optimiser(continue_from))] if continue_from else []
     job = new_job(Path(), "Refine3D")
@@ -253,7 +253,7 @@ def _grid(recipe: Recipe, box: int | None, crop: int | None) -> tuple[list[str],
 def _class3d_settings(recipe: Recipe, available: plan.Machine, align: bool) -> dict[str, Any]:
     """Settings of a classification, as the template's alignment has them."""
     block = recipe.class3D
-    flags = plan._common_options(block)
+    flags = plan.common_flags(block)
     flags += [f"--healpix_order {sampling_order(block.sampling)}", "--allow_coarser_sampling"] if align else []
     flags += [] if align else ["--skip_align"]
     ranks, threads, gpus = plan.refinement_ranks(available, block.nr_threads)
@@ -268,7 +268,7 @@ def _class3d_settings(recipe: Recipe, available: plan.Machine, align: bool) -> d
         "threads": threads,
         # Without alignment RELION has nothing to do on a GPU.
         "gpus": gpus if align else "",
-        "options": plan._join(flags, block),
+        "options": plan.join_flags(flags, block),
     }
 
 

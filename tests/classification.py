@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from helpers import TINY, cli, make_data, write_parameters
+from helpers import LONG, TINY, cli, make_data, write_parameters
 from scipy.spatial import cKDTree
 
 from py2rely_core.geometry import AXES, true_positions
@@ -19,7 +19,7 @@ from py2rely_core.recipe import load_recipe
 from py2rely_core.tables import read_star
 
 #: Larger images than TINY's hold as many false picks as particles; with more of them classes are told apart.
-ROOMY = TINY | {"image_size": 240, "tilt_step": 10.0}
+ROOMY = TINY | {"image_size": 240, "tilt_step": 10.0, "particles": 20}
 #: Picks of nothing fit everywhere a little: refinements spend minutes on them once the sampling becomes fine.
 ITERATIONS = 4
 
@@ -63,7 +63,7 @@ def classify(home: Path, classes: int, *, min_per_half: int = 4, **settings: obj
     make_data(home / "data", **ROOMY | {"angle_error": 2.0, "shift_error": 3.0} | settings)
     parameters = write_parameters(
         home / "sta.json", home / "data",
-        refine3D={"other_args": f"--auto_iter_max {ITERATIONS}"}, class3D={"nr_classes": classes, "nr_iter": 12},
+        refine3D=LONG | {"other_args": f"--auto_iter_max {ITERATIONS}"}, class3D={"nr_classes": classes, "nr_iter": 12},
         classification={"run": True, "min_per_half": min_per_half},
     )  # fmt: skip
     plan = plan_dataset(load_recipe(parameters), "known", 2, Machine(2))["levels"][0]

@@ -48,7 +48,7 @@ def test_extract_reconstruct_classify_select(project, capsys):
     for flag in ("--K 3", "--iter 2", "--tau2_fudge 2", "--skip_align", "--firstiter_cc", "--ini_high 50", "--j 2"):
         assert flag in command
     cli("routines", "select", "-cj", "job003", "-kc", "1,2,3", "-bc", 1)
-    assert len(read_star("Select/job004/particles.star")["particles"]) == 40
+    assert len(read_star("Select/job004/particles.star")["particles"]) == 24
     assert len(capsys.readouterr().out.split("Wrote ")) == 5
     names = ("Extract/job001/", "Reconstruct/job002/", "Class3D/job003/", "Select/job004/")
     assert jobs_of(project) == dict.fromkeys(names, "Succeeded")
@@ -110,7 +110,7 @@ def test_refine_and_continue(tiny, project):
     ran = json.loads((project / "Refine3D/job003/commands.jsonl").read_text())["command"]
     for flag, value in (("--ini_high", "40"), ("--pool", "12"), ("--sym", "O"), ("-n", "3")):
         assert ran[ran.index(flag) + 1] == value
-    assert json.loads((project / "Refine3D/job003/job.json").read_text())["particles_out"] == 40
+    assert json.loads((project / "Refine3D/job003/job.json").read_text())["particles_out"] == 24
     last = sorted((project / "Refine3D/job003").glob("run_it*_optimiser.star"))[-2].name
     cli("routines", "refine3d", *given, "--continue-iter", int(last[6:9]))
     # RELION writes the iteration that it starts from once more.

@@ -37,7 +37,8 @@ def write_recipe(path, data, pixel_size, **blocks):
         "-ps", pixel_size, "-s", "O", "-lp", 40, "-pd", 150, "-bs", 1.5, "-bl", "1",
     )  # fmt: skip
     recipe = json.loads(path.read_text())
-    recipe["refine3D"] |= {"sampling": "1.8 degrees", "auto_local_sampling": "1.8 degrees", "offset_range": 2}
+    recipe["refine3D"] |= {"sampling": "1.8 degrees", "auto_local_sampling": "1.8 degrees", "offset_range": 2,
+                           "auto_faster": True}  # fmt: skip
     for name, fields in blocks.items():
         recipe[name] = None if fields is None else recipe.get(name, {}) | fields
     path.write_text(json.dumps(recipe))
@@ -203,7 +204,7 @@ def test_from_bin_1_with_a_mask_and_a_map(tmp_path):
     known = compare_map(tmp_path / "results/Reference/template/reference.mrc", data / "truth/structure.mrc", 130.0).fsc
     assert known[:5].min() > 0.95, (known, truth.pixel_size, fsc(reference.data, reference.data, inside)[:3])
     (dataset,) = run.results["datasets"]
-    assert dataset["levels"][0]["particles_out"] == 40
+    assert dataset["levels"][0]["particles_out"] == 24
     assert (
         compare_map(tmp_path / "results" / dataset["final"]["map"], data / "truth/structure.mrc", 130.0).before_nyquist
         > 0.8

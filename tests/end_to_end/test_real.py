@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers import (
+    LONG,
     REFINEMENT_FAILS,
     TINY,
     make_data,
@@ -104,7 +105,7 @@ def test_known_orientations_to_bin_1(tiny, tmp_path):
         assert (home / "results" / path).is_file()
     assert read_map(home / "results" / final["map"]).data.shape == (48, 48, 48)
     for level in dataset["levels"]:
-        assert level["particles_in"] == level["particles_out"] == 40
+        assert level["particles_in"] == level["particles_out"] == 24
         assert level["resolution"]["masked"] <= level["resolution"]["unmasked"] + 1e-6
         assert len(level["fsc"]["corrected"]) == level["box"] // 2
         assert 0 < level["relion_seconds"] <= level["wall_seconds"]
@@ -143,11 +144,12 @@ def _opens_as_a_relion_project(results: Path, final: dict) -> None:
     shutil.rmtree(results / "Reconstruct/again")
 
 
-@pytest.mark.parametrize(("group", "worst_fsc"), [("D2", 0.95), ("C1", 0.8)])
-def test_other_point_groups(tmp_path, group, worst_fsc):
+@pytest.mark.parametrize(("group", "worst_fsc", "refine"), [("D2", 0.95, {}), ("C1", 0.9, LONG)])
+def test_other_point_groups(tmp_path, group, worst_fsc, refine):
     settings = {"symmetry": group, "seed": 3, "particles": 30, "image_size": 240}
     data = make_data(tmp_path / "data", **(TINY | settings), angle_error=2.0, shift_error=3.0)
-    run = pipeline(tmp_path, "--parameter", write_parameters(tmp_path / "sta.json", data, refine3D={"sym_name": group}))
+    parameters = write_parameters(tmp_path / "sta.json", data, refine3D=refine | {"sym_name": group})
+    run = pipeline(tmp_path, "--parameter", parameters)
     assert run.code == 0, run.text
     judge(tmp_path / "results", data, worst_fsc, 4.0)
 
@@ -173,7 +175,7 @@ def test_denovo(blind, tmp_path):
     """No map and no orientations: the structure is found from the particles alone."""
     parameters = write_parameters(
         tmp_path / "sta.json", blind,
-        refine3D={"sampling": "15 degrees", "auto_local_sampling": "3.7 degrees", "offset_range": 2},
+        refine3D={"sampling": "15 degrees", "auto_local_sampling": "7.5 degrees", "offset_range": 2},
         initial_model={"nr_iter": 12, "offset_range": 3, "sym_name": "O", "particle_diameter": 150},
     )  # fmt: skip
     run = pipeline(tmp_path, "--parameter", parameters, "--run_denovo_generation")
@@ -225,6 +227,6 @@ def test_duplicates_are_removed_into_a_new_file(tiny, tmp_path):
     run = pipeline(tmp_path, "--parameter", write_parameters(tmp_path / "sta.json", data))
     assert run.code == 0, run.text
     (level,) = run.results["datasets"][0]["levels"]
-    assert (level["particles_in"], level["particles_out"], level["duplicates_removed"]) == (48, 40, 8)
-    assert len(read_star(tmp_path / "results/Select/bin2/particles.star")["particles"]) == 40
-    assert len(read_star(tmp_path / "results/Refine3D/bin2/run_data.star")["particles"]) == 48
+    assert (level["particles_in"], level["particles_out"], level["duplicates_removed"]) == (29, 24, 5)
+    assert len(read_star(tmp_path / "results/Select/bin2/particles.star")["particles"]) == 24
+    assert len(read_star(tmp_path / "results/Refine3D/bin2/run_data.star")["particles"]) == 29

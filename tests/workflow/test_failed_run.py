@@ -1,11 +1,13 @@
 """A run that fails has a page and a results.json of its own, and nothing of an earlier run is left to be mistaken."""
 
 import json
+import subprocess
 
 import pytest
-from helpers import REFINEMENT_FAILS, pipeline, stand_in, write_parameters
+from helpers import REFINEMENT_FAILS, REPO, pipeline, stand_in, write_parameters
 
 from py2rely_core.results_schema import read_results
+from py2rely_core.tables import read_star
 
 
 @pytest.mark.nextflow
@@ -34,30 +36,45 @@ def test_relion_fails_in_the_middle(tiny, tmp_path):
     assert dataset["levels"][0]["jobs"][1]["cpu_seconds"] > 0.05
     assert "zero sum of weights" in (tmp_path / "results/report.html").read_text()
     assert "FAILED" in (tmp_path / "results/summary.txt").read_text()
+    _can_be_looked_at(tmp_path)
+
+
+def _can_be_looked_at(home):
+    """Status has the job that failed; so has RELION's project, with RELION's own output."""
+    status = [REPO / "bin/py2rely", "status", home, "--json"]
+    about = json.loads(subprocess.run(status, capture_output=True, text=True, check=True).stdout)
+    assert about["run"]["state"] == "failed"
+    (failed,) = [step for step in about["steps"] if step["name"] == "Refine3D/bin4"]
+    assert (failed["state"], failed["exit_code"]) == ("failed", 70)
+    table = read_star(home / "results/default_pipeline.star")["pipeline_processes"]
+    row = table[table["rlnPipeLineProcessAlias"] == "Refine3D/bin4/"].iloc[0]
+    assert row["rlnPipeLineProcessStatusLabel"] == "Failed"
+    assert "zero sum of weights" in (home / "results" / row["rlnPipeLineProcessName"] / "run.err").read_text()
+    command = ["relion_pipeliner", "--check_job_completion"]
+    subprocess.run(command, cwd=home / "results", check=True, capture_output=True)
 
 
 @pytest.mark.nextflow
 @pytest.mark.parametrize("core", ["there", "missing"])
-def test_an_earlier_result_is_replaced(tiny, tmp_path, core):
+def test_an_earlier_result_is_replaced(tmp_path, core):
     """Also where the head has no Python packages: then by what Nextflow itself knows."""
     outdir = tmp_path / "results"
     outdir.mkdir()
     for name in ("results.json", "report.html", "summary.txt"):
         (outdir / name).write_text('{"status": "complete"}')
-    parameters = write_parameters(tmp_path / "sta.json", tiny)
     env = {}
     if core == "missing":
         (tmp_path / "broken/py2rely_core").mkdir(parents=True)
         (tmp_path / "broken/sitecustomize.py").write_text("import sys\nsys.exit('no Python packages here')\n")
         env = {"PYTHONPATH": str(tmp_path / "broken")}
-    run = pipeline(tmp_path, "--parameter", parameters, "--no_such_parameter", "1", env=env)
+    run = pipeline(tmp_path, "--parameter", "none.json", env=env)
     assert run.code != 0
     results = json.loads((outdir / "results.json").read_text())
     assert results["status"] == "failed"
     assert read_results(outdir)["datasets"] == []
     if core == "there":
-        assert any("no_such_parameter" in line for line in results["failure"]["last_lines"])
-        assert "no_such_parameter" in (outdir / "report.html").read_text()
+        assert any("none.json" in line for line in results["failure"]["last_lines"])
+        assert "none.json" in (outdir / "report.html").read_text()
     else:
         assert "there is no report" in run.text
         assert not {"report.html", "summary.txt"} & {path.name for path in outdir.iterdir()}

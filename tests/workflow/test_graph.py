@@ -79,8 +79,6 @@ def test_resume_repeats_what_changed_and_nothing_else(tiny, tmp_path):
     first = pipeline(tmp_path, "--parameter", parameters, "-stub-run")
     assert first.code == 0, first.text
     assert "Results in results" in first.text
-    again = pipeline(tmp_path, "--parameter", parameters, "-stub-run", "-resume")
-    assert (again.code, again.executed) == (0, set()), again.text
 
     other = pipeline(tmp_path, "-params-file", parameters, "-stub-run", "-resume", "--outdir", "other")
     assert other.code == 0, other.text
@@ -104,20 +102,18 @@ def test_resume_repeats_what_changed_and_nothing_else(tiny, tmp_path):
 
 @pytest.mark.nextflow
 @pytest.mark.parametrize(
-    ("arguments", "text"),
+    ("arguments", "texts"),
     [
-        (["--parameter", "sta.json", "--referense_template", "x"], "reference_template"),
-        (["-params-file", "misspelt.json"], "ini_high"),
-        (["--parameter", "none.json"], "none.json"),
-        ([], "prepare relion5-parameters"),
+        (["-params-file", "misspelt.json", "--referense_template", "x"], ("reference_template", "ini_high")),
+        ([], ("prepare relion5-parameters",)),
     ],
 )
-def test_wrong_parameters_stop_the_run(tiny, tmp_path, arguments, text):
-    write_parameters(tmp_path / "sta.json", tiny)
+def test_wrong_parameters_stop_the_run(tmp_path, arguments, texts):
     (tmp_path / "misspelt.json").write_text(json.dumps({"refine3D": {"ini_hihg": 40}}))
     run = pipeline(tmp_path, *arguments)
     assert run.code != 0
-    assert text in run.text
+    for text in texts:
+        assert text in run.text
     assert "RECIPE" in run.text
 
 
