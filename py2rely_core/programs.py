@@ -13,6 +13,8 @@ from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
 
 #: Names an Apptainer image whose RELION is called instead of the one on PATH.
 IMAGE_VARIABLE = "PY2RELY_IMAGE"
+#: Either is set in a container, whichever of the two programs started it.
+_IN_CONTAINER = {"APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"}
 #: Where Open MPI has memory that its ranks share, and the names (Open MPI 5 and 4) under which another place is given.
 SHARED_MEMORY = Path("/dev/shm")
 _BACKING = ("OMPI_MCA_btl_sm_backing_directory", "OMPI_MCA_btl_vader_backing_directory")
@@ -72,7 +74,7 @@ def own_session(command: list[str]) -> Iterator[dict[str, str]]:
     command : list of str
         Nothing is set, and no directory made, where it does not start with ``mpirun``.
     """
-    if command[0] != "mpirun" or not os.environ.get("APPTAINER_CONTAINER", os.environ.get("SINGULARITY_CONTAINER")):
+    if command[0] != "mpirun" or not os.environ.keys() & _IN_CONTAINER:
         yield {}
         return
     with ExitStack() as stack:

@@ -134,6 +134,13 @@ def assert_same_numbers(results: Path, others: Path) -> None:
         assert np.allclose(one[label], other[label], atol=0.05), label
 
 
+def status_of(directory: Path) -> tuple[dict, dict[str, dict]]:
+    """What ``py2rely status`` says of a run, and of its steps by their names."""
+    words = [REPO / "bin/py2rely", "status", directory, "--json"]
+    found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+    return found["run"], {step["name"]: step for step in found["steps"]}
+
+
 #: A stand-in for mpirun that fails in auto-refinements, and is itself elsewhere: the preflight tries it, too.
 REFINEMENT_FAILS = 'case "$*" in *--auto_refine*) {failure};; *) exec "$REAL" "$@";; esac'
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REPO, cli, copick_project, environment
+from helpers import REPO, cli, copick_project, environment, status_of
 
 from py2rely_core.cli.main import COMMANDS, build, with_values
 from py2rely_core.maps.io import read_map, write_map
@@ -213,21 +213,17 @@ def test_pipelines_with_nextflow(project):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("nextflow run ")
-    about = json.loads(
-        subprocess.run([LAUNCHER, "status", "--json"], capture_output=True, text=True, check=True).stdout
-    )
-    assert about["run"]["state"] == "finished"
-    assert {step["state"] for step in about["steps"]} == {"done"}
+    run, steps = status_of(project)
+    assert run["state"] == "finished"
+    assert {step["state"] for step in steps.values()} == {"done"}
     processes = read_star("results/default_pipeline.star")["pipeline_processes"]
     assert "Refine3D/bin2/" in set(processes["rlnPipeLineProcessAlias"])
     # A run that fails says so with its exit code, and the command stays usable.
     (project / "reference.mrc").unlink()
     again = subprocess.run([LAUNCHER, *words(printed)], capture_output=True, text=True, check=False, env=environment())
-    assert again.returncode != 0
-    about = json.loads(
-        subprocess.run([LAUNCHER, "status", "--json"], capture_output=True, text=True, check=True).stdout
-    )
-    assert about["run"]["state"] == "failed"
+    assert again.returncode == 1
+    run, _ = status_of(project)
+    assert run["state"] == "failed"
 
 
 MODEL = """

@@ -76,10 +76,15 @@ def test_mpi_runs_side_by_side(image, tiny, extracted, tmp_path):
     )  # fmt: skip
     (tmp_path / "mpirun").write_text(SAME_NUMBER)
     (tmp_path / "mpirun").chmod(0o755)
+    # The containers have one /tmp and one /dev/shm, as on a machine, but not those of other tests.
+    shared = {"/tmp": tmp_path / "tmp", "/dev/shm": tmp_path / "shm"}
+    for path in shared.values():
+        path.mkdir()
+    binds = ",".join([*map(str, (REPO, tiny, extracted, tmp_path)), *(f"{own}:{at}" for at, own in shared.items())])
     running = []
     for name in "abc":
         job = tmp_path / name
-        words = ["apptainer", "exec", "--no-home", "--pid", "-B", f"{REPO},{tiny},{extracted},{tmp_path}", image,
+        words = ["apptainer", "exec", "--no-home", "--pid", "--no-mount", "tmp", "-B", binds, image,
                  REPO / "bin/py2rely", "task", "relion", job, "--", "mpirun", "-n", 3, "relion_refine_mpi",
                  "--o", job / "run", *refine.split()]  # fmt: skip
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -91,7 +96,7 @@ def test_mpi_runs_side_by_side(image, tiny, extracted, tmp_path):
             one.kill()
     assert [one.returncode for one in running] == [0, 0, 0], texts
     assert all((tmp_path / name / "run_data.star").is_file() for name in "abc")
-    assert not list(Path("/dev/shm").glob("mpi_*"))
+    assert not [path for own in shared.values() for path in own.glob("mpi_*")]
 
 
 @pytest.mark.parametrize(("image_given", "text"), [(None, "make image"), ("/none/such.sif", "/none/such.sif")])

@@ -1,13 +1,12 @@
 """A real run that is looked at while it goes on, when it was killed, and when it is over; then RELION opens it."""
 
-import json
 import signal
 import subprocess
 import time
 
 import numpy as np
 import pytest
-from helpers import LONG, REPO, environment, write_parameters
+from helpers import LONG, REPO, environment, status_of, write_parameters
 
 from py2rely_core.maps.io import read_map
 from py2rely_core.tables import read_star
@@ -19,11 +18,6 @@ LAUNCHER = str(REPO / "bin/py2rely")
 def look(directory, *arguments):
     done = subprocess.run([LAUNCHER, "status", directory, *arguments], capture_output=True, text=True, check=True)
     return done.stdout
-
-
-def read(directory):
-    found = json.loads(look(directory, "--json"))
-    return found["run"], {step["name"]: step for step in found["steps"]}
 
 
 @pytest.fixture
@@ -49,7 +43,7 @@ def until(process, directory, condition, seconds=600):
     deadline = time.time() + seconds
     while time.time() < deadline and process.poll() is None:
         if (directory / "results/run.json").is_file():
-            run, steps = read(directory)
+            run, steps = status_of(directory)
             if condition(steps):
                 return run, steps
         time.sleep(0.3)
@@ -78,7 +72,7 @@ def test_status_from_start_to_end_and_the_project_in_relion(tiny, tmp_path, star
     # The command became Nextflow: a signal to it reaches the run, which ends its tasks.
     process.send_signal(signal.SIGTERM)
     assert process.wait(300) != 0
-    run, steps = read(tmp_path)
+    run, steps = status_of(tmp_path)
     assert run["state"] in ("failed", "crashed")
     assert steps["Refine3D/bin2"]["state"] in ("stopped", "failed")
     assert steps["PostProcess/bin2_result"]["state"] == "skipped"
@@ -87,7 +81,7 @@ def test_status_from_start_to_end_and_the_project_in_relion(tiny, tmp_path, star
                              capture_output=True, text=True, check=True)  # fmt: skip
     assert process.wait(600) == 0, (tmp_path / "printed.txt").read_text()
     assert len(watched.stdout.splitlines()) >= 1
-    run, steps = read(tmp_path / "results")
+    run, steps = status_of(tmp_path / "results")
     assert run["state"] == "finished"
     assert steps["Extract/bin2"]["state"] == "cached"
     assert {step["state"] for step in steps.values()} == {"done", "cached"}

@@ -551,6 +551,10 @@ RANK = "echo ' + Number of MPI processes                 = 1'"
     [
         (f"{RANK}; {RANK}; {RANK}", "MPI starts 3 runs of one rank each"),
         ("echo 'There are not enough slots available' >&2; exit 1", "does not start 3 ranks: There are not enough"),
+        (
+            "echo -----; echo 'PMIx could not mkdir:'; echo; echo '  Directory: /gone'; exit 1",
+            "does not start 3 ranks: PMIx could not mkdir: Directory: /gone",
+        ),
         ("sleep 5", "within 0.2 s"),
     ],
 )
@@ -560,6 +564,7 @@ def test_mpi_that_does_not(tmp_path, monkeypatch, mpirun, text):
     found = list(machine.check_mpi(3))
     assert len(found) == 1
     assert text in found[0].what
+    assert ("TMPDIR" in found[0].fix) == ("mkdir" in mpirun)
     assert found[0].is_error
 
 
