@@ -1,6 +1,6 @@
 #!/usr/bin/env nextflow
 // Sub-tomogram averaging with RELION 5: aligned tilt series and picks in, the best map out.
-include { check_configuration ; configuration ; most_steps } from './workflows/configuration'
+include { check_configuration ; configuration ; most_steps ; parameter_files } from './workflows/configuration'
 include { make_relion_project ; record ; report_failure ; time } from './workflows/record'
 include { STA } from './workflows/sta'
 
@@ -39,14 +39,12 @@ workflow {
             println "\n${problems.text}"
         }
     }
-    given = params.sample_sheet
-        ? [file(params.sample_sheet)] + (file(params.sample_sheet).exists() ? file(params.sample_sheet).splitCsv(header: true).findResults { row -> row.parameters ? file(row.parameters) : null } : [])
-        : (params.parameter ? [file(params.parameter)] : [])
+    given = parameter_files(params)
     check_configuration(params, workflow.containerEngine)
     settings = params.findAll { name, _value -> !(name in ['outdir'] + configuration()) }
     STA(
         groovy.json.JsonOutput.toJson([launch_dir: workflow.launchDir.toString(), params: new TreeMap(settings)]),
-        given.findAll { path -> path.exists() },
+        given,
         workflow.launchDir.toString(),
         most_steps(given, settings),
     )

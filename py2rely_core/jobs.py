@@ -13,16 +13,16 @@ import mrcfile
 import numpy as np
 import pandas as pd
 
-from py2rely_core.geometry import AXES, matrix_to_euler, orientations
 from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
 from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.maps.masks import density_threshold, is_degenerate, spherical_mask
-from py2rely_core.maps.resample import resample
 from py2rely_core.polishing import Curve, Verdict, judge
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion import commands, last_lines
 from py2rely_core.selection import Choice, Selection, as_records, as_text, choose_classes, of_classes
 from py2rely_core.tables import read_star, split_image_name, write_star
+
+# SciPy is imported where it is needed: that takes longer than most of these checks.
 
 #: Stacks of extracted particles that are looked into.
 SAMPLED_STACKS = 50
@@ -184,6 +184,8 @@ def viewing_directions(particles: pd.DataFrame) -> dict[str, Any]:
         ``{"rot": edges in degrees, "tilt": edges in degrees, "counts": rows of `tilt`, columns of `rot`}``; the tilt's
         edges are equidistant in its cosine.
     """
+    from py2rely_core.geometry import matrix_to_euler, orientations
+
     rot, tilt, _ = matrix_to_euler(orientations(particles)).T
     rot_edges = np.linspace(-180, 180, ROT_CELLS + 1)
     height = np.linspace(1, -1, TILT_CELLS + 1)
@@ -377,6 +379,8 @@ def _pass_on(source: Path, output: Path) -> None:
 
 def motion_of(path: Path, particles: Path) -> dict[str, Any]:
     """Root mean square of the particles' motion from their mean position, Angstrom, in all and by tilt series."""
+    from py2rely_core.geometry import AXES
+
     tracks = [block for name, block in read_star(path).items() if name != "general"]
     names = read_star(particles)["particles"]["rlnTomoName"].to_numpy()
     labels = [f"rlnOrigin{axis}Angst" for axis in AXES]
@@ -544,6 +548,8 @@ def bring_mask(source: Path, like: Path, output: Path) -> None:
     ProblemError
         The mask has no value above a half: it would hide everything.
     """
+    from py2rely_core.maps.resample import resample
+
     mask, grid = read_map(source), read_map(like)
     box, pixel_size = grid.data.shape[0], grid.pixel_size
     data = np.clip(resample(mask.data, mask.pixel_size or pixel_size, pixel_size, box), 0, 1)

@@ -19,13 +19,15 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from py2rely_core.checkpoints import Checkpoint, checkpoint_of
 from py2rely_core.gpus import Lease, leased_gpus
 from py2rely_core.job_star import input_paths, job_star
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.programs import own_session
+
+if TYPE_CHECKING:
+    from py2rely_core.checkpoints import Checkpoint
 
 #: Text in RELION's output that says that a GPU's memory ran out.
 GPU_OUT_OF_MEMORY = (
@@ -146,6 +148,9 @@ def with_free_offsets(command: list[str]) -> list[str]:
 def _checkpoint(job: Path, command: list[str]) -> Checkpoint | None:
     if not any("relion_refine" in word for word in command):
         return None
+    # Here, as it takes many a step's own time to be imported.
+    from py2rely_core.checkpoints import checkpoint_of
+
     return checkpoint_of(job, command, relion_version())
 
 
@@ -246,9 +251,10 @@ def resources_since(before: resource.struct_rusage) -> dict[str, float]:
 
 def write_job_star(job: Path, command: list[str]) -> None:
     """Write ``job.star``, by which RELION shows and repeats the job; nothing where RELION has no such job."""
-    from py2rely_core.tables import read_star
 
     def pixel_size(tilt_series: str) -> float:
+        from py2rely_core.tables import read_star
+
         return float(read_star(tilt_series)["global"]["rlnTomoTiltSeriesPixelSize"].iloc[0])
 
     try:

@@ -1,8 +1,6 @@
 // One cycle of polishing: CTF refinement, Bayesian polishing, refinement; each step is put to the test and built upon only
 // when the map did not become worse.
-include { CTF_REFINEMENT as CTF_REFINE } from './ctf_refinement'
-include { ALIGNMENT as POLISH } from './alignment'
-include { EXTRACTION as EXTRACT } from './extraction'
+include { ALIGNMENT ; CTF_REFINEMENT ; EXTRACTION } from './steps'
 include { REFINE3D } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
 include { EVALUATE as EVALUATE_CTF ; EVALUATE as EVALUATE_POLISH ; EVALUATE as EVALUATE_REFINE } from '../modules/relion/evaluate'
@@ -17,12 +15,12 @@ workflow CYCLE {
         ctf: row[1].ctf_refine
         none: true
     }
-    CTF_REFINE(
+    CTF_REFINEMENT(
         todo.ctf.map { meta, settings, _level, number, state ->
             [meta, name(number), settings.ctf_refine] + state.series + [state.particles, state.maps, state.mask, state.postprocess]
         }
     )
-    tried_ctf = todo.ctf.join(CTF_REFINE.out).map { meta, settings, level, number, state, job, particles ->
+    tried_ctf = todo.ctf.join(CTF_REFINEMENT.out).map { meta, settings, level, number, state, job, particles ->
         [meta, settings, level, number, state, state + [series: corrected(state.series, job), particles: particles, unusable: json(job / 'job.json').unusable ?: '']]
     }
     EVALUATE_CTF(tried_ctf.map { row -> trial(row, 'ctf', 'ctf_refine') })
@@ -32,12 +30,12 @@ workflow CYCLE {
         polish: row[1].polish
         none: true
     }
-    POLISH(
+    ALIGNMENT(
         polishable.polish.map { meta, settings, _level, number, state ->
             [meta, name(number), settings.polish] + state.series + [state.particles, state.maps, state.mask, state.postprocess]
         }
     )
-    tried_polish = polishable.polish.join(POLISH.out).map { meta, settings, level, number, state, job, particles ->
+    tried_polish = polishable.polish.join(ALIGNMENT.out).map { meta, settings, level, number, state, job, particles ->
         [meta, settings, level, number, state, state + [series: polished(state.series, job), particles: particles, unusable: json(job / 'job.json').unusable ?: '']]
     }
     EVALUATE_POLISH(tried_polish.map { row -> trial(row, 'polish', 'polish') })
@@ -48,9 +46,9 @@ workflow CYCLE {
         refine: row[1].refine && row[4].changed
         none: true
     }
-    EXTRACT(refinable.refine.map { meta, _settings, level, number, state -> [meta, name(number), level.extract] + state.series + [state.particles] })
+    EXTRACTION(refinable.refine.map { meta, _settings, level, number, state -> [meta, name(number), level.extract] + state.series + [state.particles] })
     REFINE3D(
-        refinable.refine.join(EXTRACT.out).map { meta, settings, _level, number, state, extract ->
+        refinable.refine.join(EXTRACTION.out).map { meta, settings, _level, number, state, extract ->
             [meta, name(number), settings.refine.findAll { key, _value -> key != 'low_pass' }, json(state.postprocess / 'job.json').low_pass,
                 "Extract/${extract.name}/particles.star".toString()] + state.series +
                 [extract, [], [], [state.maps / 'half1.mrc', state.maps / 'half2.mrc'], state.mask]
@@ -64,8 +62,8 @@ workflow CYCLE {
 
     emit:
     states = refinable.none.mix(tried_refine.join(EVALUATE_REFINE.out).map { row -> decided(row) })
-    jobs = CTF_REFINE.out.map { meta, job, _particles -> [meta, job] }
-        .mix(POLISH.out.map { meta, job, _particles -> [meta, job] }, EXTRACT.out, REFINE3D.out, SELECT.out)
+    jobs = CTF_REFINEMENT.out.map { meta, job, _particles -> [meta, job] }
+        .mix(ALIGNMENT.out.map { meta, job, _particles -> [meta, job] }, EXTRACTION.out, REFINE3D.out, SELECT.out)
         .mix(
             EVALUATE_CTF.out.mix(EVALUATE_POLISH.out, EVALUATE_REFINE.out).flatMap { meta, maps, postprocess -> [[meta, maps], [meta, postprocess]] }
         )

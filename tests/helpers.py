@@ -72,10 +72,9 @@ def write_template_parameters(path: Path, data: Path, iterations: int = 3) -> Pa
 
 
 def _short(name: str) -> str:
-    """A task's own name, or that of its sub-workflow where this is more specific, such as RECONSTRUCT_START."""
+    """A task's name without the workflows that it is in, such as ``RECONSTRUCT (main bin2_start)``."""
     path, *tag = name.split(" (", 1)
-    *_, outer, own = ["", *path.split(":")]
-    return " (".join([outer if outer.startswith(own) else own, *tag])
+    return " (".join([path.rsplit(":", 1)[-1], *tag])
 
 
 @dataclass

@@ -1,17 +1,39 @@
 // What is known of a run before its first task.
 include { json } from '../subworkflows/json'
 
-// How many levels and cycles of polishing a data set has at most: what cannot be needed is not set up, as that takes time.
-// What cannot be read here counts as the most that there is; the preflight says what is wrong with it.
-def most_steps(files, given) {
-    def recipes = files.findAll { path -> path.exists() && path.name.endsWith('.json') }.collect { path -> parsed(path) } + [given]
-    if (recipes.any { recipe -> !(recipe instanceof Map) }) {
-        return [levels: 8, cycles: 10]
+// The files that the parameters come from: the parameter file, or the sample sheet and what it names. As in request.py, a
+// name is looked up where the run is started, then beside the sheet.
+def parameter_files(given) {
+    if (!given.sample_sheet) {
+        return given.parameter ? [file(given.parameter)].findAll { path -> path.exists() } : []
     }
-    def lists = recipes.collect { recipe -> "${recipe.resolutions?.binning_list ?: ''}".findAll(/\d+/) }.findAll()
-    def cycles = recipes.collect { recipe -> "${recipe.polishing?.cycles ?: 5}" }.findAll { text -> text ==~ /\d+/ }.collect { text -> text as int }
-    def polished = given.sample_sheet || given.start != 'picks' || !lists || lists.any { list -> '1' in list }
-    return [levels: (lists.collect { list -> list.size() } + [3]).max(), cycles: polished ? (cycles + [1]).max() : 1]
+    def sheet = file(given.sample_sheet)
+    def names = sheet.exists() ? sheet.splitCsv(header: true, strip: true).findResults { row -> row.parameters ?: null }.unique() : []
+    return ([sheet] + names.collect { name -> [file(name), sheet.parent.resolve(name)].find { path -> path.exists() } }).findAll { path -> path?.exists() }
+}
+
+// How many of its parts a run can need at most: what cannot be needed is not set up, as that takes time. What cannot be
+// read here counts as the most that there is; the preflight says what is wrong with it.
+//   first: whether a data set may begin with picks whose orientations are not known; levels: binnings that a data set has;
+//   rungs: those of them that begin with oriented particles; cycles: of polishing
+def most_steps(files, given) {
+    def recipes = files.findAll { path -> path.name.endsWith('.json') }.collect { path -> parsed(path) }
+    recipes += given.resolutions || !recipes ? [given] : []
+    if (recipes.any { recipe -> !(recipe instanceof Map) }) {
+        return [first: true, levels: 8, rungs: 8, cycles: 10]
+    }
+    def lists = recipes.collect { recipe -> "${recipe.resolutions?.binning_list ?: '4,2,1'}".findAll(/\d+/) }
+    def levels = (lists.collect { list -> list.size() } + [1]).max()
+    def cycles = (recipes + [given]).collect { recipe -> "${recipe.polishing?.cycles ?: 5}" }.findAll { text -> text ==~ /\d+/ }.collect { text -> text as int }.max() ?: 5
+    def from_picks = !given.sample_sheet && given.start == 'picks'
+    def searched = from_picks && (given.reference_template || given.run_denovo_generation)
+    def searches = (recipes + [given]).collect { recipe -> recipe.initial_reference?.known_search }.findAll()
+    return [
+        first: given.sample_sheet || searched || searches.any { search -> search != 'local' },
+        levels: levels,
+        rungs: searched ? levels - 1 : levels,
+        cycles: from_picks && lists.every { list -> !('1' in list) } ? 0 : cycles,
+    ]
 }
 
 def parsed(path) {

@@ -5,12 +5,7 @@ include { RECIPE } from '../modules/core/recipe'
 include { REFERENCES as TILT_SERIES_FILES ; REFERENCES as STACK_FILES } from '../modules/core/references'
 include { PLAN } from '../modules/core/plan'
 include { IMPORT } from '../modules/core/import'
-include { EXTRACTION as EXTRACT } from '../subworkflows/extraction'
-include { INITIAL_REFERENCE } from '../subworkflows/initial_reference'
-include { REFINEMENT } from '../subworkflows/refinement'
 include { LADDER } from '../subworkflows/ladder'
-include { RECONSTRUCTION as RECONSTRUCT_GIVEN } from '../subworkflows/reconstruction'
-include { MASK_POSTPROCESS as MASK_POSTPROCESS_GIVEN } from '../modules/relion/mask_postprocess'
 include { POLISHING } from '../subworkflows/polishing'
 include { RESULTS } from '../modules/core/results'
 include { json } from '../subworkflows/json'
@@ -20,7 +15,7 @@ workflow STA {
     request // every parameter, as JSON
     given // the parameter files and the sample sheet
     project // the directory that relative paths start from
-    most // how many levels and polishing cycles a data set has at most
+    most // of levels, rungs and polishing cycles, as of most_steps
 
     main:
     RECIPE(request, given)
@@ -44,58 +39,28 @@ workflow STA {
         }
     )
     datasets = plans.join(IMPORT.out.job)
-        .map { meta, plan, job, particles -> [meta, plan, imported(job, plan), particles, plan.mask ? file(plan.mask) : []] }
+        .map { meta, plan, job, particles -> [meta, plan, imported(job, plan), particles, plan.mask ? file(plan.mask) : [], plan.reference ? file(plan.reference) : []] }
         .branch { row ->
-            polish: row[1].start == 'polish'
+            refined: row[1].start == 'polish'
             oriented: row[1].oriented
             picks: true
         }
+    LADDER(datasets.picks, datasets.oriented, datasets.refined, most)
 
-    EXTRACT(datasets.picks.map { meta, plan, series, particles, _mask -> [meta, plan.levels[0].name, plan.levels[0].extract] + series + [particles] })
-    INITIAL_REFERENCE(
-        datasets.picks.join(EXTRACT.out).map { meta, plan, series, particles, _mask, extract ->
-            [meta, plan.initial_reference, plan.levels[0], series, particles, extract, plan.reference ? file(plan.reference) : []]
-        }
-    )
-    REFINEMENT(
-        datasets.picks.join(EXTRACT.out).join(INITIAL_REFERENCE.out.references)
-            .map { meta, plan, series, _particles, mask, extract, star, alignment, reference ->
-                [meta, plan.levels[0], series, mask, plan.levels[0].refine.low_pass, star, extract, alignment, [], reference, []]
-            }
-    )
-    LADDER(
-        datasets.picks.join(REFINEMENT.out.particles)
-            .map { meta, plan, series, _picks, mask, particles, source -> [meta, plan.levels.drop(1), series, mask, particles, source, []] }
-            .mix(
-                datasets.oriented.map { meta, plan, series, particles, mask ->
-                    [meta, plan.levels, series, mask, particles, particles, plan.reference ? file(plan.reference) : []]
-                }
-            ),
-        most.levels,
-    )
+    polishing_jobs = channel.empty()
+    if (most.cycles > 0) {
+        POLISHING(
+            plans.join(IMPORT.out.job).join(LADDER.out.finals)
+                .filter { row -> row[1].polishing }
+                .map { meta, plan, job, _picks, particles, maps, mask, postprocess ->
+                    [meta, plan.polishing, plan.levels[-1], imported(job, plan), particles, maps, mask, postprocess]
+                },
+            most.cycles,
+        )
+        polishing_jobs = POLISHING.out.jobs
+    }
 
-    RECONSTRUCT_GIVEN(
-        datasets.polish.map { meta, plan, series, particles, _mask -> [meta, "${plan.levels[0].name}_result".toString(), plan.levels[0].reconstruct] + series + [particles] }
-    )
-    MASK_POSTPROCESS_GIVEN(
-        datasets.polish.join(RECONSTRUCT_GIVEN.out).map { meta, plan, _series, _particles, mask, maps ->
-            [meta, "${plan.levels[0].name}_result".toString(), plan.levels[0].subMap(['size', 'pixel_size', 'diameter', 'mask', 'postprocess']), maps, mask]
-        }
-    )
-    given_maps = datasets.polish.map { row -> [row[0], row[3]] }
-        .join(RECONSTRUCT_GIVEN.out).join(MASK_POSTPROCESS_GIVEN.out.mask).join(MASK_POSTPROCESS_GIVEN.out.job)
-    refined_maps = REFINEMENT.out.finals.mix(LADDER.out.finals).map { meta, particles, _refinement, maps, mask, postprocess -> [meta, particles, maps, mask, postprocess] }
-    POLISHING(
-        plans.join(IMPORT.out.job).join(refined_maps.mix(given_maps))
-            .filter { row -> row[1].polishing }
-            .map { meta, plan, job, _picks, particles, maps, mask, postprocess ->
-                [meta, plan.polishing, plan.levels[-1], imported(job, plan), particles, maps, mask, postprocess]
-            },
-        most.cycles,
-    )
-
-    done = IMPORT.out.job.map { meta, job, _particles -> [meta, job] }
-        .mix(EXTRACT.out, INITIAL_REFERENCE.out.jobs, REFINEMENT.out.jobs, LADDER.out.jobs, RECONSTRUCT_GIVEN.out, MASK_POSTPROCESS_GIVEN.out.job, POLISHING.out.jobs)
+    done = IMPORT.out.job.map { meta, job, _particles -> [meta, job] }.mix(LADDER.out.jobs, polishing_jobs)
     jobs = in_order(done)
     pictures = jobs.map { rows -> rows.collectMany { id, job -> shown(job).collect { map -> [id, "${job.parent.name}/${job.name}/${map.name}".toString(), map] } } }
     RESULTS(
@@ -114,8 +79,9 @@ workflow STA {
 
 // No data set may have more steps than are set up: they would be missing without a word.
 def within(plan, most) {
-    if (plan.levels.size() > most.levels || (plan.polishing ? plan.polishing.cycles : 0) > most.cycles) {
-        error("${plan.id} has ${plan.levels.size()} levels and ${plan.polishing?.cycles} cycles of polishing; ${most} are set up.")
+    def begins_with_picks = plan.start == 'picks' && !plan.oriented
+    if (plan.levels.size() > most.levels || (begins_with_picks && !most.first) || (plan.polishing ? plan.polishing.cycles : 0) > most.cycles) {
+        error("${plan.id} needs more steps than are set up (${most}), a fault of the pipeline's: please report it, with the parameters.")
     }
     return plan
 }

@@ -20,15 +20,17 @@ SETS = {
     "denovo_631": ("denovo", "6,3,1"),
     "known_eight": ("known", "8,7,6,5,4,3,2,1"),
 }
+#: Tasks by their names, at the first level by mode.
+START = {"RECONSTRUCT ({}_start)", "MASK_POSTPROCESS ({}_start)"}
 FIRST = {
-    "known": {"RECONSTRUCT_START", "MASK_POSTPROCESS_START"},
-    "global": {"RECONSTRUCT_KNOWN"},
-    "template": {"PREPARE_REFERENCE", "CLASS3D_ALIGN"},
-    "straight": {"PREPARE_REFERENCE"},
-    "denovo": {"INITIAL_MODEL"},
+    "known": START,
+    "global": {"RECONSTRUCT ({}_start)"},
+    "template": {"CLASS3D_ALIGN ({})"},
+    "straight": set(),
+    "denovo": {"INITIAL_MODEL ({})"},
 }
-EVERY_LEVEL = {"EXTRACT", "REFINE3D", "SELECT", "RECONSTRUCT", "MASK_POSTPROCESS"}
-LATER_LEVELS = EVERY_LEVEL | {"RECONSTRUCT_START", "MASK_POSTPROCESS_START"}
+RESULT = {"RECONSTRUCT ({}_result)", "MASK_POSTPROCESS ({}_result)"}
+EVERY_LEVEL = {"EXTRACT ({})", "REFINE3D ({})", "SELECT ({})"} | RESULT
 
 
 @pytest.mark.nextflow
@@ -38,26 +40,25 @@ def test_all_modes_and_lists_side_by_side(tmp_path):
     # Images that the box of bin 8 fits into.
     data = make_data(tmp_path / "data", **TINY | {"image_size": 480})
     rows = ["id,parameters,reference_template,run_denovo_generation"]
+    sheet = tmp_path / "in another place/sheet.csv"
+    sheet.parent.mkdir()
     for name, (mode, binnings) in SETS.items():
         blocks = {"polishing": {"cycles": 0}}
         blocks |= {"initial_reference": {"template_iterations": 0}} if mode == "straight" else {}
         blocks |= {"initial_reference": {"known_search": "global"}} if mode == "global" else {}
-        write_parameters(tmp_path / f"{name}.json", data, binnings, 100, **blocks)
+        write_parameters(sheet.parent / f"{name}.json", data, binnings, 100, **blocks)
         template = data / "template.mrc" if mode in ("template", "straight") else ""
         rows.append(f"{name},{name}.json,{template},{'true' if mode == 'denovo' else ''}")
-    (tmp_path / "sheet.csv").write_text("\n".join(rows) + "\n")
-    run = pipeline(tmp_path, "--sample_sheet", "sheet.csv", "-stub-run")
+    sheet.write_text("\n".join(rows) + "\n")
+    run = pipeline(tmp_path, "--sample_sheet", sheet, "-stub-run")
     assert run.code == 0, run.text
     for name, (mode, binnings) in SETS.items():
-        tasks = [task for task in run.executed if f"({name}" in task]
         levels = binnings.split(",")
-        first, *later = levels
-        wanted = {f"{one} ({name} bin{first}" for one in EVERY_LEVEL | FIRST[mode] - {"PREPARE_REFERENCE"}}
-        wanted |= {f"{one} ({name} bin{level}" for level in later for one in LATER_LEVELS}
-        done = {task.rstrip(")").removesuffix("_start").removesuffix("_result") for task in tasks}
-        extra = {f"IMPORT ({name}", f"PREPARE_REFERENCE ({name}"}
-        assert done - extra == wanted
-        assert (f"PREPARE_REFERENCE ({name}" in done) == (mode in ("template", "straight"))
+        wanted = {task.format(f"{name} bin{level}") for level in levels for task in EVERY_LEVEL}
+        wanted |= {task.format(f"{name} bin{level}") for level in levels[1:] for task in START}
+        wanted |= {task.format(f"{name} bin{levels[0]}") for task in FIRST[mode]} | {f"IMPORT ({name})"}
+        wanted |= {f"PREPARE_REFERENCE ({name})"} if mode in ("template", "straight") else set()
+        assert {task for task in run.executed if f"({name}" in task} == wanted
         assert (tmp_path / "results" / name / "Refine3D" / f"bin{levels[-1]}").is_dir()
     found = {one["id"]: one for one in run.results["datasets"]}
     assert {name: [level["binning"] for level in one["levels"]] for name, one in found.items()} == {
