@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from helpers import REPO, TINY, make_data, pipeline, write_template_parameters
+from helpers import NOISY, REPO, TINY, make_data, pipeline, write_template_parameters
 
 COMPONENTS = {"relion": "relion_refine", "nextflow": "nextflow", "browser": "chromium"}
 
@@ -66,7 +66,7 @@ def blind(tmp_path_factory) -> Path:
     return _shared(
         tmp_path_factory,
         "blind",
-        lambda path: make_data(path, **TINY, random_angles=True, shift_error=3.0),
+        lambda path: make_data(path, **TINY | NOISY, random_angles=True, shift_error=3.0),
     )
 
 

@@ -22,11 +22,14 @@ REPO = Path(__file__).resolve().parents[1]
 #: 10 A per pixel at bin 2: RELION's steps take seconds.
 TINY = {"pixel_size": 5.0, "image_size": 160, "thickness": 64, "particles": 12, "tilt_series": 2, "noise": 1.5,
         "tilt_step": 20.0}  # fmt: skip
+#: With less noise RELION refines to angles that it spends minutes on.
+NOISY = {"noise": 3.0}
 #: A refinement that needs no more than seconds.
 QUICK = {"sampling": "3.7 degrees", "auto_local_sampling": "3.7 degrees", "offset_range": 2, "offset_step": 1,
          "auto_faster": True}  # fmt: skip
-#: One that goes on for a minute, so that there is something to look at and to kill.
+#: One that goes on, with STEADY data for ten seconds, so that there is something to look at and to kill.
 LONG = {"auto_faster": False}
+STEADY = TINY | NOISY | {"particles": 20, "angle_error": 2.0, "shift_error": 3.0}
 
 
 def make_data(path: Path, **settings: object) -> Path:

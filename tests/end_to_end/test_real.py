@@ -92,7 +92,7 @@ def test_known_orientations_to_bin_1(tiny, tmp_path):
     home = tmp_path / "run here"
     home.mkdir()
     parameters = write_parameters(home / "sta.json", data, "2,1", levels={"1": {"refine3D": {"sampling": "1.8 degrees",
-        "auto_local_sampling": "1.8 degrees"}}}, polishing={"cycles": 0})  # fmt: skip
+        "auto_local_sampling": "1.8 degrees", "offset_range": 1}}}, polishing={"cycles": 0})  # fmt: skip
     run = pipeline(home, "--parameter", parameters)
     assert run.code == 0, run.text
     judge(home / "results", data, 0.9, 3.0)
@@ -176,7 +176,7 @@ def test_denovo(blind, tmp_path):
     parameters = write_parameters(
         tmp_path / "sta.json", blind,
         refine3D={"sampling": "15 degrees", "auto_local_sampling": "7.5 degrees", "offset_range": 2},
-        initial_model={"nr_iter": 12, "offset_range": 3, "sym_name": "O", "particle_diameter": 150},
+        initial_model={"nr_iter": 8, "offset_range": 3, "sym_name": "O", "particle_diameter": 150},
     )  # fmt: skip
     run = pipeline(tmp_path, "--parameter", parameters, "--run_denovo_generation")
     assert run.code == 0, run.text

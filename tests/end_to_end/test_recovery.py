@@ -16,7 +16,7 @@ from helpers import (
     LONG,
     REFINEMENT_FAILS,
     REPO,
-    TINY,
+    STEADY,
     command,
     environment,
     make_data,
@@ -81,8 +81,7 @@ def test_killed_run_goes_on_and_ends_as_groups_do(tmp_path):
 
     Beside it an uninterrupted run, whose tilt series were extracted and averaged in groups.
     """
-    # With fewer particles RELION may find no pose for one when it goes on, and all is repeated with another prior.
-    data = make_data(tmp_path / "data", **TINY | {"particles": 20}, angle_error=2.0, shift_error=3.0)
+    data = make_data(tmp_path / "data", **STEADY)
     parameters = write_parameters(tmp_path / "sta.json", data, refine3D=LONG)
     arguments = ["--parameter", parameters, "-resume"]
     process = subprocess.Popen(

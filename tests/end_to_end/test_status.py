@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import LONG, REPO, environment, status_of, write_parameters
+from helpers import LONG, REPO, STEADY, environment, make_data, status_of, write_parameters
 
 from py2rely_core.maps.io import read_map
 from py2rely_core.tables import read_star
@@ -55,8 +55,9 @@ def refines(steps):
     return refine.get("state") == "running" and len(refine["progress"].get("history", [])) > 2
 
 
-def test_status_from_start_to_end_and_the_project_in_relion(tiny, tmp_path, start):
-    write_parameters(tmp_path / "sta.json", tiny, refine3D=LONG)
+def test_status_from_start_to_end_and_the_project_in_relion(tmp_path, start):
+    data = make_data(tmp_path / "data", **STEADY)
+    write_parameters(tmp_path / "sta.json", data, refine3D=LONG)
     process = start()
     run, steps = until(process, tmp_path, refines)
     assert run["state"] == "running"
@@ -64,7 +65,7 @@ def test_status_from_start_to_end_and_the_project_in_relion(tiny, tmp_path, star
     assert 0 < refine["progress"]["history"][-1]["resolution"] < 100
     assert refine["progress"]["iteration"] == refine["progress"]["history"][-1]["iteration"]
     assert refine["started"] + refine["seconds"] <= time.time()
-    assert steps["Extract/bin2"]["result"] == "24 particles"
+    assert steps["Extract/bin2"]["result"] == "40 particles"
     assert steps["PostProcess/bin2_result"]["state"] == "waiting"
     text = look(tmp_path)
     assert "\x1b" not in text
