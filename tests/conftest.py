@@ -23,6 +23,11 @@ def pytest_runtest_setup(item):
             pytest.skip(text)
 
 
+def pytest_collection_modifyitems(items):
+    """Tests that mostly wait for a scheduler come first, so that others run beside them."""
+    items.sort(key=lambda item: "slurm" not in getattr(item, "fixturenames", ()))
+
+
 def _shared(tmp_path_factory, name: str, make) -> Path:
     """A directory that is made once for all workers."""
     base = tmp_path_factory.getbasetemp()
