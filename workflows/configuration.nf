@@ -22,18 +22,23 @@ def most_steps(files, given) {
     if (recipes.any { recipe -> !(recipe instanceof Map) }) {
         return [first: true, levels: 8, rungs: 8, cycles: 10]
     }
-    def lists = recipes.collect { recipe -> "${recipe.resolutions?.binning_list ?: '4,2,1'}".findAll(/\d+/) }
+    def lists = recipes.collect { recipe -> "${value_of(recipe, 'resolutions', 'binning_list') ?: '4,2,1'}".findAll(/\d+/) }
     def levels = (lists.collect { list -> list.size() } + [1]).max()
-    def cycles = (recipes + [given]).collect { recipe -> "${recipe.polishing?.cycles ?: 5}" }.findAll { text -> text ==~ /\d+/ }.collect { text -> text as int }.max() ?: 5
+    def cycles = (recipes + [given]).collect { recipe -> "${value_of(recipe, 'polishing', 'cycles') ?: 5}" }.findAll { text -> text ==~ /\d+/ }.collect { text -> text as int }.max() ?: 5
     def from_picks = !given.sample_sheet && given.start == 'picks'
     def searched = from_picks && (given.reference_template || given.run_denovo_generation)
-    def searches = (recipes + [given]).collect { recipe -> recipe.initial_reference?.known_search }.findAll()
+    def searches = (recipes + [given]).collect { recipe -> value_of(recipe, 'initial_reference', 'known_search') }.findAll()
     return [
         first: given.sample_sheet || searched || searches.any { search -> search != 'local' },
         levels: levels,
         rungs: searched ? levels - 1 : levels,
         cycles: from_picks && lists.every { list -> !('1' in list) } ? 0 : cycles,
     ]
+}
+
+// A field of a block, also where something else than a block was given under its name.
+def value_of(recipe, block, name) {
+    return recipe[block] instanceof Map ? recipe[block][name] : null
 }
 
 def parsed(path) {

@@ -105,7 +105,10 @@ def test_resume_repeats_what_changed_and_nothing_else(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "texts"),
     [
-        (["-params-file", "misspelt.json", "--referense_template", "x"], ("reference_template", "ini_high")),
+        (
+            ["-params-file", "misspelt.json", "--referense_template", "x", "--initial_reference", "map.mrc"],
+            ("reference_template", "ini_high", "initial_reference"),
+        ),
         ([], ("prepare relion5-parameters",)),
     ],
 )
