@@ -2,7 +2,7 @@
 
 import pytest
 from classification import ROOMY, classify, labels_of, score
-from helpers import make_data, pipeline, write_parameters
+from helpers import NOISY, make_data, pipeline, write_parameters
 
 from py2rely_core.tables import read_star
 
@@ -14,7 +14,7 @@ def test_by_hand_and_by_the_rule(tmp_path):
 
     Poses are true, and not refined: that takes minutes for false picks.
     """
-    data = make_data(tmp_path / "data", **ROOMY | {"particles": 16, "false_picks": 0.5})
+    data = make_data(tmp_path / "data", **ROOMY | NOISY | {"particles": 16, "false_picks": 0.5})
     parameters = write_parameters(
         tmp_path / "sta.json", data, refine3D={"other_args": "--skip_align", "sampling": "15 degrees"},
         classification={"min_per_half": 4}, class3D={"nr_classes": 2, "nr_iter": 12},
