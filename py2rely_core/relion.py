@@ -148,7 +148,7 @@ def with_free_offsets(command: list[str]) -> list[str]:
 def _checkpoint(job: Path, command: list[str]) -> Checkpoint | None:
     if not any("relion_refine" in word for word in command):
         return None
-    # Here, as it takes many a step's own time to be imported.
+    # Imported here: with pandas that takes longer than many a step.
     from py2rely_core.checkpoints import checkpoint_of
 
     return checkpoint_of(job, command, relion_version())

@@ -1,7 +1,7 @@
 // One binning, from particles to a map. The first one from picks makes its reference; those after it, and runs from
 // oriented particles, begin with the average of what they have.
 include { EXTRACTION ; RECONSTRUCTION } from './steps'
-include { INITIAL_REFERENCE } from './initial_reference'
+include { INITIAL_REFERENCE ; particles_of } from './initial_reference'
 include { PREPARE_REFERENCE } from '../modules/core/prepare_reference'
 include { REFINE3D } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
@@ -24,7 +24,7 @@ workflow FIRST_LEVEL {
         picks.filter { row -> row[1].initial_reference.mode != 'known' }.join(EXTRACTION.out)
             .map { meta, plan, series, _particles, _mask, map, extract -> [meta, plan.initial_reference, plan.levels[0], series, map, extract] }
     )
-    from_orientations = picks.join(EXTRACTION.out).join(RECONSTRUCTION.out).map { row -> [row[0], "Extract/${row[6].name}/particles.star".toString(), [], row[7] / 'merged.mrc'] }
+    from_orientations = EXTRACTION.out.join(RECONSTRUCTION.out).map { meta, extract, maps -> [meta, particles_of(extract), [], maps / 'merged.mrc'] }
     REFINEMENT(
         picks.join(EXTRACTION.out).join(INITIAL_REFERENCE.out.references.mix(from_orientations))
             .map { meta, plan, series, _particles, mask, _map, extract, star, alignment, reference ->
@@ -54,7 +54,7 @@ workflow LEVEL {
     REFINEMENT(
         levels.join(EXTRACTION.out).join(references).join(AVERAGE.out.mask).join(AVERAGE.out.postprocess)
             .map { meta, level, series, mask, _particles, _source, _map, extract, reference, mask_job, postprocess ->
-                [meta, level, series, mask, level.refine.low_pass ?: json(postprocess / 'job.json').low_pass, "Extract/${extract.name}/particles.star".toString(),
+                [meta, level, series, mask, level.refine.low_pass ?: json(postprocess / 'job.json').low_pass, particles_of(extract),
                     extract, [], [], reference, mask_job]
             }
     )

@@ -14,13 +14,13 @@ def parameter_files(given) {
 
 // How many of its parts a run can need at most: what cannot be needed is not set up, as that takes time. What cannot be
 // read here counts as the most that there is; the preflight says what is wrong with it.
-//   first: whether a data set may begin with picks whose orientations are not known; levels: binnings that a data set has;
-//   rungs: those of them that begin with oriented particles; cycles: of polishing
+//   first: whether a data set may begin with picks whose orientations are not known; rungs: levels that begin with oriented
+//   particles; cycles: of polishing
 def most_steps(files, given) {
-    def recipes = files.findAll { path -> path.name.endsWith('.json') }.collect { path -> parsed(path) }
+    def recipes = files.drop(given.sample_sheet ? 1 : 0).collect { path -> parsed(path) } // the sheet is the first file
     recipes += given.resolutions || !recipes ? [given] : []
     if (recipes.any { recipe -> !(recipe instanceof Map) }) {
-        return [first: true, levels: 8, rungs: 8, cycles: 10]
+        return [first: true, rungs: 8, cycles: 10]
     }
     def lists = recipes.collect { recipe -> "${value_of(recipe, 'resolutions', 'binning_list') ?: '4,2,1'}".findAll(/\d+/) }
     def levels = (lists.collect { list -> list.size() } + [1]).max()
@@ -30,7 +30,6 @@ def most_steps(files, given) {
     def searches = (recipes + [given]).collect { recipe -> value_of(recipe, 'initial_reference', 'known_search') }.findAll()
     return [
         first: given.sample_sheet || searched || searches.any { search -> search != 'local' },
-        levels: levels,
         rungs: searched ? levels - 1 : levels,
         cycles: from_picks && lists.every { list -> !('1' in list) } ? 0 : cycles,
     ]

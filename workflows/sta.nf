@@ -15,7 +15,7 @@ workflow STA {
     request // every parameter, as JSON
     given // the parameter files and the sample sheet
     project // the directory that relative paths start from
-    most // of levels, rungs and polishing cycles, as of most_steps
+    most // as of most_steps
 
     main:
     RECIPE(request, given)
@@ -79,8 +79,8 @@ workflow STA {
 
 // No data set may have more steps than are set up: they would be missing without a word.
 def within(plan, most) {
-    def begins_with_picks = plan.start == 'picks' && !plan.oriented
-    if (plan.levels.size() > most.levels || (begins_with_picks && !most.first) || (plan.polishing ? plan.polishing.cycles : 0) > most.cycles) {
+    def rungs = plan.oriented ? plan.levels.size() : plan.levels.size() - 1
+    if (rungs > most.rungs || (!plan.oriented && !most.first) || (plan.polishing ? plan.polishing.cycles : 0) > most.cycles) {
         error("${plan.id} needs more steps than are set up (${most}), a fault of the pipeline's: please report it, with the parameters.")
     }
     return plan

@@ -18,7 +18,7 @@ process RECONSTRUCT {
 
     script:
     def job = "Reconstruct/${name}"
-    // Sums are not those of MPI's ranks.
+    // The sums of a group, and what is made of them, are those of one process, not of MPI's ranks.
     def mpi = settings.ranks > 1 && !groups && !meta.group
     def threads = mpi ? settings.threads : settings.ranks * settings.threads
     """

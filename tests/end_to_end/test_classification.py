@@ -16,8 +16,8 @@ def test_by_hand_and_by_the_rule(tmp_path):
     """
     data = make_data(tmp_path / "data", **ROOMY | NOISY | {"particles": 16, "false_picks": 0.5})
     parameters = write_parameters(
-        tmp_path / "sta.json", data, refine3D={"other_args": "--skip_align", "sampling": "15 degrees"},
-        classification={"min_per_half": 4}, class3D={"nr_classes": 2, "nr_iter": 12},
+        tmp_path / "sta.json", data, refine3D={"other_args": "--skip_align"}, classification={"min_per_half": 4},
+        class3D={"nr_classes": 2, "nr_iter": 12},
     )  # fmt: skip
     arguments = ["--parameter", parameters, "--run_class3D"]
     waiting = pipeline(tmp_path, *arguments, "--class_selection", "manual")

@@ -46,9 +46,9 @@ def test_all_modes_and_lists_side_by_side(tmp_path):
         blocks = {"polishing": {"cycles": 0}}
         blocks |= {"initial_reference": {"template_iterations": 0}} if mode == "straight" else {}
         blocks |= {"initial_reference": {"known_search": "global"}} if mode == "global" else {}
-        write_parameters(sheet.parent / f"{name}.json", data, binnings, 100, **blocks)
+        write_parameters(sheet.parent / f"{name}.parameters", data, binnings, 100, **blocks)
         template = data / "template.mrc" if mode in ("template", "straight") else ""
-        rows.append(f"{name},{name}.json,{template},{'true' if mode == 'denovo' else ''}")
+        rows.append(f"{name},{name}.parameters,{template},{'true' if mode == 'denovo' else ''}")
     sheet.write_text("\n".join(rows) + "\n")
     run = pipeline(tmp_path, "--sample_sheet", sheet, "-stub-run")
     assert run.code == 0, run.text
@@ -60,6 +60,9 @@ def test_all_modes_and_lists_side_by_side(tmp_path):
         wanted |= {f"PREPARE_REFERENCE ({name})"} if mode in ("template", "straight") else set()
         assert {task for task in run.executed if f"({name}" in task} == wanted
         assert (tmp_path / "results" / name / "Refine3D" / f"bin{levels[-1]}").is_dir()
+    # Inputs of the task that reads them: a change in one is seen by -resume.
+    staged = {path.name for path in tmp_path.glob("work/*/*/parameters/*/*")}
+    assert staged == {"sheet.csv", *(f"{name}.parameters" for name in SETS)}
     found = {one["id"]: one for one in run.results["datasets"]}
     assert {name: [level["binning"] for level in one["levels"]] for name, one in found.items()} == {
         name: [int(level) for level in binnings.split(",")] for name, (_, binnings) in SETS.items()
