@@ -1,4 +1,4 @@
-"""Measured peaks of RELION's programs, and the formulas of py2rely_core/resources.py beside them."""
+"""Measured peaks of RELION's programs, and the formulas of py2rely_core/planning/resources.py beside them."""
 
 import subprocess
 import sys
@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from py2rely_core.resources import Workload, granted, map_memory, refine_memory, tomo_memory, translations
-from py2rely_core.simulate import Settings, write_dataset
-from py2rely_core.tables import read_star, write_star
+from py2rely_core.data.tables import read_star, write_star
+from py2rely_core.planning.resources import Workload, granted, map_memory, refine_memory, tomo_memory, translations
+from py2rely_core.simulation.simulate import Settings, write_dataset
 
 BOXES = (24, 48, 72, 96)
 DATA = {"pixel_size": 5.0, "image_size": 400, "thickness": 64, "particles": 10, "tilt_series": 1, "noise": 1.5}

@@ -12,11 +12,11 @@ import pandas as pd
 from helpers import LONG, TINY, cli, make_data, write_parameters
 from scipy.spatial import cKDTree
 
-from py2rely_core.geometry import AXES, true_positions
-from py2rely_core.jobs import CLASS_LOW_PASS
-from py2rely_core.plan import Machine, plan_dataset
-from py2rely_core.recipe import load_recipe
-from py2rely_core.tables import read_star
+from py2rely_core.data.geometry import AXES, true_positions
+from py2rely_core.data.tables import read_star
+from py2rely_core.parameters.files import load_recipe
+from py2rely_core.planning.plan import Machine, plan_dataset
+from py2rely_core.relion.outputs.refinements import CLASS_LOW_PASS
 
 #: Larger images than TINY's hold as many false picks as particles; with more of them classes are told apart.
 ROOMY = TINY | {"image_size": 240, "tilt_step": 10.0, "particles": 20}
@@ -128,7 +128,7 @@ def _steps(plan: dict) -> None:
 
 
 def _relion(job: str, command: str) -> None:
-    from py2rely_core.relion import run_job
+    from py2rely_core.relion.run import run_job
 
     run_job(Path(job), command.split())
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from py2rely_core.geometry import tilt_matrices
+from py2rely_core.data.geometry import tilt_matrices
+from py2rely_core.data.tables import write_star
 from py2rely_core.maps.io import write_map
-from py2rely_core.simulate import Settings, tilt_table
-from py2rely_core.tables import write_star
+from py2rely_core.simulation.simulate import Settings, tilt_table
 
 PIXEL, SIZE, THICKNESS = 4.0, 96, 40
 SETTINGS = Settings(pixel_size=PIXEL, image_size=SIZE, thickness=THICKNESS, tilt_range=50, tilt_step=10, dose=3.0)

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from py2rely_core.cli.main import main
+from py2rely_core.data.tables import read_star
 from py2rely_core.maps.io import read_map
-from py2rely_core.simulate import Settings, write_dataset
-from py2rely_core.tables import read_star
+from py2rely_core.simulation.simulate import Settings, write_dataset
 
 REPO = Path(__file__).resolve().parents[1]
 #: 10 A per pixel at bin 2: RELION's steps take seconds.

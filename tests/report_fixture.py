@@ -12,11 +12,11 @@ import numpy as np
 from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.fsc import shell_resolutions
 from py2rely_core.maps.io import write_map
-from py2rely_core.outcome import write_outcome
-from py2rely_core.recipe import Recipe
+from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.report import find_in
-from py2rely_core.results import collect_results
-from py2rely_core.simulate import density, make_structure
+from py2rely_core.report.outcome import write_outcome
+from py2rely_core.results.collect import collect_results
+from py2rely_core.simulation.simulate import density, make_structure
 
 DIAMETER = 150.0
 #: Binning: box, resolution, unmasked resolution, particles.

@@ -9,16 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from py2rely_core.boxes import Size, crop_and_box
-from py2rely_core.geometry import AXES, tilt_matrices, true_positions
-from py2rely_core.inputs import Inputs
+from py2rely_core.data.geometry import AXES, CENTRED, ORIGINS, tilt_matrices, true_positions
+from py2rely_core.data.inputs import Inputs
 from py2rely_core.maps.io import MapHeader, read_header
+from py2rely_core.parameters.boxes import Size, crop_and_box
+from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.recipe import Recipe
 
-CENTRED = tuple(f"rlnCenteredCoordinate{axis}Angst" for axis in AXES)
-PIXEL = tuple(f"rlnCoordinate{axis}" for axis in AXES)
-ORIGINS = tuple(f"rlnOrigin{axis}Angst" for axis in AXES)
 SIZES = tuple(f"rlnTomoSize{axis}" for axis in AXES)
 ALIGNMENT = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot", "rlnTomoXShiftAngst", "rlnTomoYShiftAngst")
 
@@ -135,7 +132,7 @@ class CheckContext:
         except ValueError:
             return self.centred
 
-    def particle_values(self, labels: tuple[str, ...]) -> np.ndarray | None:
+    def particle_values(self, labels: list[str]) -> np.ndarray | None:
         """Columns of the particles as (n, n_labels) float; None when one is missing or there are no rows."""
         particles = self.inputs.particles
         if particles.empty or not set(labels) <= set(particles.columns):

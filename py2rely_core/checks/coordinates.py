@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from py2rely_core.checks.context import CENTRED, ORIGINS, PIXEL, CheckContext, at_rows, examples
+from py2rely_core.checks.context import CheckContext, at_rows, examples
+from py2rely_core.data.geometry import CENTRED, ORIGINS, PIXEL
 from py2rely_core.problems import Problem
 
 #: From this many particles on, their spread says something about the units.

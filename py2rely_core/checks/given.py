@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from py2rely_core.checks.context import CheckContext
-from py2rely_core.geometry import ANGLES
+from py2rely_core.data.geometry import ANGLES
+from py2rely_core.data.tables import read_star
 from py2rely_core.maps.io import read_map
 from py2rely_core.maps.masks import is_degenerate
 from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.tables import read_star
 
 
 def check_refined(context: CheckContext) -> Iterator[Problem]:

@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 
 from py2rely_core.checks.context import CheckContext
-from py2rely_core.plan import Machine
+from py2rely_core.planning.plan import Machine
 from py2rely_core.problems import Problem
-from py2rely_core.programs import own_session
-from py2rely_core.relion import relion_version
+from py2rely_core.relion.programs import own_session
+from py2rely_core.relion.run import relion_version
 
 GB = 1e9
 MRC_HEADER = 1024
@@ -45,7 +45,7 @@ GPU_RESERVE = 1.0 * GB
 
 @dataclass(frozen=True)
 class Planned:
-    """One data set with what it is planned to do: a plan as :func:`py2rely_core.plan.plan_dataset` makes it."""
+    """One data set and its plan, as :func:`py2rely_core.planning.plan.plan_dataset` makes it."""
 
     context: CheckContext
     plan: dict[str, Any]

@@ -10,9 +10,6 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from py2rely_core.checks.context import (
-    CENTRED,
-    ORIGINS,
-    PIXEL,
     CheckContext,
     as_numbers,
     at_rows,
@@ -20,7 +17,7 @@ from py2rely_core.checks.context import (
     missing_labels,
     not_numbers,
 )
-from py2rely_core.geometry import ANGLES
+from py2rely_core.data.geometry import ANGLES, CENTRED, ORIGINS, PIXEL
 from py2rely_core.problems import Problem, nearest
 
 SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{name}" for name in ("Rot", "Tilt", "Psi"))
@@ -38,7 +35,7 @@ def check_labels(context: CheckContext) -> Iterator[Problem]:
     """Required labels of the particles and of their optics groups, and numbers in them."""
     inputs = context.inputs
     where, fix = f"{inputs.particles_file}, block data_particles", "Add the labels."
-    required = ("rlnTomoName", "rlnOpticsGroup")
+    required = ["rlnTomoName", "rlnOpticsGroup"]
     if not set(PIXEL) <= set(inputs.particles):
         required += CENTRED
         fix += " RELION 5 wants centred coordinates in Angstrom."

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from py2rely_core.checks.context import CheckContext
+from py2rely_core.data.symmetry import parse_point_group
 from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.symmetry import parse_point_group
 
 
 def check_max_dose(context: CheckContext) -> Iterator[Problem]:

@@ -10,9 +10,9 @@ import mrcfile
 import numpy as np
 
 from py2rely_core.checks.context import CheckContext, examples
+from py2rely_core.data.tables import split_image_name
 from py2rely_core.maps.io import MapHeader
 from py2rely_core.problems import Problem, ProblemError, merged
-from py2rely_core.tables import split_image_name
 
 #: Rows of a section that are looked at.
 SAMPLED_ROWS = 5

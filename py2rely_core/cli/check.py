@@ -35,7 +35,7 @@ def command(
     """
     import json
 
-    from py2rely_core.preflight import Checked, check_parameters
+    from py2rely_core.checks.preflight import Checked, check_parameters
     from py2rely_core.problems import ExitCode, ProblemError
 
     given = {

@@ -19,7 +19,7 @@ def command(
     threads: Annotated[int, typer.Option("--nthreads", "-nj", min=1, help="Threads.")] = 2,
 ) -> None:
     """Reconstruct a subset of particles with both hands (rlnTomoHand) and show which is better."""
-    from py2rely_core.hand import HANDS, check_hand
+    from py2rely_core.judging.hand import HANDS, check_hand
 
     found = check_hand(tilt_series, particles, diameter, output, count, binning, symmetry, threads)
     nyquist = found.resolutions[-1]

@@ -16,7 +16,7 @@ def command(
     """Print what differs between two runs, and write it as a page with both maps."""
     from py2rely_core.report import find_in, write_comparison
     from py2rely_core.report.compare import as_text, compare, run_names
-    from py2rely_core.results_schema import read_results
+    from py2rely_core.results.schema import read_results
 
     pairs = compare(read_results(first), read_results(second))
     names = run_names(first, second)

@@ -73,7 +73,7 @@ def config(
 @app.command("print")
 def show() -> None:
     """Show the files that a run reads, and what they set together."""
-    from py2rely_core.site import own_file, shared_file, used_files, used_settings
+    from py2rely_core.launching.site import own_file, shared_file, used_files, used_settings
 
     files = used_files()
     if not files:
@@ -91,13 +91,13 @@ def take(
     shared: SharedOption = False,
 ) -> None:
     """Take over the settings of another file."""
-    from py2rely_core.site import imported_settings
+    from py2rely_core.launching.site import imported_settings
 
     _write(imported_settings(path), None, output, shared)
 
 
 def _write(settings: dict, scratch: str | None, output: Path | None, shared: bool) -> None:
-    from py2rely_core.site import own_file, shared_file, write_settings
+    from py2rely_core.launching.site import own_file, shared_file, write_settings
 
     path = output or (shared_file() if shared else own_file())
     write_settings(path, settings, scratch)

@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """Simulate tilt series, picks and a template with known truth."""
     from py2rely_core.problems import Problem, ProblemError
-    from py2rely_core.simulate import Settings, write_dataset
+    from py2rely_core.simulation.simulate import Settings, write_dataset
 
     values = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
     try:

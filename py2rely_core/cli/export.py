@@ -57,7 +57,7 @@ def star2copick(
     """Write particles as picks into copick projects."""
     import numpy as np
 
-    from py2rely_core.cli.prepare import is_true
+    from py2rely_core.cli.options import is_true
     from py2rely_core.exporters.copick import Target, export_copick
     from py2rely_core.exporters.poses import read_poses
     from py2rely_core.importers.particles import tomograms_of

@@ -273,7 +273,7 @@ def combine_particles(
     overwrite: Overwrite = False,
 ) -> None:
     """One particle file of several; equal optics groups are merged."""
-    from py2rely_core.cli.prepare import is_true
+    from py2rely_core.cli.options import is_true
     from py2rely_core.importers.combine import combine_particles as combine
 
     _finish(combine(inputs, output, is_true(skip_missing, "--skip-missing")), overwrite)
@@ -289,7 +289,7 @@ def combine_tilt_series(
     overwrite: Overwrite = False,
 ) -> None:
     """One tilt-series file of several."""
-    from py2rely_core.cli.prepare import is_true
+    from py2rely_core.cli.options import is_true
     from py2rely_core.importers.combine import combine_tilt_series as combine
 
     _finish(combine(inputs, output, is_true(skip_missing, "--skip-missing")), overwrite)
@@ -408,7 +408,7 @@ def prepare_particles(
     """Picks of a copick project, to {output}/{session}_{user}_{sid}_{name}.star."""
     import json
 
-    from py2rely_core.cli.prepare import is_true
+    from py2rely_core.cli.options import is_true
     from py2rely_core.importers.copick import Picks, import_copick
     from py2rely_core.importers.particles import as_pixels
     from py2rely_core.problems import Problem, ProblemError

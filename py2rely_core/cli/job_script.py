@@ -52,11 +52,11 @@ def relion5_pipeline(
     output: Annotated[Path, typer.Option("--output", "-o", help="Script to write.")] = Path("pipeline.sh"),
 ) -> None:
     """Write the script of the head process, for sbatch. The site's settings come from 'py2rely config'."""
-    from py2rely_core.cli.prepare import is_true
-    from py2rely_core.job_script import Head, job_script
+    from py2rely_core.cli.options import is_true
+    from py2rely_core.launching.job_script import Head, job_script
+    from py2rely_core.launching.site import used_settings
+    from py2rely_core.parameters.files import load_recipe
     from py2rely_core.problems import ExitCode, Problem, ProblemError
-    from py2rely_core.recipe import load_recipe
-    from py2rely_core.site import used_settings
 
     if selection not in ("auto", "manual"):
         raise typer.BadParameter(f"--class-selection is auto or manual, not '{selection}'")

@@ -139,7 +139,7 @@ def sta(
     settings |= {"run_denovo_generation": denovo, "run_class3D": class3d}
     settings |= {"class_selection": selection.value}
     if extract_3d or manual_masking:
-        from py2rely_core.launch import first_binning
+        from py2rely_core.launching.launch import first_binning
 
         binning = first_binning(parameter)
         settings |= {f"levels.{binning}.pseudo_subtomo.do_output_2dstacks": "no"} if extract_3d else {}
@@ -225,7 +225,7 @@ def polish(
 
 
 def _cluster(submit: bool, num_gpus: int | None, gpu: list[str] | None, cpu: str | None, timeout: float | None) -> Any:
-    from py2rely_core.launch import Cluster
+    from py2rely_core.launching.launch import Cluster
 
     types = tuple(name for text in gpu or () for name in text.replace(",", " ").split())
     return Cluster(submit, num_gpus, types, cpu, timeout)
@@ -242,7 +242,7 @@ def _run(
     resume: bool = True,
     notes: list[str] | None = None,
 ) -> None:
-    from py2rely_core import launch
+    from py2rely_core.launching import launch
 
     manual = settings.pop("class_selection", None)
     settings |= {"class_selection": manual} if settings.get("run_class3D") else {}

@@ -52,8 +52,8 @@ def relion5_parameters(
     ] = None,
 ) -> None:
     """Write the parameter file of a run, and print the box size at each binning."""
-    from py2rely_core.boxes import box_size
-    from py2rely_core.recipe import new_recipe, write_recipe
+    from py2rely_core.parameters.boxes import box_size
+    from py2rely_core.parameters.files import new_recipe, write_recipe
 
     _must_exist(tilt_series, "--tilt-series")
     _must_exist(particles, "--particles")
@@ -78,14 +78,6 @@ def relion5_parameters(
     for binning in recipe.resolutions.binning_list:
         typer.echo(f"[Initialize] Box Size: {box_size(diameter, pixel_size, binning, box_scaling)} @ bin={binning}")
     typer.echo(f"[Initialize] Wrote {output}")
-
-
-def is_true(text: str, option: str) -> bool:
-    """The value of an option that is written as ``--option True``."""
-    values = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-    if text.strip().lower() not in values:
-        raise typer.BadParameter(f"{option} is True or False, not '{text}'")
-    return values[text.strip().lower()]
 
 
 def _must_exist(path: Path, option: str) -> None:

@@ -18,8 +18,8 @@ def command(
 
     Without a program, list those that are there.
     """
-    from py2rely_core.launch import start
-    from py2rely_core.programs import program_command, programs
+    from py2rely_core.launching.launch import start
+    from py2rely_core.relion.programs import program_command, programs
 
     if program in ("", "-h", "--help"):
         typer.echo("Usage: py2rely relion PROGRAM [ARGUMENTS]...\n\nCall any RELION program. These are there:")

@@ -18,7 +18,7 @@ def command(
     """Make report.html again, from results.json and the maps beside it."""
     import json
 
-    from py2rely_core.results_schema import json_schema, read_results
+    from py2rely_core.results.schema import json_schema, read_results
 
     if schema:
         typer.echo(json.dumps(json_schema(), indent=1))

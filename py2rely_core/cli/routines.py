@@ -71,7 +71,7 @@ def extract(
     ranks: RanksOption = None,
 ) -> None:
     """Cut out particles (pseudo-subtomograms) at one binning."""
-    from py2rely_core import routines as jobs
+    from py2rely_core.launching import routines as jobs
 
     recipe = jobs.recipe_of(parameter, jobs.pixel_size_of(tomogram), binning, first_low_pass=False)
     computer = jobs.Computer(threads, ranks, use_gpu=False)
@@ -101,7 +101,7 @@ def reconstruct(
     ranks: RanksOption = None,
 ) -> None:
     """Average particles as they are oriented, with half maps."""
-    from py2rely_core import routines as jobs
+    from py2rely_core.launching import routines as jobs
 
     blocks = {"refine3D": {"sym_name": symmetry}, "reconstruct": {"point_group": symmetry}}
     recipe = jobs.recipe_of(parameter, jobs.pixel_size_of(tomograms), binning, first_low_pass=False, **blocks)
@@ -172,7 +172,7 @@ def refine3d(
     ] = True,
 ) -> None:
     """Refine orientations and positions of two independent half sets."""
-    from py2rely_core import routines as jobs
+    from py2rely_core.launching import routines as jobs
 
     given = {"ini_high": low_pass, "particle_diameter": diameter, "sym_name": symmetry, "sampling": sampling,
              "auto_local_sampling": local_sampling, "ref_correct_greyscale": corrected, "nr_pool": pool}  # fmt: skip
@@ -228,7 +228,7 @@ def class3d(
     ranks: RanksOption = None,
 ) -> None:
     """Classify particles."""
-    from py2rely_core import routines as jobs
+    from py2rely_core.launching import routines as jobs
 
     given = {"ini_high": low_pass, "nr_classes": classes, "nr_iter": iterations, "tau_fudge": tau,
              "particle_diameter": diameter, "ref_correct_greyscale": corrected}  # fmt: skip
@@ -252,7 +252,7 @@ def mask_create(
     threads: Annotated[int, typer.Option("-j", "--nthreads", min=1, help="Threads.")] = 16,
 ) -> None:
     """Make a soft mask from a map."""
-    from py2rely_core import routines as jobs
+    from py2rely_core.launching import routines as jobs
 
     _print(jobs.mask_create(source, threshold, extend, width, low_pass, threads), "mask.mrc")
 
@@ -271,7 +271,7 @@ def post_process(
     """Resolution of half maps within a mask, and the filtered map."""
     import json
 
-    from py2rely_core import routines as jobs
+    from py2rely_core.launching import routines as jobs
 
     job = jobs.post_process(half_map, mask, low_pass)
     typer.echo(f"Resolution: {json.loads((job / 'job.json').read_text())['resolution']:.2f} A")
@@ -305,9 +305,9 @@ def select(
     ] = None,
 ) -> None:
     """Keep the particles of chosen classes as a new particle set."""
-    from py2rely_core import classes
-    from py2rely_core import routines as jobs
-    from py2rely_core.selection import as_text
+    from py2rely_core.judging import classes
+    from py2rely_core.judging.selection import as_text
+    from py2rely_core.launching import routines as jobs
 
     found = classes.read_classification(classes.find_class_job(class_job))
     selection = classes.judge(found, classes.choice_of(classes.parse_classes(keep), best), jobs.diameter_of(found.job))
@@ -328,9 +328,9 @@ def _print(job: Any, name: str) -> None:
 
 
 def _print_classes(job: Path) -> None:
-    from py2rely_core import classes
-    from py2rely_core import routines as jobs
-    from py2rely_core.selection import Choice, as_text
+    from py2rely_core.judging import classes
+    from py2rely_core.judging.selection import Choice, as_text
+    from py2rely_core.launching import routines as jobs
 
     found = classes.read_classification(job)
     typer.echo(f"{job}\n{as_text(classes.judge(found, Choice('auto', min_per_half=2), jobs.diameter_of(job)))}")

@@ -32,7 +32,7 @@ def command(
     """
     import json
 
-    from py2rely_core import status
+    from py2rely_core.results import status
 
     def show(found: dict[str, Any]) -> None:
         if as_json:

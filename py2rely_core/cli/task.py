@@ -41,7 +41,7 @@ def problems_listed() -> Iterator[None]:
 @app.command("recipe")
 def recipe(request: Path, output: OutputOption) -> None:
     """Check every parameter and write the data sets."""
-    from py2rely_core.request import load_datasets
+    from py2rely_core.parameters.request import load_datasets
 
     with problems_listed():
         output.write_text(json.dumps(load_datasets(json.loads(request.read_text())), indent=1))
@@ -50,7 +50,7 @@ def recipe(request: Path, output: OutputOption) -> None:
 @app.command("references")
 def references(names: Path, project: Annotated[Path, typer.Option("--project")], output: OutputOption) -> None:
     """List the files that STAR files name."""
-    from py2rely_core.inputs import referenced_files
+    from py2rely_core.data.inputs import referenced_files
 
     star_files = [Path(line) for line in names.read_text().splitlines() if line]
     output.write_text("".join(f"{path}\n" for path in referenced_files(star_files, project)))
@@ -59,7 +59,7 @@ def references(names: Path, project: Annotated[Path, typer.Option("--project")],
 @app.command("plan")
 def plan(request: Path, output: OutputOption) -> None:
     """Check every data set and write the plan."""
-    from py2rely_core.preflight import make_plan
+    from py2rely_core.checks.preflight import make_plan
     from py2rely_core.problems import format_problems
 
     with problems_listed():
@@ -79,9 +79,10 @@ def import_data(
     motion: Annotated[Path | None, typer.Option("--motion")] = None,
 ) -> None:
     """Write the data set's tables under the names that later steps use."""
-    from py2rely_core.jobs import tilt_series_summary, write_numbers
-    from py2rely_core.preflight import import_inputs
-    from py2rely_core.tables import read_star
+    from py2rely_core.data.import_job import import_inputs
+    from py2rely_core.data.tables import read_star
+    from py2rely_core.relion.outputs.job import write_numbers
+    from py2rely_core.relion.outputs.tilt_series import tilt_series_summary
 
     job, picks = import_inputs(particles, tilt_series, project, output, symmetry, motion)
     table = read_star(output / picks / "particles.star")["particles"]
@@ -98,9 +99,9 @@ def reference(
     output: OutputOption,
 ) -> None:
     """Bring the user's map onto the first level's grid, and note what was done."""
-    from py2rely_core.jobs import check_map, write_numbers
     from py2rely_core.maps.io import read_map, write_map
     from py2rely_core.maps.template import make_template
+    from py2rely_core.relion.outputs.job import check_map, write_numbers
 
     source = read_map(template)
     write_map(output / "reference.mrc", make_template(source, pixel_size, box, low_pass).data, pixel_size)
@@ -116,7 +117,7 @@ def relion(
     may_fail: Annotated[bool, typer.Option("--may-fail", help="A failure is noted only.")] = False,
 ) -> None:
     """Run one RELION program as a job: ``py2rely task relion JOB -- PROGRAM ARGUMENTS``."""
-    from py2rely_core.relion import run_job
+    from py2rely_core.relion.run import run_job
 
     run_job(job, context.args, may_fail)
 
@@ -134,7 +135,7 @@ def split(
     output: OutputOption,
 ) -> None:
     """Write one particle set per group of tilt series."""
-    from py2rely_core.groups import split_particles
+    from py2rely_core.relion.groups import split_particles
 
     split_particles(particles, tomograms, groups, output)
 
@@ -142,7 +143,7 @@ def split(
 @app.command("merge-extract")
 def merge_extract(job: Path, groups: Annotated[Path, typer.Option("--groups")]) -> None:
     """Put extracted groups together as one job."""
-    from py2rely_core import groups as work
+    from py2rely_core.relion import groups as work
 
     work.merge_extract(_parts(groups), job)
 
@@ -150,7 +151,7 @@ def merge_extract(job: Path, groups: Annotated[Path, typer.Option("--groups")]) 
 @app.command("merge-temp")
 def merge_temp(job: Path, groups: Annotated[Path, typer.Option("--groups")]) -> None:
     """Put together what groups found for their tilt series."""
-    from py2rely_core import groups as work
+    from py2rely_core.relion import groups as work
 
     work.merge_temp(_parts(groups), job)
 
@@ -162,7 +163,7 @@ def merge_sums(
     tomograms: Annotated[Path, typer.Option("--tomograms")],
 ) -> None:
     """Add up what groups have back-projected."""
-    from py2rely_core import groups as work
+    from py2rely_core.relion import groups as work
 
     work.merge_sums(_parts(groups), tomograms, job)
 
@@ -175,9 +176,9 @@ def check_extract(
     pixel_size: Annotated[float, typer.Option("--pixel-size")],
 ) -> None:
     """Prove extracted particles."""
-    from py2rely_core import jobs
+    from py2rely_core.relion.outputs.particles import check_extract
 
-    jobs.check_extract(job, particles, box, pixel_size)
+    check_extract(job, particles, box, pixel_size)
 
 
 @app.command("check-maps")
@@ -189,10 +190,10 @@ def check_maps(
     like: Annotated[Path | None, typer.Option("--like")] = None,
 ) -> None:
     """Prove maps; their grid is given, or that of extracted particles."""
-    from py2rely_core import jobs
+    from py2rely_core.relion.outputs.job import check_maps, grid_of
 
-    box, pixel_size = jobs.grid_of(like) if like else (box, pixel_size)
-    jobs.check_maps(job, names, box, pixel_size)
+    box, pixel_size = grid_of(like) if like else (box, pixel_size)
+    check_maps(job, names, box, pixel_size)
 
 
 @app.command("check-reconstruct")
@@ -203,9 +204,9 @@ def check_reconstruct(
     pixel_size: Annotated[float, typer.Option("--pixel-size")],
 ) -> None:
     """Prove an average."""
-    from py2rely_core import jobs
+    from py2rely_core.relion.outputs.averages import check_reconstruct
 
-    jobs.check_reconstruct(job, particles, box, pixel_size)
+    check_reconstruct(job, particles, box, pixel_size)
 
 
 @app.command("check-refine")
@@ -215,9 +216,9 @@ def check_refine(
     reference: Annotated[Path, typer.Option("--reference")],
 ) -> None:
     """Prove an auto-refinement."""
-    from py2rely_core import jobs
+    from py2rely_core.relion.outputs.refinements import check_refine
 
-    jobs.check_refine(job, particles, reference)
+    check_refine(job, particles, reference)
 
 
 @app.command("check-class3d")
@@ -228,10 +229,11 @@ def check_class3d(
     reference: Annotated[Path, typer.Option("--reference")],
 ) -> None:
     """Prove a one-class alignment, and name its last iteration's files as a result."""
-    from py2rely_core import jobs
+    from py2rely_core.relion.outputs.job import write_numbers
+    from py2rely_core.relion.outputs.refinements import check_refinement, finish_classification
 
-    jobs.finish_classification(job, iterations)
-    jobs.write_numbers(job, **jobs.check_refinement(job, particles, reference, ["run_class001.mrc"]))
+    finish_classification(job, iterations)
+    write_numbers(job, **check_refinement(job, particles, reference, ["run_class001.mrc"]))
 
 
 @app.command("check-classes")
@@ -243,10 +245,10 @@ def check_classes(
     reference: Annotated[Path, typer.Option("--reference")],
 ) -> None:
     """Prove a classification, and name its last iteration's files as a result."""
-    from py2rely_core import jobs
+    from py2rely_core.relion.outputs.refinements import check_classes, finish_classification
 
-    jobs.finish_classification(job, iterations)
-    jobs.check_classes(job, particles, reference, classes)
+    finish_classification(job, iterations)
+    check_classes(job, particles, reference, classes)
 
 
 @app.command("select-classes")
@@ -259,10 +261,13 @@ def select_classes(
     reference: Annotated[Path, typer.Option("--reference")],
 ) -> None:
     """Choose classes and write the particle set that goes on."""
-    from py2rely_core.jobs import select_classes
-    from py2rely_core.selection import Choice, as_text
+    from py2rely_core.judging.class_job import select_classes
+    from py2rely_core.judging.selection import Choice, as_records, as_text, class_maps
+    from py2rely_core.report.pictures import draw_classes
 
-    print(as_text(select_classes(job, Choice(**json.loads(choice)), diameter, mask, output, reference)))
+    selection = select_classes(job, Choice(**json.loads(choice)), diameter, mask, output, reference)
+    draw_classes(as_records(selection), class_maps(job, len(selection.classes)), output / "classes.png")
+    print(as_text(selection))
 
 
 @app.command("check-ctf-refine")
@@ -273,9 +278,9 @@ def check_ctf_refine(
     output: OutputOption,
 ) -> None:
     """Note what a CTF refinement changed."""
-    from py2rely_core import jobs
+    from py2rely_core.relion.outputs.tilt_series import check_ctf_refine
 
-    jobs.check_ctf_refine(job, tomograms, particles, output)
+    check_ctf_refine(job, tomograms, particles, output)
 
 
 @app.command("check-polish")
@@ -286,15 +291,15 @@ def check_polish(
     output: OutputOption,
 ) -> None:
     """Note what a polishing changed."""
-    from py2rely_core import jobs
+    from py2rely_core.relion.outputs.tilt_series import check_polish
 
-    jobs.check_polish(job, tomograms, particles, output)
+    check_polish(job, tomograms, particles, output)
 
 
 @app.command("randomise-from")
 def randomise_from(maps: Path) -> None:
     """Print the flag with which relion_postprocess randomises phases, where it needs one."""
-    from py2rely_core.jobs import randomise_from
+    from py2rely_core.judging.masks import randomise_from
     from py2rely_core.problems import ProblemError
 
     try:
@@ -316,7 +321,7 @@ def judge(
     particles: Annotated[Path, typer.Option("--particles")],
 ) -> None:
     """Judge a step of polishing against the best map so far."""
-    from py2rely_core.jobs import judge_step
+    from py2rely_core.judging.steps import judge_step
 
     verdict = judge_step(job, json.loads(step), maps, mask, (box, pixel_size), best, particles)
     print(f"{job}: {verdict.judgement}: {verdict.why}")
@@ -325,7 +330,7 @@ def judge(
 @app.command("given-mask")
 def given_mask(source: Path, like: Annotated[Path, typer.Option("--like")], output: OutputOption) -> None:
     """Bring the user's mask onto a map's grid."""
-    from py2rely_core.jobs import bring_mask
+    from py2rely_core.judging.masks import bring_mask
 
     bring_mask(source, like, output)
 
@@ -333,9 +338,9 @@ def given_mask(source: Path, like: Annotated[Path, typer.Option("--like")], outp
 @app.command("final-model")
 def final_model(job: Path, iterations: Annotated[int, typer.Option("--iterations")]) -> None:
     """Name the last iteration's files of an initial model as a result."""
-    from py2rely_core import jobs
+    from py2rely_core.relion.outputs.refinements import finish_classification
 
-    jobs.finish_classification(job, iterations)
+    finish_classification(job, iterations)
 
 
 @app.command("mask-threshold")
@@ -347,7 +352,7 @@ def mask_threshold(
     threshold: Annotated[str, typer.Option("--threshold", help="The recipe's own; empty: from the density.")] = "",
 ) -> None:
     """Choose the mask's low-pass and threshold."""
-    from py2rely_core.jobs import choose_threshold
+    from py2rely_core.judging.masks import choose_threshold
 
     choose_threshold(source, half_map, diameter, output, float(threshold) if threshold else None)
 
@@ -355,9 +360,9 @@ def mask_threshold(
 @app.command("mask-is-wide-enough")
 def mask_is_wide_enough(job: Path, edge: Annotated[int, typer.Option("--edge")]) -> None:
     """Exit 0 when the mask does not correlate with itself, 1 when it should be wider."""
-    from py2rely_core import jobs
+    from py2rely_core.relion.outputs.averages import mask_is_wide_enough
 
-    wide = jobs.mask_is_wide_enough(job)
+    wide = mask_is_wide_enough(job)
     print(f"{job}: a soft edge of {edge} pixels is {'wide enough' if wide else 'too sharp'}")
     raise typer.Exit(0 if wide else 1)
 
@@ -370,15 +375,15 @@ def check_postprocess(
     pixel_size: Annotated[float, typer.Option("--pixel-size")],
 ) -> None:
     """Prove a post-processing and note its FSC and resolution."""
-    from py2rely_core import jobs
+    from py2rely_core.relion.outputs.averages import check_postprocess
 
-    jobs.check_postprocess(job, mask, box, pixel_size)
+    check_postprocess(job, mask, box, pixel_size)
 
 
 @app.command("select")
 def select(source: Path, distance: Annotated[float, typer.Option("--distance")], output: OutputOption) -> None:
     """Write the particle set that goes on."""
-    from py2rely_core.jobs import select_particles
+    from py2rely_core.judging.duplicates import select_particles
 
     select_particles(source, distance, output)
 
@@ -394,8 +399,8 @@ def results(
     nextflow: Annotated[str, typer.Option("--nextflow", help="Its version.")] = "",
 ) -> None:
     """Write results.json, report.html and the lines that a run ends with."""
-    from py2rely_core.outcome import numbered, write_outcome
-    from py2rely_core.results import collect_results, read_jobs
+    from py2rely_core.report.outcome import numbered, write_outcome
+    from py2rely_core.results.collect import collect_results, read_jobs
 
     entries = [(identity, jobs / str(n) / "job.json") for n, identity in enumerate(job_ids.split(","), start=1)]
     versions = {"nextflow": nextflow} if nextflow else {}
@@ -406,8 +411,8 @@ def results(
 @app.command("failed")
 def failed(run: Path, output: OutputOption) -> None:
     """Write results.json, report.html and summary.txt of a run that failed; ``RUN`` is what Nextflow knows of it."""
-    from py2rely_core.outcome import find_in_jobs, write_outcome
-    from py2rely_core.results import collect_failed
+    from py2rely_core.report.outcome import find_in_jobs, write_outcome
+    from py2rely_core.results.collect import collect_failed
 
     known = json.loads(run.read_text())
     write_outcome(collect_failed(known), find_in_jobs(known), output)
@@ -429,6 +434,6 @@ def stub(
 @app.command("project")
 def project(output_dir: Path) -> None:
     """Make each data set's output directory a project that RELION opens, with the jobs that failed, too."""
-    from py2rely_core.relion_project import update_projects
+    from py2rely_core.results.project import update_projects
 
     update_projects(output_dir)

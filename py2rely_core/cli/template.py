@@ -36,10 +36,10 @@ def template(
     level: Annotated[int, typer.Option("--log", help="Logging level (10 debug, 20 info, 30 warnings).")] = 20,
 ) -> None:
     """Resample, filter and centre a map as a reference."""
+    from py2rely_core.data.symmetry import parse_point_group
     from py2rely_core.maps.io import Map, read_map, write_map
     from py2rely_core.maps.template import make_template
     from py2rely_core.problems import Problem, ProblemError
-    from py2rely_core.symmetry import parse_point_group
 
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
     group = parse_point_group(symmetry) if symmetry else None
@@ -68,7 +68,7 @@ def natural_box(edge: float) -> int:
     """The smallest usual box that holds the whole map."""
     from math import ceil
 
-    from py2rely_core.boxes import BOX_SIZES
+    from py2rely_core.parameters.boxes import BOX_SIZES
 
     return next((size for size in BOX_SIZES if size >= edge - 1e-6), 2 * ceil(edge / 2))
 
@@ -78,9 +78,9 @@ def align_symmetry(path: Path, group: str, box: int, pixel_size: float) -> None:
     import shutil
     import tempfile
 
-    from py2rely_core.jobs import check_map
-    from py2rely_core.relion import run_job
-    from py2rely_core.symmetry import ALIGNMENT_TRIALS
+    from py2rely_core.data.symmetry import ALIGNMENT_TRIALS
+    from py2rely_core.relion.outputs.job import check_map
+    from py2rely_core.relion.run import run_job
 
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         job = Path(scratch) / "AlignSymmetry"

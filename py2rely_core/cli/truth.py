@@ -16,7 +16,7 @@ def command(
 ) -> None:
     """Print the FSC to the truth and the errors of the poses, and draw them."""
     from py2rely_core.problems import Problem, ProblemError
-    from py2rely_core.truth import compare_run, draw
+    from py2rely_core.simulation.truth import compare_run, draw
 
     for path in (run / "results.json", data / "truth/settings.json"):
         if not path.is_file():

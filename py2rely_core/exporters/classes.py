@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from py2rely_core.data.tables import read_star
 from py2rely_core.importers.result import Import
 from py2rely_core.problems import ExitCode, Problem, ProblemError
-from py2rely_core.tables import read_star
 
 
 def data_of_job(job: str, project: Path) -> Path:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from py2rely_core.geometry import AXES, matrix_to_euler, orientations, true_positions
-from py2rely_core.importers.particles import ANGLES, CENTRED, duplicates, numbers
-from py2rely_core.particles import SCORES, without_duplicates
+from py2rely_core.data.geometry import ANGLES, AXES, CENTRED, matrix_to_euler, orientations, true_positions
+from py2rely_core.data.particles import SCORES, without_duplicates
+from py2rely_core.data.tables import read_star
+from py2rely_core.importers.particles import duplicates, numbers
 from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.tables import read_star
 
 DUPLICATES = ("error", "best", "keep")
 

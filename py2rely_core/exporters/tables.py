@@ -9,12 +9,12 @@ from xml.sax.saxutils import quoteattr
 import numpy as np
 import pandas as pd
 
+from py2rely_core.data.geometry import ANGLES, AXES, CENTRED, PIXEL, pixels_from_centred
+from py2rely_core.data.tables import Blocks, write_star
 from py2rely_core.exporters.poses import Poses
-from py2rely_core.geometry import AXES, pixels_from_centred
-from py2rely_core.importers.particles import ANGLES, CENTRED, PIXEL, Tomograms
+from py2rely_core.importers.particles import Tomograms
 from py2rely_core.importers.result import refuse_existing
 from py2rely_core.problems import Problem, ProblemError, nearest
-from py2rely_core.tables import Blocks, write_star
 
 #: Labels that other programs understand and that do not change with a particle's frame.
 KEPT = ["rlnRandomSubset", "rlnClassNumber", "rlnTomoParticleName", "rlnMaxValueProbDistribution", "rlnHelicalTubeID"]

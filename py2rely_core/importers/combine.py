@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from py2rely_core.data.geometry import CENTRED
+from py2rely_core.data.tables import read_star, resolve
 from py2rely_core.importers.optics import merge_optics
-from py2rely_core.importers.particles import CENTRED, duplicates
+from py2rely_core.importers.particles import duplicates
 from py2rely_core.importers.result import Import, project_path
 from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.tables import read_star, resolve
 
 
 def _read_all(inputs: list[Path], block: str, skip_missing: bool) -> tuple[dict[Path, dict], list[str]]:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from py2rely_core.geometry import matrix_to_euler
-from py2rely_core.importers.particles import ANGLES, Tomograms, finish, place
+from py2rely_core.data.geometry import ANGLES, matrix_to_euler
+from py2rely_core.importers.particles import Tomograms, finish, place
 from py2rely_core.importers.result import Import
 from py2rely_core.problems import Problem, ProblemError, nearest
 

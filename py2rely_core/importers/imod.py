@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from py2rely_core.geometry import from_imod_transforms
+from py2rely_core.data.geometry import from_imod_transforms
 from py2rely_core.importers.aretomo import Doses, read_tilt_list
 from py2rely_core.importers.optics import Optics
 from py2rely_core.importers.result import Import

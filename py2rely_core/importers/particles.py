@@ -10,15 +10,20 @@ import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from py2rely_core.geometry import AXES, centred_from_pixels, pixels_from_centred, subtomogram_matrices
+from py2rely_core.data.geometry import (
+    ANGLES,
+    AXES,
+    CENTRED,
+    PIXEL,
+    centred_from_pixels,
+    pixels_from_centred,
+    subtomogram_matrices,
+)
+from py2rely_core.data.tables import Blocks, read_star
 from py2rely_core.importers.optics import Optics
 from py2rely_core.importers.result import Import
 from py2rely_core.problems import Problem, ProblemError, nearest
-from py2rely_core.tables import Blocks, read_star
 
-CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in AXES]
-PIXEL = [f"rlnCoordinate{axis}" for axis in AXES]
-ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 #: What describes a particle itself; labels of images and of one refinement's statistics are left out.
 KEPT = [
     *ANGLES,

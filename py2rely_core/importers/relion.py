@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from py2rely_core.data.inputs import TiltSeries, load_inputs
+from py2rely_core.data.tables import read_star, split_image_name
 from py2rely_core.importers.result import Import, project_path
 from py2rely_core.importers.tilt_series import Layout
 from py2rely_core.importers.warp import refuse_dummies
-from py2rely_core.inputs import TiltSeries, load_inputs
 from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.tables import read_star, split_image_name
 
 #: Jobs of a RELION project that write tilt series, those that refine them first.
 JOBS = ("Polish", "CtfRefine", "Tomograms", "AlignTiltSeries", "ExcludeTiltImages", "CtfFind", "Import")

@@ -7,8 +7,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from py2rely_core.data.tables import Blocks, write_star
 from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.tables import Blocks, write_star
 
 
 @dataclass

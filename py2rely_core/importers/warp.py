@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from py2rely_core.geometry import from_projection_matrices
+from py2rely_core.data.geometry import from_projection_matrices
+from py2rely_core.data.inputs import Inputs
+from py2rely_core.data.tables import read_star, resolve
 from py2rely_core.importers.optics import Optics
 from py2rely_core.importers.result import Import
 from py2rely_core.importers.tilt_series import Layout, Series, assemble
-from py2rely_core.inputs import Inputs
 from py2rely_core.maps.io import read_header
 from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.tables import read_star, resolve
 
 MATRIX_LABELS = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ", "rlnTomoProjW")
 KEPT = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift", "rlnCtfScalefactor",

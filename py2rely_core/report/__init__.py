@@ -11,12 +11,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from py2rely_core.recipe import Recipe
+from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.report import figures, pictures
 from py2rely_core.report.charts import sky_map
 from py2rely_core.report.figures import frequency_axis
 from py2rely_core.report.pictures import show_slices
-from py2rely_core.results import resolution_text
+from py2rely_core.results.collect import resolution_text
 
 __all__ = ["duration", "find_in", "frequency_axis", "show_slices", "write_comparison", "write_report"]
 
@@ -42,7 +42,7 @@ def write_report(results: dict[str, Any], find: Finder, path: Path) -> None:
     Parameters
     ----------
     results : dict
-        As :func:`py2rely_core.results.collect_results` returns it.
+        As :func:`py2rely_core.results.collect.collect_results` returns it.
     find : callable
         Gives the file of a map by its path in `results`; where there is none, the page has no picture.
     path : Path

@@ -170,7 +170,7 @@ def sky_map(angles: dict[str, Any], title: str) -> Markup:
     Parameters
     ----------
     angles : dict
-        As :func:`py2rely_core.jobs.viewing_directions` returns it.
+        As :func:`py2rely_core.relion.outputs.refinements.viewing_directions` returns it.
     """
     counts = angles["counts"]
     most = max((value for row in counts for value in row), default=0)

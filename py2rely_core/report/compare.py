@@ -60,7 +60,7 @@ def compare(first: dict[str, Any], second: dict[str, Any]) -> list[Pair]:
     Parameters
     ----------
     first, second : dict
-        As :func:`py2rely_core.results_schema.read_results` returns them.
+        As :func:`py2rely_core.results.schema.read_results` returns them.
 
     Raises
     ------

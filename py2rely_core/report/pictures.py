@@ -77,7 +77,7 @@ def draw_classes(classes: list[dict[str, Any]], maps: dict[int, Path], path: Pat
     Parameters
     ----------
     classes : list of dict
-        As :func:`py2rely_core.selection.as_records` returns them.
+        As :func:`py2rely_core.judging.selection.as_records` returns them.
     maps : dict of int to Path
         Map of each class.
     path : Path

@@ -12,8 +12,8 @@ import pytest
 from formats import DARK, PIXEL, SIZE, THICKNESS, write_aretomo, write_imod, write_warp
 from helpers import REPO, cli, copick_project
 
-from py2rely_core.simulate import Settings, write_dataset
-from py2rely_core.tables import read_star, write_star
+from py2rely_core.data.tables import read_star, write_star
+from py2rely_core.simulation.simulate import Settings, write_dataset
 
 CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in "XYZ"]
 SERIES = "input/tiltSeries/aligned_tilt_series.star"

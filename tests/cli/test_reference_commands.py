@@ -12,11 +12,11 @@ import pytest
 from helpers import REPO, cli, copick_project, environment, status_of
 
 from py2rely_core.cli.main import COMMANDS, build, with_values
+from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.maps.io import read_map, write_map
-from py2rely_core.recipe import load_recipe
-from py2rely_core.request import CONFIGURATION, load_datasets
-from py2rely_core.simulate import density, make_structure
-from py2rely_core.tables import read_star, write_star
+from py2rely_core.parameters.files import load_recipe
+from py2rely_core.parameters.request import CONFIGURATION, load_datasets
+from py2rely_core.simulation.simulate import density, make_structure
 
 LAUNCHER = str(REPO / "bin/py2rely")
 PARAMETERS = """py2rely prepare relion5-parameters \
@@ -397,9 +397,8 @@ def test_help_imports_only_what_it_shows():
             env=os.environ | {"PYTHONPATH": str(REPO)},
         )  # fmt: skip
         loaded = set(done.stdout.splitlines()[-1].split())
-        assert not loaded & {"numpy", "pandas", "scipy", "starfile", "mrcfile", "matplotlib", "py2rely_core.recipe"}, (
-            group
-        )
+        slow = {"numpy", "pandas", "scipy", "starfile", "mrcfile", "matplotlib", "py2rely_core.parameters.recipe"}
+        assert not loaded & slow, group
 
 
 @pytest.mark.parametrize(
@@ -443,7 +442,7 @@ def test_relion_programs(tmp_path, monkeypatch, capfd):
 
 def test_relion_programs_of_an_image(tmp_path, monkeypatch):
     """The image's program is called, with the present directory bound; Apptainer's own work is not tested here."""
-    from py2rely_core.programs import IMAGE_VARIABLE, program_command
+    from py2rely_core.relion.programs import IMAGE_VARIABLE, program_command
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(IMAGE_VARIABLE, "none.sif")

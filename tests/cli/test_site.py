@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from helpers import REPO, cli
 
-from py2rely_core.binds import stack_binds
-from py2rely_core.recipe import new_recipe, write_recipe
-from py2rely_core.request import CONFIGURATION, load_datasets
-from py2rely_core.site import SETTINGS, read_settings
+from py2rely_core.launching.site import SETTINGS, read_settings
+from py2rely_core.parameters.files import new_recipe, write_recipe
+from py2rely_core.parameters.request import CONFIGURATION, load_datasets
+from py2rely_core.planning.binds import stack_binds
 
 
 @pytest.fixture

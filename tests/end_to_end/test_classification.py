@@ -4,7 +4,7 @@ import pytest
 from classification import ROOMY, classify, labels_of, score
 from helpers import NOISY, make_data, pipeline, write_parameters
 
-from py2rely_core.tables import read_star
+from py2rely_core.data.tables import read_star
 
 pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 

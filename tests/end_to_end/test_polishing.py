@@ -12,12 +12,12 @@ import pandas as pd
 import pytest
 from helpers import REPO, TINY, cli, make_data, pipeline
 
+from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.maps.fsc import fsc
 from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.maps.masks import spherical_mask
-from py2rely_core.relion import commands
-from py2rely_core.tables import read_star, write_star
-from py2rely_core.truth import compare_map
+from py2rely_core.relion.run import commands
+from py2rely_core.simulation.truth import compare_map
 
 pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 
@@ -123,7 +123,7 @@ import subprocess, sys
 from pathlib import Path
 sys.path.insert(0, {repo!r})
 import numpy as np
-from py2rely_core.tables import read_star, write_star
+from py2rely_core.data.tables import read_star, write_star
 words = sys.argv[1:]
 harm = words.pop(words.index("--harm") + 1) if "--harm" in words else None
 words = [word for word in words if word != "--harm"]

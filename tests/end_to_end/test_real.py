@@ -19,10 +19,10 @@ from helpers import (
     write_template_parameters,
 )
 
+from py2rely_core.data.symmetry import asymmetric_unit, rotations_of
+from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.maps.io import read_map
-from py2rely_core.symmetry import asymmetric_unit, rotations_of
-from py2rely_core.tables import read_star, write_star
-from py2rely_core.truth import compare_map, compare_run, draw
+from py2rely_core.simulation.truth import compare_map, compare_run, draw
 
 pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 

@@ -25,9 +25,9 @@ from helpers import (
     write_parameters,
 )
 
+from py2rely_core.data.tables import read_star
 from py2rely_core.maps.io import read_map
-from py2rely_core.relion import commands
-from py2rely_core.tables import read_star
+from py2rely_core.relion.run import commands
 
 pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 

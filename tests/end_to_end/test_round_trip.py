@@ -11,9 +11,9 @@ from formats import DARK, PIXEL, SIZE, THICKNESS, write_aretomo
 from helpers import cli, copick_project, pipeline
 from scipy.spatial.transform import Rotation
 
-from py2rely_core.geometry import euler_to_matrix, orientations, true_positions
-from py2rely_core.relion import run_job
-from py2rely_core.tables import read_star, write_star
+from py2rely_core.data.geometry import euler_to_matrix, orientations, true_positions
+from py2rely_core.data.tables import read_star, write_star
+from py2rely_core.relion.run import run_job
 
 ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
 SUBTOMOGRAM = [f"rlnTomoSubtomogram{name}" for name in ("Rot", "Tilt", "Psi")]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from helpers import LONG, REPO, STEADY, environment, make_data, status_of, write_parameters
 
+from py2rely_core.data.tables import read_star
 from py2rely_core.maps.io import read_map
-from py2rely_core.tables import read_star
 
 pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 LAUNCHER = str(REPO / "bin/py2rely")

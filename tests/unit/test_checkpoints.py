@@ -16,14 +16,16 @@ import pandas as pd
 import pytest
 from helpers import REPO
 
-from py2rely_core.checkpoints import checkpoint_of, fingerprint
-from py2rely_core.gpus import gpu_pool, gpu_problems, gpus_wanted
-from py2rely_core.groups import merge_extract, merge_sums, number_of_groups, split_particles
-from py2rely_core.plan import Machine
+from py2rely_core.data.tables import read_star, write_star
+from py2rely_core.parameters.gpus import gpu_problems
+from py2rely_core.planning.groups import number_of_groups
+from py2rely_core.planning.plan import Machine
+from py2rely_core.planning.resources import Workload, granted, refine_memory, tomo_memory
 from py2rely_core.problems import ExitCode, ProblemError
-from py2rely_core.relion import commands, run_job
-from py2rely_core.resources import Workload, granted, refine_memory, tomo_memory
-from py2rely_core.tables import read_star, write_star
+from py2rely_core.relion.checkpoints import checkpoint_of, fingerprint
+from py2rely_core.relion.groups import merge_extract, merge_sums, split_particles
+from py2rely_core.relion.leases import gpu_pool, gpus_wanted
+from py2rely_core.relion.run import commands, run_job
 
 JOB = Path("Refine3D/bin2")
 COMMAND = shlex.split(
@@ -83,7 +85,7 @@ def test_a_checkpoint_is_for_one_input_and_one_set_of_options(project, change):
     assert before.parent == project.parent.parent / "checkpoints"
     assert checkpoint_of(JOB, COMMAND, "5.1.0").directory == before
     command = (CHANGES[change]() if CHANGES[change] else None) or COMMAND
-    from py2rely_core import checkpoints
+    from py2rely_core.relion import checkpoints
 
     checkpoints._read.cache_clear()
     assert checkpoint_of(JOB, command, "5.0.1" if change == "RELION" else "5.1.0").directory != before
@@ -222,7 +224,8 @@ def stand_in(tmp_path, monkeypatch):
 
 def _task(name: str, gpus: str, tmp_path: Path, **env: str) -> subprocess.Popen:
     code = (
-        "import pathlib, sys; from py2rely_core.relion import run_job; run_job(pathlib.Path(sys.argv[1]), sys.argv[2:])"
+        "import pathlib, sys\nfrom py2rely_core.relion.run import run_job\n"
+        "run_job(pathlib.Path(sys.argv[1]), sys.argv[2:])"
     )
     command = [sys.executable, "-c", code, str(tmp_path / name), "relion_gpu", "--gpu", gpus]
     return subprocess.Popen(command, env=os.environ | env, cwd=tmp_path, start_new_session=True)

@@ -9,17 +9,17 @@ import pytest
 from helpers import REPO
 from scipy.spatial.transform import Rotation
 
-from py2rely_core.boxes import BOX_SIZES, box_size, crop_and_box
-from py2rely_core.geometry import euler_to_matrix, matrix_to_euler, orientations, true_positions
-from py2rely_core.particles import without_duplicates
-from py2rely_core.plan import Machine, plan_dataset, refinement_ranks, tomo_ranks
+from py2rely_core.data.geometry import euler_to_matrix, matrix_to_euler, orientations, true_positions
+from py2rely_core.data.particles import without_duplicates
+from py2rely_core.data.symmetry import asymmetric_unit, into_asymmetric_unit, parse_point_group, rotations_of
+from py2rely_core.data.tables import read_star, split_image_name, write_star
+from py2rely_core.parameters import recipe_docs
+from py2rely_core.parameters.boxes import BOX_SIZES, box_size, crop_and_box
+from py2rely_core.parameters.files import load_recipe, new_recipe, parse_recipe, write_recipe
+from py2rely_core.parameters.request import CONFIGURATION, RUN_PARAMETERS, load_datasets
+from py2rely_core.parameters.sampling import healpix_order, sampling_order
+from py2rely_core.planning.plan import Machine, plan_dataset, refinement_ranks, tomo_ranks
 from py2rely_core.problems import ExitCode, Problem, ProblemError, format_problems
-from py2rely_core.recipe import load_recipe, new_recipe, parse_recipe, write_recipe
-from py2rely_core.recipe_docs import as_markdown
-from py2rely_core.request import CONFIGURATION, RUN_PARAMETERS, load_datasets
-from py2rely_core.sampling import healpix_order, sampling_order
-from py2rely_core.symmetry import asymmetric_unit, into_asymmetric_unit, parse_point_group, rotations_of
-from py2rely_core.tables import read_star, split_image_name, write_star
 
 
 def recipe(**changes):
@@ -294,8 +294,8 @@ def test_every_orientation_has_one_equivalent_in_the_asymmetric_unit(group):
 
 
 def test_the_page_of_the_recipe_is_that_of_the_models():
-    page = as_markdown()
-    assert (REPO / "docs/recipe.md").read_text() == f"{page}\n", "python -m py2rely_core.recipe_docs > docs/recipe.md"
+    page = recipe_docs.as_markdown()
+    assert (REPO / "docs/recipe.md").read_text() == f"{page}\n", recipe_docs.__doc__
     assert "None" not in page
 
 

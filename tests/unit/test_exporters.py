@@ -10,17 +10,17 @@ import pytest
 from helpers import copick_project
 from scipy.spatial.transform import Rotation
 
+from py2rely_core.data.geometry import CENTRED, euler_to_matrix, matrix_to_euler, orientations, true_positions
+from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.exporters.classes import data_of_job, export_classes, parse_classes
 from py2rely_core.exporters.copick import Target, export_copick, run_names
 from py2rely_core.exporters.poses import read_poses
 from py2rely_core.exporters.tables import artiax, plain_csv, plain_star, voxels, warp, write_export
-from py2rely_core.geometry import euler_to_matrix, matrix_to_euler, orientations, true_positions
 from py2rely_core.importers.copick import Picks, import_copick
 from py2rely_core.importers.optics import Optics
-from py2rely_core.importers.particles import CENTRED, Tomograms, import_csv, import_star
+from py2rely_core.importers.particles import Tomograms, import_csv, import_star
 from py2rely_core.importers.result import write_import
 from py2rely_core.problems import ProblemError
-from py2rely_core.tables import read_star, write_star
 
 copick = pytest.importorskip("copick")
 

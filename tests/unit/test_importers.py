@@ -12,7 +12,7 @@ from formats import DARK, PIXEL, SETTINGS, SIZE, THICKNESS, matrices, stack, wri
 
 from py2rely_core.checks import run_checks
 from py2rely_core.checks.context import CheckContext
-from py2rely_core.geometry import (
+from py2rely_core.data.geometry import (
     centred_from_pixels,
     from_projection_matrices,
     matrix_to_euler,
@@ -20,6 +20,8 @@ from py2rely_core.geometry import (
     projected,
     true_positions,
 )
+from py2rely_core.data.inputs import load_inputs
+from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.importers.aretomo import Doses, import_aretomo, read_aln
 from py2rely_core.importers.combine import combine_particles, combine_tilt_series, filter_unused_tilts
 from py2rely_core.importers.imod import import_imod, read_views
@@ -29,11 +31,9 @@ from py2rely_core.importers.relion import import_relion
 from py2rely_core.importers.result import Import, write_import
 from py2rely_core.importers.tilt_series import REQUIRED, Layout, pre_exposure
 from py2rely_core.importers.warp import import_warp
-from py2rely_core.inputs import load_inputs
 from py2rely_core.maps.io import write_map
+from py2rely_core.parameters.files import new_recipe
 from py2rely_core.problems import ProblemError
-from py2rely_core.recipe import new_recipe
-from py2rely_core.tables import read_star, write_star
 
 OPTICS = Optics(300.0)
 POINTS = np.random.default_rng(5).uniform(-60, 60, (9, 3))

@@ -9,15 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from py2rely_core import jobs
+from py2rely_core.data.tables import read_star, write_star
+from py2rely_core.judging.masks import randomise_from
 from py2rely_core.maps.io import write_map
 from py2rely_core.maps.masks import spherical_mask
 from py2rely_core.problems import ExitCode, ProblemError
-from py2rely_core.programs import own_session
-from py2rely_core.relion import commands, last_lines, run_job
-from py2rely_core.results import collect_results, read_jobs, summary
-from py2rely_core.simulate import Settings, write_dataset
-from py2rely_core.tables import read_star, write_star
+from py2rely_core.relion.outputs.averages import check_postprocess, mask_is_wide_enough
+from py2rely_core.relion.outputs.job import check_maps
+from py2rely_core.relion.outputs.particles import check_extract
+from py2rely_core.relion.outputs.refinements import check_refinement
+from py2rely_core.relion.programs import own_session
+from py2rely_core.relion.run import commands, last_lines, run_job
+from py2rely_core.results.collect import collect_results, read_jobs, summary
+from py2rely_core.simulation.simulate import Settings, write_dataset
 
 
 @pytest.fixture
@@ -81,7 +85,7 @@ def test_last_lines_hold_the_error_and_not_the_noise(tmp_path):
 def test_maps_are_proven(tmp_path):
     rng = np.random.default_rng(0)
     write_map(tmp_path / "good.mrc", rng.normal(size=(8, 8, 8)), 2.0)
-    jobs.check_maps(tmp_path, ["good.mrc"], 8, 2.0)
+    check_maps(tmp_path, ["good.mrc"], 8, 2.0)
     assert json.loads((tmp_path / "job.json").read_text())["box"] == 8
     write_map(tmp_path / "nan.mrc", np.full((8, 8, 8), np.nan), 2.0)
     write_map(tmp_path / "flat.mrc", np.zeros((8, 8, 8)), 2.0)
@@ -96,7 +100,7 @@ def test_maps_are_proven(tmp_path):
     }
     for name, text in expected.items():
         with pytest.raises(ProblemError, match=text) as error:
-            jobs.check_maps(tmp_path, [f"{name}.mrc"], 8, 2.0)
+            check_maps(tmp_path, [f"{name}.mrc"], 8, 2.0)
         assert error.value.exit_code == ExitCode.BAD_OUTPUT
 
 
@@ -110,20 +114,20 @@ def test_extraction_is_proven(tmp_path):
     particle_file(tmp_path / "in/particles.star", 10)
     job = tmp_path / "job"
     with pytest.raises(ProblemError, match="not written"):
-        jobs.check_extract(job, tmp_path / "in/particles.star", 8, 2.0)
+        check_extract(job, tmp_path / "in/particles.star", 8, 2.0)
     particle_file(job / "particles.star", 3)
     with pytest.raises(ProblemError, match="7 of 10 particles were lost"):
-        jobs.check_extract(job, tmp_path / "in/particles.star", 8, 2.0)
+        check_extract(job, tmp_path / "in/particles.star", 8, 2.0)
     particle_file(job / "particles.star", 9)
     write_map(job / "x.mrcs", np.full((3, 8, 8), np.nan), 2.0)
     with pytest.raises(ProblemError, match="not finite"):
-        jobs.check_extract(job, tmp_path / "in/particles.star", 8, 2.0)
+        check_extract(job, tmp_path / "in/particles.star", 8, 2.0)
     write_map(job / "x.mrcs", np.random.default_rng(0).normal(size=(3, 8, 8)), 2.0)
-    jobs.check_extract(job, tmp_path / "in/particles.star", 8, 2.0)
+    check_extract(job, tmp_path / "in/particles.star", 8, 2.0)
     assert "1 particles are not visible" in json.loads((job / "job.json").read_text())["warnings"][0]
     (job / "particles.star").write_text("")
     with pytest.raises(ProblemError) as error:
-        jobs.check_extract(job, tmp_path / "in/particles.star", 8, 2.0)
+        check_extract(job, tmp_path / "in/particles.star", 8, 2.0)
     assert error.value.exit_code == ExitCode.BAD_OUTPUT
 
 
@@ -145,15 +149,15 @@ def test_post_processing_gives_the_first_crossing(tmp_path):
         write_map(path, rng.normal(size=(16, 16, 16)), 5.0)
     (mask.parent / "threshold.json").write_text("{}")
     postprocess_file(job, 0.02, [1, 1, 0.9, 0.8, 0.4, 0.3, 0.05, 0.5, 0.6])
-    assert jobs.mask_is_wide_enough(job)
-    jobs.check_postprocess(job, mask, 16, 5.0)
+    assert mask_is_wide_enough(job)
+    check_postprocess(job, mask, 16, 5.0)
     numbers = json.loads((job / "job.json").read_text())
     assert numbers["resolution"] == pytest.approx(80 / 5)
     assert numbers["low_pass"] == pytest.approx(80 / 3)
     assert not numbers["nyquist_limited"]
     postprocess_file(job, 0.4, [1.0] * 9)
-    assert not jobs.mask_is_wide_enough(job)
-    jobs.check_postprocess(job, mask, 16, 5.0)
+    assert not mask_is_wide_enough(job)
+    check_postprocess(job, mask, 16, 5.0)
     numbers = json.loads((job / "job.json").read_text())
     assert numbers["nyquist_limited"]
     assert numbers["resolution"] == 10.0
@@ -166,7 +170,7 @@ def test_refinement_that_lost_particles(tmp_path):
     particle_file(tmp_path / "job/run_data.star", 9)
     write_map(tmp_path / "ref.mrc", np.ones((8, 8, 8)), 2.0)
     with pytest.raises(ProblemError, match="10 particles went in, 9 came out"):
-        jobs.check_refinement(tmp_path / "job", tmp_path / "in/particles.star", tmp_path / "ref.mrc", [])
+        check_refinement(tmp_path / "job", tmp_path / "in/particles.star", tmp_path / "ref.mrc", [])
 
 
 def test_simulation_is_reproducible(tmp_path):
@@ -234,7 +238,7 @@ def test_post_processing_of_half_maps_that_hardly_differ(tmp_path, seed, correla
     command = ["relion_postprocess", "--i", "half1.mrc", "--mask", "mask.mrc", "--o", "post/map"]
     alone = subprocess.run(command, cwd=tmp_path, check=False, capture_output=True, text=True)
     assert ("never drops below randomize_fsc_at" in alone.stdout + alone.stderr) == stops
-    flag = jobs.randomise_from(tmp_path / "half1.mrc")
+    flag = randomise_from(tmp_path / "half1.mrc")
     assert bool(flag) == stops
     subprocess.run([*command, *flag.split()], cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "post/map.mrc").is_file()

@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from py2rely_core.jobs import check_ctf_refine, check_polish, check_tables, judge_step
+from py2rely_core.data.tables import read_star, write_star
+from py2rely_core.judging.polishing import Curve, best_step, judge
+from py2rely_core.judging.steps import judge_step
 from py2rely_core.maps.io import write_map
-from py2rely_core.plan import Machine, plan_dataset
-from py2rely_core.polishing import Curve, best_step, judge
+from py2rely_core.parameters.files import new_recipe, parse_recipe
+from py2rely_core.parameters.request import load_datasets
+from py2rely_core.planning.plan import Machine, plan_dataset
 from py2rely_core.problems import ProblemError
-from py2rely_core.recipe import new_recipe, parse_recipe
-from py2rely_core.request import load_datasets
-from py2rely_core.tables import read_star, write_star
+from py2rely_core.relion.outputs.tilt_series import check_ctf_refine, check_polish, check_tables
 
 BOX, PIXEL = 16, 2.0
 SHELLS = BOX * PIXEL / np.arange(1, BOX // 2 + 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from helpers import REPO
 
-from py2rely_core.launch import (
+from py2rely_core.launching.launch import (
     INSTALLED,
     PIPELINE_VARIABLE,
     Cluster,

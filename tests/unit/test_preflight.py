@@ -16,17 +16,17 @@ import pytest
 from helpers import REPO, TINY, cli, make_data, write_parameters
 
 from py2rely_core.checks import machine, run_checks
-from py2rely_core.checks.context import CENTRED, CheckContext
+from py2rely_core.checks.context import CheckContext
 from py2rely_core.checks.machine import Planned
 from py2rely_core.checks.particles import SUBTOMOGRAM
-from py2rely_core.geometry import ANGLES
-from py2rely_core.inputs import load_inputs, referenced_files
+from py2rely_core.data.geometry import ANGLES, CENTRED
+from py2rely_core.data.import_job import import_inputs
+from py2rely_core.data.inputs import load_inputs, referenced_files
+from py2rely_core.data.tables import read_star, read_stars, write_star
 from py2rely_core.maps.io import write_map
-from py2rely_core.plan import Machine, plan_dataset
-from py2rely_core.preflight import import_inputs
+from py2rely_core.parameters.files import new_recipe, parse_recipe
+from py2rely_core.planning.plan import Machine, plan_dataset
 from py2rely_core.problems import ProblemError
-from py2rely_core.recipe import new_recipe, parse_recipe
-from py2rely_core.tables import read_star, read_stars, write_star
 
 SERIES = ("TS_01", "TS_02", "TS_03")
 IMAGE, THICKNESS, PIXEL_SIZE, PER_SERIES = 160, 64, 5.0, 48

@@ -9,7 +9,9 @@ from datetime import datetime
 import pytest
 
 from py2rely_core.problems import ProblemError
-from py2rely_core.status import expected_jobs, read_progress, read_status, unfinished_jobs, watch
+from py2rely_core.results.expected_jobs import expected_jobs
+from py2rely_core.results.progress import read_progress
+from py2rely_core.results.status import read_status, unfinished_jobs, watch
 
 NOW = 1_800_000_000.0
 MODEL = """

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from py2rely_core import relion_project
-from py2rely_core.job_star import flags_of, input_paths, job_star
+from py2rely_core.data.tables import read_star
 from py2rely_core.problems import ProblemError
-from py2rely_core.relion_project import new_job, update_project
-from py2rely_core.tables import read_star
+from py2rely_core.relion.job_star import flags_of, input_paths, job_star
+from py2rely_core.results import project as relion_project
+from py2rely_core.results.project import new_job, update_project
 
 
 def job(project, name, command="", started=1.0, files=(), inputs=None, done=True):

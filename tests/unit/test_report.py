@@ -17,19 +17,20 @@ from report_fixture import FAILURE, LEVELS, make_jobs, make_maps, make_plan, mak
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from py2rely_core.explanations import explain, explain_failure
-from py2rely_core.failure import failure_of
-from py2rely_core.geometry import euler_to_matrix, matrix_to_euler
-from py2rely_core.jobs import tilt_series_summary, viewing_directions
+from py2rely_core.data.geometry import euler_to_matrix, matrix_to_euler
+from py2rely_core.data.tables import write_star
 from py2rely_core.maps.io import Map
-from py2rely_core.outcome import find_in_jobs, write_outcome
 from py2rely_core.problems import ProblemError
+from py2rely_core.relion.outputs.refinements import viewing_directions
+from py2rely_core.relion.outputs.tilt_series import tilt_series_summary
 from py2rely_core.report import duration, find_in, number, pictures
 from py2rely_core.report.charts import Axis, Line, Series, _mollweide, frequency_ticks, line_chart, nice_ticks
 from py2rely_core.report.compare import as_text, compare, run_names
-from py2rely_core.results import collect_failed, collect_results, summary
-from py2rely_core.results_schema import json_schema, read_results
-from py2rely_core.tables import write_star
+from py2rely_core.report.outcome import find_in_jobs, write_outcome
+from py2rely_core.results.collect import collect_failed, collect_results, summary
+from py2rely_core.results.explanations import explain, explain_failure
+from py2rely_core.results.failure import failure_of
+from py2rely_core.results.schema import json_schema, read_results
 
 
 @pytest.fixture(scope="module")

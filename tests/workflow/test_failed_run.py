@@ -6,8 +6,8 @@ import subprocess
 import pytest
 from helpers import REFINEMENT_FAILS, pipeline, stand_in, status_of, write_parameters
 
-from py2rely_core.results_schema import read_results
-from py2rely_core.tables import read_star
+from py2rely_core.data.tables import read_star
+from py2rely_core.results.schema import read_results
 
 
 @pytest.mark.nextflow

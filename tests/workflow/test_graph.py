@@ -7,7 +7,7 @@ import subprocess
 import pytest
 from helpers import REPO, TINY, environment, make_data, pipeline, write_parameters
 
-from py2rely_core.tables import read_star, write_star
+from py2rely_core.data.tables import read_star, write_star
 
 #: id: (mode, binnings)
 SETS = {

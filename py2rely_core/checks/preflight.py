@@ -1,0 +1,165 @@
+"""Before anything is computed: every data set checked, and the plan of the run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from py2rely_core.checks import run_checks
+from py2rely_core.checks.context import CheckContext
+from py2rely_core.checks.machine import Planned, check_machine, summary
+from py2rely_core.data.inputs import load_inputs
+from py2rely_core.parameters.files import parse_recipe
+from py2rely_core.parameters.request import load_datasets
+from py2rely_core.planning.binds import stack_binds
+from py2rely_core.planning.plan import Machine, plan_dataset
+from py2rely_core.planning.resources import add_memory, workload_of
+from py2rely_core.problems import ExitCode, Problem, ProblemError
+from py2rely_core.relion.run import relion_version
+
+
+def make_plan(request: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Check every data set and plan the run; the current directory is in the work directory.
+
+    Parameters
+    ----------
+    request : dict
+        As :func:`py2rely_core.parameters.request.load_datasets` returns it.
+
+    Returns
+    -------
+    (dict, list of Problem)
+        The plan, JSON-ready, and warnings.
+
+    Raises
+    ------
+    ProblemError
+        With all problems of all data sets, when there is an error among them.
+    """
+    checked = check_request(request, Path.cwd())
+    if any(problem.is_error for problem in checked.problems):
+        raise ProblemError(checked.problems)
+    warnings = [problem.as_dict() for problem in checked.problems]
+    return {"relion": relion_version(), "datasets": checked.plans, "warnings": warnings}, checked.problems
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a preflight found.
+
+    Attributes
+    ----------
+    problems : list of Problem
+        Errors and warnings of the machine and of all data sets.
+    plans : list of dict
+        The plan of every data set, JSON-ready.
+    numbers : list of dict
+        Per data set: how many particles are seen at each level, and what their extraction needs.
+    """
+
+    problems: list[Problem]
+    plans: list[dict[str, Any]]
+    numbers: list[dict[str, Any]]
+
+
+def check_request(request: dict[str, Any], work: Path, outdir: Path | None = None) -> Checked:
+    """Check the machine and every data set of a run, and plan it.
+
+    Parameters
+    ----------
+    request : dict
+        As :func:`py2rely_core.parameters.request.load_datasets` returns it.
+    work, outdir : Path
+        Where tasks will write, and where results will go: for their disk space.
+    """
+    machine = Machine.of(**request["machine"])
+    problems, plans, planned = [], [], []
+    several = len(request["datasets"]) > 1
+    for dataset in request["datasets"]:
+        context, plan = _plan_one(dataset, machine)
+        found = run_checks(context)
+        problems += [_of(problem, dataset["id"]) for problem in found] if several else found
+        planned.append(Planned(context, plan))
+        plans.append(plan)
+    problems = [*check_machine(planned, machine, work, outdir), *problems]
+    numbers = [{"id": plan["id"]} | summary(one) for plan, one in zip(plans, planned, strict=True)]
+    return Checked(problems, plans, numbers)
+
+
+def check_parameters(
+    params: dict[str, Any], params_file: Path | None, others: list[str], launch: Path, work: Path, outdir: Path
+) -> Checked:
+    """The preflight of a run that is given as on the command line.
+
+    Parameters
+    ----------
+    params : dict
+        Run parameters by name.
+    params_file : Path or None
+        A JSON file of parameters, as ``nextflow run -params-file`` takes it.
+    others : list of str
+        More parameters as they are typed, such as ``--refine3D.ini_high 40``.
+    launch, work, outdir : Path
+        Absolute paths of the directory of the run, its work directory and its output directory.
+
+    Raises
+    ------
+    ProblemError
+        A parameter is unknown or impossible, with the exit code for that.
+    """
+    given: dict[str, Any] = {}
+    if params_file is not None:
+        try:
+            given = json.loads((launch / params_file).read_text())
+        except (OSError, ValueError) as error:
+            problem = Problem(f"The parameter file cannot be read: {error}.", str(params_file), "JSON", "Correct it.")
+            raise ProblemError(problem, ExitCode.BAD_PARAMETERS) from error
+    for name, value in _typed(others).items():
+        *blocks, last = name.split(".")
+        place = given
+        for block in blocks:
+            place = place.setdefault(block, {})
+        place[last] = value
+    request = load_datasets({"launch_dir": str(launch), "params": given | params})
+    return check_request(request, work, outdir)
+
+
+def _typed(arguments: list[str]) -> dict[str, Any]:
+    """Parameters as they are typed: ``--name value``, ``--name=value``, or ``--name`` alone for true."""
+    typed: dict[str, Any] = {}
+    name = ""
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, equals, value = argument[2:].partition("=")
+            typed[name] = value if equals else True
+        elif name and typed[name] is True:
+            typed[name] = argument
+        else:
+            problem = Problem(f"'{argument}' is no parameter.", "command line", "--name value", "Write it so.")
+            raise ProblemError(problem, ExitCode.BAD_PARAMETERS)
+    return typed
+
+
+def _of(problem: Problem, identity: str) -> Problem:
+    return Problem(f"{identity}: {problem.what}", problem.where, problem.expected, problem.fix, problem.severity)
+
+
+def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[CheckContext, dict[str, Any]]:
+    recipe = parse_recipe(dataset["recipe"], dataset["id"])
+    reference = Path(dataset["reference"]) if dataset["reference"] else None
+    inputs = load_inputs(Path(dataset["particles"]), Path(dataset["tilt_series"]), Path(dataset["launch_dir"]))
+    used = inputs.particles["rlnTomoName"].nunique() if "rlnTomoName" in inputs.particles else 1
+    planned = {
+        key: dataset[key]
+        for key in (
+            "id", "project", "mode", "start", "launch_dir", "particles", "tilt_series", "reference", "motion", "mask",
+        )
+    }  # fmt: skip
+    plan = planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine, dataset["start"], dataset["low_pass"])
+    tilts = max((len(series.tilts) for series in inputs.tilt_series.values()), default=0)
+    add_memory(plan, workload_of(len(inputs.particles), tilts, inputs.stacks()))
+    given = {name: Path(dataset[name]) for name in ("mask", "motion") if dataset[name]}
+    context = CheckContext(recipe, inputs, dataset["mode"], reference, dataset["start"], given)
+    return context, plan | {"recipe": dataset["recipe"], "binds": stack_binds(inputs.stacks())}

@@ -1,0 +1,92 @@
+"""The Import job of a run: a data set's tables under the names that every later step uses."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from py2rely_core.data.geometry import ANGLES, euler_to_matrix, matrix_to_euler
+from py2rely_core.data.inputs import Inputs, load_inputs
+from py2rely_core.data.symmetry import has_rotations_only, into_asymmetric_unit
+from py2rely_core.data.tables import write_star
+from py2rely_core.problems import ExitCode, ProblemError
+
+#: Of the division into half sets, where the particles have none.
+HALVES_SEED = 1
+
+
+def import_inputs(
+    particles: Path, tilt_series: Path, project: Path, output: Path, symmetry: str = "C1", motion: Path | None = None
+) -> tuple[Path, Path]:
+    """Write a data set's tables under the names that every later step uses, with links to its stacks.
+
+    ``Import/tilt_series`` gets ``tomograms.star``, a STAR file per tilt series and ``stacks/`` with links; their paths
+    are relative to `output`, which mirrors a RELION project; trajectories are copied there. ``Select/input`` gets the
+    particles, with half sets, and orientations within RELION's asymmetric unit.
+
+    Raises
+    ------
+    ProblemError
+        The tables cannot be read.
+    """
+    inputs = load_inputs(particles, tilt_series, project)
+    if inputs.problems:
+        raise ProblemError(inputs.problems, ExitCode.BAD_INPUT)
+    job, picks = Path("Import/tilt_series"), Path("Select/input")
+    (output / job / "stacks").mkdir(parents=True, exist_ok=True)
+    used = set(inputs.particles["rlnTomoName"])
+    tomograms = inputs.tomograms[inputs.tomograms["rlnTomoName"].isin(used)].copy()
+    files = {}
+    for number, name in enumerate(tomograms["rlnTomoName"], start=1):
+        files[name] = str(job / "tilt_series" / f"{_file_name(name, number)}.star")
+        write_star({name: _linked(inputs, name, number, job, output)}, output / files[name])
+    tomograms["rlnTomoTiltSeriesStarFile"] = tomograms["rlnTomoName"].map(files)
+    write_star({"global": tomograms}, output / job / "tomograms.star")
+    if motion is not None:
+        shutil.copyfile(project / motion, output / job / "motion.star")
+    particles_table = inputs.particles.drop(columns="rlnImageName", errors="ignore")
+    if "rlnRandomSubset" not in particles_table:
+        # Half sets from the start, so that known orientations give two independent half maps.
+        halves = np.random.default_rng(HALVES_SEED).permutation(np.arange(len(particles_table)) % 2 + 1)
+        particles_table = particles_table.assign(rlnRandomSubset=halves)
+    particles_table = _within_asymmetric_unit(particles_table, symmetry)
+    tables = {"optics": inputs.optics, "particles": particles_table}
+    write_star(tables, output / picks / "particles.star")
+    return output / job, output / picks
+
+
+def _within_asymmetric_unit(particles: pd.DataFrame, symmetry: str) -> pd.DataFrame:
+    if not set(ANGLES) <= set(particles) or not has_rotations_only(symmetry):
+        return particles
+    own = euler_to_matrix(particles[ANGLES].to_numpy(dtype=float))
+    angles = matrix_to_euler(into_asymmetric_unit(own, symmetry))
+    return particles.assign(**dict(zip(ANGLES, angles.T, strict=True)))
+
+
+def _file_name(name: str, number: int) -> str:
+    """A file name without characters that RELION's programs or shells take for something else."""
+    safe = "".join(char if char.isalnum() or char in "._-" else "_" for char in name)
+    return safe if safe == name else f"{safe}_{number}"
+
+
+def _linked(inputs: Inputs, name: str, number: int, job: Path, output: Path) -> Any:
+    from py2rely_core.data.tables import resolve, split_image_name
+
+    series = inputs.tilt_series[name]
+    tilts, links = series.tilts.copy(), {}
+    images = []
+    for image in tilts["rlnMicrographName"]:
+        section, file = split_image_name(image)
+        if file not in links:
+            suffix = f"_{len(links)}" if links else ""
+            links[file] = job / "stacks" / f"{_file_name(name, number)}{suffix}.mrcs"
+            link = output / links[file]
+            link.unlink(missing_ok=True)
+            link.symlink_to(resolve(file, series.star_file, inputs.project).resolve())
+        images.append(f"{section}@{links[file]}")
+    tilts["rlnMicrographName"] = images
+    return tilts

@@ -1,0 +1,177 @@
+"""What the user hands over: tilt series and particles, loaded once, with everything that could not be loaded noted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from py2rely_core.data.tables import Blocks, candidates, read_star, read_stars, resolve, split_image_name
+from py2rely_core.problems import Problem, ProblemError, merged
+
+
+@dataclass
+class TiltSeries:
+    """One tilt series: its row of the global table, its tilts, and the stacks that hold its images."""
+
+    name: str
+    star_file: Path
+    tilts: pd.DataFrame
+    stacks: list[Path]
+
+
+@dataclass
+class Inputs:
+    """The tables of one data set.
+
+    Attributes
+    ----------
+    project : Path
+        Directory from which relative paths are resolved.
+    particles_file, tilt_series_file : Path
+        Absolute paths of the two STAR files.
+    particles, optics, tomograms : DataFrame
+        Rows as they are in the files; empty when a file could not be read.
+    tilt_series : dict of str to TiltSeries
+        By tomogram name.
+    problems : list of Problem
+        What could not be read.
+    """
+
+    project: Path
+    particles_file: Path
+    tilt_series_file: Path
+    particles: pd.DataFrame = field(default_factory=pd.DataFrame)
+    optics: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tomograms: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tilt_series: dict[str, TiltSeries] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def stacks(self) -> list[Path]:
+        """Every image stack, once, in the order of the tilt series."""
+        return list(dict.fromkeys(stack for series in self.tilt_series.values() for stack in series.stacks))
+
+
+#: What a file is that was given in place of another, by labels that only it has.
+KINDS = {
+    "a RELION 4 tomograms.star": {"rlnTomoProjX", "rlnTomoTiltSeriesName", "rlnTomoImportCtfFindFile"},
+    "an optimisation set": {"rlnTomoParticlesFile", "rlnTomoTomogramsFile"},
+    "the file of one tilt series": {"rlnTomoTiltMovieIndex", "rlnMicrographMovieName", "rlnTomoYTilt"},
+    "a tilt-series file": {"rlnTomoTiltSeriesStarFile"},
+    "a particle file": {"rlnCenteredCoordinateXAngst", "rlnCoordinateX"},
+}
+ADVICE = {
+    "a RELION 4 tomograms.star": "Import it into RELION 5 first: relion_tomo_convert, or RELION 5's own import.",
+    "an optimisation set": "Give the particle file and the tilt-series file that it names.",
+    "the file of one tilt series": "Give the file that lists all tilt series, one row for each (data_global).",
+}
+#: File names that one problem lists.
+LISTED = 100
+
+
+def load_inputs(particles: Path, tilt_series: Path, project: Path) -> Inputs:
+    """Read both STAR files and every per-tilt-series STAR file.
+
+    Parameters
+    ----------
+    particles, tilt_series : Path
+        STAR files, absolute or relative to `project`.
+    project : Path
+        Absolute path of the project directory.
+
+    Returns
+    -------
+    Inputs
+        Never raises for what is wrong with the files: see ``Inputs.problems``.
+    """
+    inputs = Inputs(project, project / particles, project / tilt_series)
+    blocks = _read(inputs, inputs.particles_file, "a particle file", "particles")
+    inputs.particles = blocks.get("particles", pd.DataFrame())
+    inputs.optics = _block(inputs, blocks, inputs.particles_file, "optics")
+    blocks = _read(inputs, inputs.tilt_series_file, "a tilt-series file", "global")
+    inputs.tomograms = blocks.get("global", pd.DataFrame())
+    if {"rlnTomoName", "rlnTomoTiltSeriesStarFile"} <= set(inputs.tomograms.columns):
+        _load_all_series(inputs)
+    return inputs
+
+
+def _read(inputs: Inputs, path: Path, wanted: str, block: str) -> Blocks:
+    """The blocks of a file; none when it is of another kind than `wanted` or lacks its main block."""
+    try:
+        blocks = read_star(path)
+    except ProblemError as error:
+        inputs.problems += error.problems
+        return {}
+    labels = {column for table in blocks.values() for column in table.columns}
+    as_wanted = KINDS[wanted] & set(blocks.get(block, pd.DataFrame()).columns)
+    kind = next((kind for kind, own in KINDS.items() if own & labels and kind != wanted), "")
+    if kind and not as_wanted:
+        fix = ADVICE.get(kind, "The two files may have been exchanged: look at in_particles and in_tomograms.")
+        inputs.problems.append(Problem(f"This is {kind}, not {wanted}.", str(path), f"block data_{block}", fix))
+        return {}
+    _block(inputs, blocks, path, block)
+    return blocks if block in blocks else {}
+
+
+def _block(inputs: Inputs, blocks: Blocks, path: Path, name: str) -> pd.DataFrame:
+    if blocks and name not in blocks:
+        found = ", ".join(f"data_{found}" for found in blocks)
+        fix = "Add the block, or give the file that has it."
+        inputs.problems.append(Problem(f"The block data_{name} is missing.", f"{path} (it has {found})", "", fix))
+    return blocks.get(name, pd.DataFrame())
+
+
+def _load_all_series(inputs: Inputs) -> None:
+    """Every tilt series of the global table; the files that are missing are one problem, as there may be many."""
+    names = inputs.tomograms["rlnTomoName"].astype(str)
+    files = {
+        name: resolve(str(file), inputs.tilt_series_file, inputs.project)
+        for name, file in zip(names, inputs.tomograms["rlnTomoTiltSeriesStarFile"], strict=True)
+    }
+    names_of: dict[Path, list[str]] = {}
+    for name, path in files.items():
+        names_of.setdefault(path, []).append(name)
+    missing, unreadable = [], []
+    for path, blocks in read_stars(names_of).items():
+        if isinstance(blocks, ProblemError):
+            missing += [str(path)] if not path.exists() and not path.is_symlink() else []
+            unreadable += blocks.problems if path.exists() or path.is_symlink() else []
+            continue
+        for name in names_of[path]:
+            inputs.tilt_series[name] = _series(inputs, name, path, next(iter(blocks.values())))
+    inputs.problems += merged(unreadable)
+    if missing:
+        more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
+        fix = "Start the run in the project directory, or correct rlnTomoTiltSeriesStarFile."
+        what = f"{len(missing)} STAR files of tilt series are missing."
+        where = f"{inputs.tilt_series_file} names {', '.join(missing[:LISTED])}{more}"
+        inputs.problems.append(Problem(what, where, "existing files", fix))
+
+
+def _series(inputs: Inputs, name: str, star_file: Path, tilts: pd.DataFrame) -> TiltSeries:
+    stacks = []
+    if "rlnMicrographName" in tilts:
+        files = dict.fromkeys(split_image_name(image)[1] for image in tilts["rlnMicrographName"])
+        stacks = [resolve(stack, star_file, inputs.project) for stack in files]
+    return TiltSeries(name, star_file, tilts, stacks)
+
+
+def referenced_files(star_files: list[Path], project: Path) -> list[Path]:
+    """Every place where a file that these STAR files name may be (tilt series of a global file, their stacks).
+
+    Parameters
+    ----------
+    star_files : list of Path
+        Absolute paths. What cannot be read names nothing here: the preflight reports it.
+    project : Path
+        Absolute path of the project directory.
+    """
+    found: dict[Path, None] = {}
+    for star_file, blocks in read_stars(star_files).items():
+        for table in () if isinstance(blocks, ProblemError) else blocks.values():
+            for label in ("rlnTomoTiltSeriesStarFile", "rlnMicrographName"):
+                names = dict.fromkeys(split_image_name(name)[1] for name in table.get(label, ()))
+                for name in names:
+                    found.update(dict.fromkeys(candidates(name, star_file, project)))
+    return list(found)

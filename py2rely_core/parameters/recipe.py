@@ -1,0 +1,336 @@
+"""The parameter file: pydantic models with the reference system's block and field names.
+
+Booleans are ``"yes"``/``"no"`` in files and bool in Python. Lengths are Angstrom, angles degrees, boxes and mask
+edges pixels at the level's binning. Fields that are :data:`KEPT` are written by the reference system.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic.fields import FieldInfo
+
+from py2rely_core.data.symmetry import parse_point_group
+
+#: What is said of a field that does nothing here.
+KEPT = "read and written, without effect"
+#: Levels that a run can have; subworkflows/ladder.nf has as many rungs.
+MAX_LEVELS = 8
+
+
+def _yes_no(value: object) -> object:
+    return {"yes": True, "no": False, "true": True, "false": False}.get(str(value).strip().lower(), value)
+
+
+def _numbers(value: object) -> object:
+    """A list that may be written as text, such as ``"[4, 2, 1]"`` or ``"1,3"``; Nextflow makes a number of ``3``."""
+    if isinstance(value, int):
+        return [value]
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.strip("[] ").split(",") if part.strip()]
+
+
+YesNo = Annotated[bool, BeforeValidator(_yes_no), PlainSerializer(lambda value: "yes" if value else "no")]
+Classes = Annotated[list[int], BeforeValidator(_numbers)]
+Binnings = Annotated[list[int], BeforeValidator(_numbers), PlainSerializer(str)]
+
+
+class Block(BaseModel):
+    """A block of the recipe; a key that it does not have is an error."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class Resolutions(Block):
+    """Pixel size, box scaling and the binnings of the levels."""
+
+    angpix: float = Field(1.54, description="unbinned pixel size, Angstrom")
+    box_scaling: float = Field(2.0, description="smallest box, times particle_diameter")
+    binning_list: Binnings = Field([4, 2, 1], description="binning of each level, descending")
+
+
+class InitialModel(Block):
+    """De novo model: ``relion_refine --grad --denovo_3dref``. Sampling and offsets (pixels) are fields of our own.
+
+    With `do_run_C1` the symmetry is not imposed while the model is sought, only afterwards: slower, and it does not
+    end in the average of both hands.
+    """
+
+    in_tomograms: str = Field("", description=KEPT)
+    in_particles: str = Field("", description=KEPT)
+    use_direct_entries: YesNo = Field(True, description=KEPT)
+    nr_iter: int = Field(70, description="iterations, --iter")
+    nr_classes: int = Field(1, description="models; the largest class goes on")
+    tau_fudge: float = Field(4, description="--tau2_fudge")
+    particle_diameter: float = Field(290, description="that of refine3D counts")
+    sym_name: str = Field("C1", description="that of refine3D counts")
+    do_run_C1: YesNo = Field(True, description="search without symmetry, impose it at the end")
+    sampling: str = Field("15 degrees", description="angular sampling of the search, one of RELION's steps")
+    offset_range: float = Field(6, description="search range of offsets, pixels")
+    offset_step: float = Field(2, description="step of offsets, pixels")
+    nr_pool: int = Field(16, description="particles per pool, --pool")
+    use_gpu: YesNo = Field(True, description="whether this step uses the GPUs that are given")
+    gpu_ids: str = Field("", description=KEPT)
+    nr_threads: int = Field(8, description="most threads per rank")
+    other_args: str = Field("", description="added to the program's command line")
+
+
+class Reconstruct(Block):
+    """``relion_tomo_reconstruct_particle``."""
+
+    in_tomograms: str = Field("", description="tilt-series STAR file")
+    in_particles: str = Field("", description="particle STAR file")
+    do_use_direct_entries: YesNo = Field(True, description=KEPT)
+    crop_size: int = Field(-1, description=KEPT)
+    point_group: str = Field("C1", description="that of refine3D counts")
+    nr_threads: int = Field(8, description="most threads per rank")
+    mpi_command: str = Field("", description=KEPT)
+    other_args: str = Field("", description="added to the program's command line")
+
+
+class PseudoSubtomo(Block):
+    """``relion_tomo_subtomo``. `max_dose` is in e/A^2; -1 keeps all tilts."""
+
+    in_tomograms: str = Field("", description="tilt-series STAR file")
+    in_particles: str = Field("", description="particle STAR file")
+    do_use_direct_entries: YesNo = Field(True, description=KEPT)
+    crop_size: int = Field(-1, description=KEPT)
+    do_float16: YesNo = Field(True, description="images with 2 bytes per pixel, --float16")
+    do_output_2dstacks: YesNo = Field(True, description="2D stacks instead of volumes, --stack2d")
+    max_dose: float = Field(-1, description="tilts with more dose are left out, e/A^2; -1: none")
+    do_from2d: YesNo = Field(True, description=KEPT)
+    nr_threads: int = Field(8, description="most threads per rank")
+    nr_mpi: int = Field(3, description=KEPT)
+    mpi_command: str = Field("", description=KEPT)
+    other_args: str = Field("", description="added to the program's command line")
+
+
+class Refine3D(Block):
+    """``relion_refine --auto_refine``. `ini_high` is the first reference's low-pass."""
+
+    in_tomograms: str = Field("", description="tilt-series STAR file")
+    in_particles: str = Field("", description=KEPT)
+    use_direct_entries: YesNo = Field(True, description=KEPT)
+    ref_correct_greyscale: YesNo = Field(
+        True, description="the first reference has the right grey scale; no: --firstiter_cc"
+    )
+    ini_high: float = Field(50, description="low-pass of the first reference, Angstrom")
+    sym_name: str = Field("C1", description="point group")
+    do_ctf_correction: YesNo = Field(True, description="--ctf")
+    ctf_intact_first_peak: YesNo = Field(False, description="--ctf_intact_first_peak")
+    particle_diameter: float = Field(290, description="of the spherical mask, Angstrom")
+    do_zero_mask: YesNo = Field(True, description="--zero_mask")
+    do_solvent_fsc: YesNo = Field(False, description=f"{KEPT}: on as soon as there is a mask")
+    sampling: str = Field("7.5 degrees", description="angular sampling of the global search, one of RELION's steps")
+    offset_range: float = Field(5, description="search range of offsets, pixels")
+    offset_step: float = Field(1, description="step of offsets, pixels")
+    auto_local_sampling: str = Field("1.8 degrees", description="sampling from which on searches are local")
+    relax_sym: str = Field("", description="symmetry to relax, --relax_sym")
+    auto_faster: YesNo = Field(False, description="--auto_ignore_angles --auto_resol_angles")
+    nr_pool: int = Field(30, description="particles per pool, --pool")
+    use_gpu: YesNo = Field(True, description="whether this step uses the GPUs that are given")
+    gpu_ids: str = Field("", description=KEPT)
+    nr_threads: int = Field(8, description="most threads per rank")
+    mpi_command: str = Field("", description=KEPT)
+    do_combine_thru_disc: YesNo = Field(True, description="no: --dont_combine_weights_via_disc")
+    other_args: str = Field("", description="added to the program's command line")
+
+
+class Class3D(Refine3D):
+    """``relion_refine`` with several classes; also the one-class alignment of the template."""
+
+    ini_high: float = Field(25, description="low-pass of the reference, Angstrom")
+    nr_classes: int = Field(1, description="classes, --K")
+    tau_fudge: float = Field(3, description="--tau2_fudge")
+    nr_iter: int = Field(15, description="iterations, --iter")
+    do_fast_subsets: YesNo = Field(False, description="--fast_subsets")
+    highres_limit: float = Field(-1, description="--strict_highres_exp, Angstrom; -1: none")
+    dont_skip_align: YesNo = Field(False, description="align particles in the classification")
+    do_local_ang_searches: YesNo = Field(True, description="only locally")
+    sigma_angles: float = Field(5, description="range of local searches, degrees (three sigma)")
+    allow_coarser: YesNo = Field(False, description="--allow_coarser_sampling")
+    use_gpu: YesNo = Field(False, description="whether this step uses the GPUs that are given")
+    sigma_tilt: float = Field(0, description="--sigma_tilt, degrees; 0: none")
+
+
+class SelectBlock(Block):
+    """Kept: the reference system never reads it."""
+
+    do_select_values: YesNo = Field(True, description=KEPT)
+    select_label: str = Field("rlnClassNumber", description=KEPT)
+
+
+class MaskCreate(Block):
+    """``relion_mask_create``. Without `ini_threshold` the density gives the threshold. `lowpass_filter` is kept."""
+
+    lowpass_filter: float = Field(20, description=KEPT)
+    extend_inimask: int = Field(3, description="pixels by which the mask is extended")
+    width_mask_edge: int = Field(5, description="soft edge to begin with, pixels; widened until the mask is proven")
+    ini_threshold: float | None = Field(
+        None, description="threshold of the density; not given: from the density itself"
+    )
+    other_args: str = Field("", description="added to the program's command line")
+
+
+class Classification(Block):
+    """Whether, where and how particles are chosen by 3D classification; the classification itself is `class3D`.
+
+    `binning` names the level whose refinement is followed by it, the first when it is not given. `selection` is
+    ``auto`` (see ``judging.selection``) or ``manual``: the run then ends with the table until `keep_classes`
+    says which classes go on, and `best_class` which of them the next reference is made from. `agreement` is the
+    resolution, Angstrom, to which a class must agree with the best one; not given, it follows from the best class.
+    """
+
+    run: YesNo = Field(False, description="whether particles are classified")
+    binning: int | None = Field(None, description="after which level's refinement; not given: the first")
+    selection: Literal["auto", "manual"] = Field("auto", description="by the rule, or by you")
+    keep_classes: Classes = Field([], description="with manual: the classes that go on")
+    best_class: int | None = Field(None, description="the class of the next reference; not given: the first of them")
+    agreement: float | None = Field(
+        None,
+        gt=0,
+        description="Angstrom to which classes must agree with the best one; not given: from the best class",
+    )
+    min_share: float = Field(0.05, ge=0, lt=1, description="smallest share of the particles that a class may have")
+    min_per_half: int = Field(25, ge=2, description="fewest particles of a half set that may remain")
+
+
+class Polishing(Block):
+    """Cycles of CTF refinement, Bayesian polishing and refinement at bin 1.
+
+    At most `cycles`; they end after `patience` cycles in a row that brought nothing. `refine` says whether each cycle
+    ends in a Refine3D.
+    """
+
+    cycles: int = Field(5, ge=0, le=10, description="most cycles; 0: none")
+    patience: int = Field(2, ge=1, description="cycles in a row without improvement, after which they end")
+    refine: YesNo = Field(True, description="whether each cycle ends with a refinement")
+
+
+class CtfRefine(Block):
+    """``relion_tomo_refine_ctf``. `focus_range` is searched to both sides, Angstrom."""
+
+    in_tomograms: str = Field("", description=KEPT)
+    use_direct_entries: YesNo = Field(True, description=KEPT)
+    do_defocus: YesNo = Field(True, description="--do_defocus")
+    focus_range: float = Field(3000, description="searched to both sides, Angstrom, --d0 --d1")
+    do_reg_def: YesNo = Field(True, description="--do_reg_defocus")
+    lambda_: float = Field(0.1, alias="lambda", description="strength of that regularisation, --lambda")
+    do_scale: YesNo = Field(True, description="--do_scale")
+    do_frame_scale: YesNo = Field(True, description="--per_frame_scale")
+    do_tomo_scale: YesNo = Field(False, description="--per_tomogram_scale")
+    do_even_aber: YesNo = Field(False, description="--do_even_aberrations")
+    nr_even_aber: int = Field(4, description="--ne")
+    do_odd_aber: YesNo = Field(False, description="--do_odd_aberrations")
+    nr_odd_aber: int = Field(3, description="--no")
+    nr_threads: int = Field(8, description="most threads per rank")
+    mpi_command: str = Field("", description=KEPT)
+    other_args: str = Field("", description="added to the program's command line")
+
+
+class BayesianPolish(Block):
+    """``relion_tomo_align``. `max_error` is in pixels; with `do_shift_align` images are only shifted as a whole."""
+
+    in_tomograms: str = Field("", description=KEPT)
+    use_direct_entries: YesNo = Field(True, description=KEPT)
+    max_error: float = Field(5, description="largest shift of an image, pixels, --r")
+    do_motion: YesNo = Field(True, description="--motion")
+    sigma_vel: float = Field(0.2, description="--s_vel")
+    sigma_div: float = Field(5000, description="--s_div")
+    do_sq_exp_ker: YesNo = Field(False, description="--sq_exp_ker")
+    do_shift_align: YesNo = Field(False, description="shift images as a whole, --shift_only; then no motion")
+    shift_align_type: Literal["Entire micrographs", "Only particles"] = Field(
+        "Entire micrographs", description="Only particles: --shift_only_by_particles"
+    )
+    nr_threads: int = Field(8, description="most threads per rank")
+    mpi_command: str = Field("", description=KEPT)
+    other_args: str = Field("", description="added to the program's command line")
+
+
+class InitialReference(Block):
+    """How the first reference is used.
+
+    `template_iterations` of one-class Class3D align the particles to a template (0: straight into Refine3D);
+    `known_search` says whether known orientations are kept (local, with `known_sigma_ang` degrees) or searched anew.
+    """
+
+    template_iterations: int = Field(10, ge=0, description="iterations of the global alignment to a template; 0: none")
+    known_search: str = Field(
+        "local",
+        pattern="^(local|global)$",
+        description="known orientations are kept (local), or searched anew (global)",
+    )
+    known_sigma_ang: float = Field(5.0, gt=0, description="width of that local search, degrees")
+
+
+class Duplicates(Block):
+    """Particles closer than this fraction of the diameter are one particle; 0 keeps all."""
+
+    distance_fraction: float = Field(
+        0.3, ge=0, lt=1, description="particles closer than this share of the diameter are one; 0: keep all"
+    )
+
+
+class PostProcess(Block):
+    """``relion_postprocess``; not sharpened unless it is asked for."""
+
+    do_auto_bfac: YesNo = Field(False, description="--auto_bfac")
+    autob_lowres: float = Field(10, description="--autob_lowres, Angstrom")
+    adhoc_bfac: float = Field(0, description="--adhoc_bfac; 0: none")
+    fn_mtf: str = Field("", description="--mtf")
+    other_args: str = Field("", description="added to the program's command line")
+
+
+#: Blocks of which a level may override fields.
+LEVEL_BLOCKS = ("refine3D", "mask_create", "pseudo_subtomo", "reconstruct")
+
+
+class Recipe(Block):
+    """The whole parameter file."""
+
+    resolutions: Resolutions = Resolutions()
+    reconstruct: Reconstruct = Reconstruct()
+    initial_model: InitialModel | None = None
+    pseudo_subtomo: PseudoSubtomo = PseudoSubtomo()
+    refine3D: Refine3D = Refine3D()
+    class3D: Class3D = Class3D()
+    select: SelectBlock = SelectBlock()
+    mask_create: MaskCreate = MaskCreate()
+    ctf_refine: CtfRefine | None = None
+    bayesian_polish: BayesianPolish | None = None
+    initial_reference: InitialReference = InitialReference()
+    duplicates: Duplicates = Duplicates()
+    classification: Classification = Classification()
+    polishing: Polishing = Polishing()
+    postprocess: PostProcess = PostProcess()
+    levels: dict[str, dict[str, dict[str, Any]]] = {}
+
+    @property
+    def symmetry(self) -> str:
+        """The particle's point group, upper case."""
+        return parse_point_group(self.refine3D.sym_name)
+
+    def block_at(self, binning: int, name: str) -> Any:
+        """A block with the level's overrides applied.
+
+        Parameters
+        ----------
+        binning : int
+            The level's binning.
+        name : str
+            One of :data:`LEVEL_BLOCKS`.
+        """
+        block = getattr(self, name)
+        overrides = self.levels.get(str(binning), {}).get(name, {})
+        return type(block).model_validate(block.model_dump(by_alias=True) | overrides)
+
+
+KNOWN_BLOCKS = tuple(Recipe.model_fields)
+
+
+def model_of(field: FieldInfo) -> type[BaseModel] | None:
+    """The block that a field holds, or may hold; None for a field that holds a value."""
+    options = getattr(field.annotation, "__args__", (field.annotation,))
+    return next((one for one in options if isinstance(one, type) and issubclass(one, BaseModel)), None)

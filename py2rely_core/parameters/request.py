@@ -1,0 +1,345 @@
+"""What a run was asked to do: every parameter, from files and from the command line, brought into one checked form."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from py2rely_core.parameters.files import parse_recipe
+from py2rely_core.parameters.gpus import gpu_problems
+from py2rely_core.parameters.recipe import KNOWN_BLOCKS, Recipe
+from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
+
+#: Parameters of a run besides the recipe's blocks; nextflow.config has their defaults.
+RUN_PARAMETERS = (
+    "parameter",
+    "sample_sheet",
+    "reference_template",
+    "run_denovo_generation",
+    "run_class3D",
+    "class_selection",
+    "keep_classes",
+    "best_class",
+    "start",
+    "particles",
+    "tomograms",
+    "motion",
+    "mask",
+    "low_pass",
+    "outdir",
+    "cpus",
+    "gpus",
+    "tasks_per_gpu",
+    "tilt_series_per_task",
+    "num_gpus",
+)
+#: How and where tasks run. configuration.nf keeps them out of the request: they decide on no result, repeat no step.
+CONFIGURATION = (
+    "image",
+    "relion_load",
+    "timeout",
+    "slurm_partition",
+    "slurm_gpu_partition",
+    "slurm_account",
+    "slurm_qos",
+    "slurm_constraint",
+    "gpu_constraint",
+    "cpu_constraint",
+    "gpu_request",
+    "gpu_type",
+    "slurm_options",
+    "slurm_memory_per_cpu",
+    "slurm_core",
+    "slurm_queue_size",
+    "slurm_poll",
+)
+#: Of these, the whole numbers, and the least that each may be.
+COUNTS = {"cpus": 1, "tasks_per_gpu": 1, "tilt_series_per_task": 1, "num_gpus": 0}
+#: Parameters that Nextflow itself reads, by this very name.
+READ_BY_NEXTFLOW = ("sample_sheet", "num_gpus", *CONFIGURATION)
+#: What is given for each data set: parameters of the run, or columns of the sample sheet.
+PER_DATASET = (
+    "reference_template",
+    "run_denovo_generation",
+    "start",
+    "particles",
+    "tomograms",
+    "motion",
+    "mask",
+    "low_pass",
+)
+SHEET_COLUMNS = ("id", "parameters", *PER_DATASET)
+#: Where a run begins: with picks, or at bin 1 with refined particles, to be refined or to be polished.
+STARTS = ("picks", "bin1", "polish")
+#: Parameters that stand for fields of the recipe's classification block.
+CLASSIFICATION = {
+    "run_class3D": "run",
+    "class_selection": "selection",
+    "keep_classes": "keep_classes",
+    "best_class": "best_class",
+}
+#: The data set of a run without a sample sheet.
+SINGLE_ID = "main"
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
+    """The data sets of a run.
+
+    Parameters
+    ----------
+    request : dict
+        ``{"launch_dir": absolute path, "params": every parameter that Nextflow knows}``.
+
+    Returns
+    -------
+    dict
+        ``{"machine": {"cpus", "gpus", "tilt_series_per_task"}, "datasets": [{"id", "recipe", "mode", "start",
+        "particles", "tilt_series", "reference", "motion", "mask", "low_pass", "launch_dir", "project"}]}`` with
+        absolute paths, JSON-ready; `project` is the data set's place within outdir.
+
+    Raises
+    ------
+    ProblemError
+        With every problem of every parameter.
+    """
+    launch = Path(request["launch_dir"])
+    params, problems = _known(request["params"])
+    blocks = {name: params[name] for name in KNOWN_BLOCKS if name in params}
+    chosen = {field: params[name] for name, field in CLASSIFICATION.items() if params.get(name) not in (None, False)}
+    if chosen:
+        blocks["classification"] = blocks.get("classification", {}) | chosen
+    problems += gpu_problems(params.get("gpus"))
+    problems += [problem for name in COUNTS if (problem := _count_problem(name, params.get(name)))]
+    datasets = []
+    for row in _rows(params, launch, problems):
+        try:
+            datasets.append(_dataset(row, blocks, launch))
+        except ProblemError as error:
+            problems += error.problems
+    if problems:
+        raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
+    machine = {"gpus": _gpus(params)} | {name: params.get(name) for name in ("cpus", "tilt_series_per_task")}
+    return {"machine": machine, "datasets": datasets}
+
+
+def _count_problem(name: str, value: Any) -> Problem | None:
+    if value is None or (re.fullmatch(r"\d+", str(value)) and int(value) >= COUNTS[name]):
+        return None
+    what = f"--{name} {value} is not a whole number from {COUNTS[name]} on."
+    return Problem(what, f"--{name}", f"{COUNTS[name]} or more", "Correct the number.")
+
+
+def _gpus(params: dict[str, Any]) -> str | None:
+    """GPU numbers: the first ``num_gpus``, as a job sees those that a scheduler gave it; or those that were named."""
+    if count := int(params.get("num_gpus") or 0):
+        return ",".join(str(number) for number in range(count))
+    return None if params.get("gpus") is None else str(params["gpus"])
+
+
+def _squashed(name: str) -> str:
+    return re.sub(r"[-_]", "", name).lower()
+
+
+def _known(params: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
+    """Parameters by their true names, and a problem for every unknown one.
+
+    Nextflow shows ``--run-denovo-generation`` twice, also as ``runDenovoGeneration``; both are the same parameter.
+    """
+    names = (*RUN_PARAMETERS, *CONFIGURATION, *KNOWN_BLOCKS)
+    aliases = {_squashed(name): name for name in names}
+    kebab = {_squashed(name) for name in params if "-" in name}
+    known, problems = {}, []
+    for name, value in params.items():
+        true_name = aliases.get(_squashed(name))
+        if name in names:
+            known.setdefault(name, value)
+        elif true_name in READ_BY_NEXTFLOW:
+            problems.append(
+                Problem(
+                    f"Unknown parameter '{name}'.", "command line or -params-file", f"--{true_name}", "Write it so."
+                )
+            )
+        elif true_name and ("-" in name or _squashed(name) in kebab):
+            known[true_name] = value
+        else:
+            hint = nearest(name, names) or (f"did you mean '{true_name}'?" if true_name else "")
+            hint = hint or f"The parameters are: {', '.join(names)}."
+            problems.append(Problem(f"Unknown parameter '{name}'.", "command line or -params-file", "", hint))
+    return known, problems
+
+
+def _rows(params: dict[str, Any], launch: Path, problems: list[Problem]) -> list[dict[str, Any]]:
+    if not params.get("sample_sheet"):
+        row = {"id": SINGLE_ID, "parameters": params.get("parameter")}
+        return [row | {key: params.get(key) for key in PER_DATASET}]
+    sheet = launch / str(params["sample_sheet"])
+    if not sheet.is_file():
+        problems.append(Problem("The sample sheet is missing.", str(sheet), "a CSV file", "Correct the path."))
+        return []
+    with sheet.open(newline="") as file:
+        rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in csv.DictReader(file)]
+    problems += _sheet_problems(rows, sheet)
+    return [row | {"base": str(sheet.parent)} for row in rows if row.get("id")]
+
+
+def _sheet_problems(rows: list[dict[str, str]], sheet: Path) -> list[Problem]:
+    problems = []
+    if not rows:
+        problems.append(Problem("The sample sheet has no rows.", str(sheet), ", ".join(SHEET_COLUMNS), "Add rows."))
+    for name in sorted({key for row in rows for key in row} - set(SHEET_COLUMNS)):
+        problems.append(
+            Problem(f"Unknown column '{name}'.", str(sheet), ", ".join(SHEET_COLUMNS), nearest(name, SHEET_COLUMNS))
+        )
+    ids = [row.get("id", "") for row in rows]
+    for number, identity in enumerate(ids, start=2):
+        if not _ID.fullmatch(identity) or identity == SINGLE_ID:
+            expected = f"letters, digits, '.', '_' and '-'; not '{SINGLE_ID}'"
+            problems.append(
+                Problem(f"'{identity}' is no usable id.", f"{sheet}, line {number}", expected, "Rename it.")
+            )
+        elif ids.count(identity) > 1:
+            problems.append(
+                Problem(f"The id '{identity}' is used twice.", f"{sheet}, line {number}", "", "Rename one.")
+            )
+    return problems
+
+
+def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[str, Any]:
+    file = row.get("parameters")
+    where = f"{row['id']}: " if row.get("base") else ""
+    data: dict[str, Any] = {}
+    roots = [launch, Path(row.get("base") or launch)]
+    if file:
+        path = _existing(str(file), roots)
+        roots.append(path.parent)
+        data, where = _read_json(path), where + str(path)
+    elif not blocks:
+        fix = (
+            "Write one with 'py2rely prepare relion5-parameters', and give it as --parameter FILE or -params-file FILE."
+        )
+        raise ProblemError(Problem("There is no parameter file.", where or "--parameter", "", fix))
+    start = str(row.get("start") or "picks")
+    merged = _merged(data, blocks)
+    if start != "picks":
+        merged = _merged(merged, {"resolutions": {"binning_list": [1]}})
+    recipe = parse_recipe(merged, where or "parameters")
+    problems = _start_problems(row, start, recipe, where or "parameters")
+    if problems:
+        raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
+    denovo, template = _is_true(row.get("run_denovo_generation")), row.get("reference_template")
+    if denovo and recipe.initial_model is None:
+        recipe = parse_recipe(recipe.model_dump(by_alias=True) | {"initial_model": _initial_model(recipe)}, where)
+    if start == "polish" and not (recipe.ctf_refine or recipe.bayesian_polish):
+        recipe = parse_recipe(recipe.model_dump(by_alias=True) | {"ctf_refine": {}, "bayesian_polish": {}}, where)
+    particles, tilt_series = _inputs(recipe, row, where)
+    given = {key: str(_existing(str(row[key]), roots)) if row.get(key) else None for key in ("motion", "mask")}
+    return given | {
+        "id": row["id"],
+        "recipe": recipe.model_dump(by_alias=True),
+        "mode": "template" if template and start == "picks" else "denovo" if denovo else "known",
+        "start": start,
+        "low_pass": float(row["low_pass"]) if row.get("low_pass") else None,
+        "launch_dir": str(launch),
+        "project": "" if row["id"] == SINGLE_ID else row["id"],
+        "particles": str(_existing(particles, roots)),
+        "tilt_series": str(_existing(tilt_series, roots)),
+        "reference": str(_existing(str(template), roots)) if template else None,
+    }
+
+
+def _is_true(value: Any) -> bool:
+    return str(value or "").lower() in {"true", "yes", "1"}
+
+
+def _start_problems(row: dict[str, Any], start: str, recipe: Recipe, where: str) -> list[Problem]:
+    """What of a data set's parameters does not go together."""
+    if start not in STARTS:
+        expected = ", ".join(STARTS)
+        return [Problem(f"A run cannot start from '{start}'.", f"{where}: start", expected, nearest(start, STARTS))]
+    problems = []
+
+    def clash(what: str, expected: str, fix: str) -> None:
+        problems.append(Problem(what, where, expected, fix))
+
+    denovo, template = _is_true(row.get("run_denovo_generation")), row.get("reference_template")
+    if denovo and template:
+        clash("A template and a de novo model are both asked for.", "one of the two",
+              "Leave out reference_template or run_denovo_generation.")  # fmt: skip
+    if denovo and start != "picks":
+        clash(f"A de novo model is asked for, and start = {start}.", "start = picks", "Leave out one of the two.")
+    if template and start == "polish":
+        clash("A reference map is given, and start = polish.", "none: it is made from the particles",
+              "Leave out reference_template.")  # fmt: skip
+    if row.get("low_pass") and start != "bin1":
+        clash("low_pass is for start = bin1.", "refine3D.ini_high", "Set --refine3D.ini_high for the first reference.")
+    elif row.get("low_pass"):
+        try:
+            wrong = not float(row["low_pass"]) > 0
+        except ValueError:
+            wrong = True
+        if wrong:
+            clash(f"low_pass = {row['low_pass']} is no resolution.", "Angstrom > 0", "Correct the value.")
+    if start == "polish" and not recipe.polishing.cycles:
+        clash("polishing.cycles = 0, and start = polish.", "1 or more", "Set --polishing.cycles.")
+    return problems
+
+
+def _existing(name: str, roots: list[Path]) -> Path:
+    """A path from the first of these directories where it exists: launch, the sample sheet's, the parameter file's."""
+    return next((root / name for root in roots if (root / name).exists()), roots[0] / name)
+
+
+def _initial_model(recipe: Recipe) -> dict[str, Any]:
+    refine = recipe.refine3D
+    names = {
+        "sym_name": refine.sym_name,
+        "particle_diameter": refine.particle_diameter,
+        "nr_threads": refine.nr_threads,
+    }
+    return names | {"in_tomograms": refine.in_tomograms}
+
+
+def _inputs(recipe: Recipe, row: dict[str, Any], where: str) -> tuple[str, str]:
+    particles = row.get("particles") or recipe.pseudo_subtomo.in_particles or recipe.reconstruct.in_particles
+    tilt_series = (
+        row.get("tomograms")
+        or recipe.pseudo_subtomo.in_tomograms
+        or recipe.refine3D.in_tomograms
+        or recipe.reconstruct.in_tomograms
+    )
+    problems = [
+        Problem(f"The parameter file names no {what}.", f"{where}: pseudo_subtomo.{label}", "a STAR file", "Add it.")
+        for what, label, value in (
+            ("particles", "in_particles", particles),
+            ("tilt series", "in_tomograms", tilt_series),
+        )
+        if not value
+    ]
+    if problems:
+        raise ProblemError(problems)
+    return particles, tilt_series
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise ProblemError(
+            Problem("The parameter file is missing.", str(path), "a JSON file", "Correct the path.")
+        ) from None
+    except ValueError as error:
+        raise ProblemError(
+            Problem(f"The parameter file is not JSON: {error}.", str(path), "", "Correct it.")
+        ) from error
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in changes.items():
+        both = isinstance(value, dict) and isinstance(result.get(key), dict)
+        result[key] = _merged(result[key], value) if both else value
+    return result

@@ -1,0 +1,162 @@
+"""Values of the recipe that cannot work, whatever their types."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from pydantic import ValidationError
+
+from py2rely_core.data.symmetry import parse_point_group
+from py2rely_core.parameters.boxes import crop_and_box
+from py2rely_core.parameters.recipe import LEVEL_BLOCKS, MAX_LEVELS, Recipe
+from py2rely_core.parameters.sampling import sampling_order
+from py2rely_core.problems import Problem, ProblemError, nearest
+
+#: RELION refuses ``--fast_subsets`` with fewer.
+FAST_SUBSETS_ITERATIONS = 20
+
+
+def recipe_problems(recipe: Recipe) -> list[Problem]:
+    """Values that cannot work, all of them.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Fields of the right types.
+    """
+    problems = [*_number_problems(recipe), *_binning_problems(recipe), *_label_problems(recipe)]
+    if problems:
+        return problems
+    return [*_level_problems(recipe), *_box_problems(recipe), *_classification_problems(recipe)]
+
+
+def _number_problems(recipe: Recipe) -> list[Problem]:
+    positive = {
+        "resolutions.angpix": recipe.resolutions.angpix,
+        "resolutions.box_scaling": recipe.resolutions.box_scaling,
+        "refine3D.particle_diameter": recipe.refine3D.particle_diameter,
+        "refine3D.ini_high": recipe.refine3D.ini_high,
+        "class3D.ini_high": recipe.class3D.ini_high,
+        "class3D.nr_classes": recipe.class3D.nr_classes,
+    }
+    for name in ("reconstruct", "initial_model", "pseudo_subtomo", "refine3D", "class3D"):
+        if getattr(recipe, name) is not None:
+            positive[f"{name}.nr_threads"] = getattr(recipe, name).nr_threads
+    if recipe.ctf_refine is not None:
+        positive["ctf_refine.focus_range"] = recipe.ctf_refine.focus_range
+    if recipe.bayesian_polish is not None:
+        for name in ("max_error", "sigma_vel", "sigma_div"):
+            positive[f"bayesian_polish.{name}"] = getattr(recipe.bayesian_polish, name)
+    if recipe.initial_model is not None:
+        positive["initial_model.nr_classes"] = recipe.initial_model.nr_classes
+        positive["initial_model.nr_iter"] = recipe.initial_model.nr_iter
+    return [
+        Problem(f"{name} = {value:g} is not positive.", name, "> 0", "Correct the value.")
+        for name, value in positive.items()
+        if not 0 < value < float("inf")
+    ]
+
+
+def _binning_problems(recipe: Recipe) -> list[Problem]:
+    binnings = recipe.resolutions.binning_list
+    descending = all(coarse > fine for coarse, fine in itertools.pairwise(binnings))
+    if not binnings or min(binnings) < 1 or not descending or len(binnings) > MAX_LEVELS:
+        what = f"The binning list {binnings} is not a descending list of 1 to {MAX_LEVELS} whole numbers."
+        return [Problem(what, "resolutions.binning_list", "for example [4, 2, 1]", "Correct the list.")]
+    return []
+
+
+def _label_problems(recipe: Recipe) -> list[Problem]:
+    tests = [(parse_point_group, "refine3D.sym_name", recipe.refine3D.sym_name)]
+    tests += [(parse_point_group, "reconstruct.point_group", recipe.reconstruct.point_group)]
+    tests += [(sampling_order, "refine3D.sampling", recipe.refine3D.sampling)]
+    tests += [(sampling_order, "refine3D.auto_local_sampling", recipe.refine3D.auto_local_sampling)]
+    tests += [(sampling_order, "class3D.sampling", recipe.class3D.sampling)]
+    if recipe.initial_model is not None:
+        tests += [(sampling_order, "initial_model.sampling", recipe.initial_model.sampling)]
+    problems = []
+    for test, name, value in tests:
+        try:
+            test(value)
+        except ProblemError as error:
+            problems += [Problem(p.what, name, p.expected, p.fix) for p in error.problems]
+    return problems
+
+
+def _level_problems(recipe: Recipe) -> list[Problem]:
+    problems = []
+    binnings = [str(binning) for binning in recipe.resolutions.binning_list]
+    for binning, blocks in recipe.levels.items():
+        where = f"levels.{binning}"
+        if binning not in binnings:
+            problems.append(Problem(f"There is no level at bin {binning}.", where, ", ".join(binnings), "Correct it."))
+        for name, overrides in blocks.items():
+            problems += _override_problems(recipe, f"{where}.{name}", binning, name, overrides)
+    return problems
+
+
+def _override_problems(recipe: Recipe, where: str, binning: str, name: str, overrides: dict[str, Any]) -> list[Problem]:
+    if name not in LEVEL_BLOCKS:
+        hint = nearest(name, LEVEL_BLOCKS) or f"one of {', '.join(LEVEL_BLOCKS)}"
+        return [Problem(f"A level has no block '{name}'.", where, ", ".join(LEVEL_BLOCKS), hint)]
+    known = list(type(getattr(recipe, name)).model_fields)
+    unknown = [key for key in overrides if key not in known]
+    if unknown:
+        return [Problem(f"Unknown parameter '{key}'.", where, "", nearest(key, known)) for key in unknown]
+    try:
+        recipe.block_at(int(binning), name)
+    except ValidationError as error:
+        return [Problem(f"{item['loc'][-1]}: {item['msg']}.", where, "", "Correct it.") for item in error.errors()]
+    return []
+
+
+def _classification_problems(recipe: Recipe) -> list[Problem]:
+    block, where = recipe.classification, "classification"
+    if not block.run:
+        return []
+    problems, classes, binnings = [], recipe.class3D.nr_classes, recipe.resolutions.binning_list
+    if classes < 2:
+        fix = "Set class3D.nr_classes (prepare relion5-parameters --nclasses), or do not classify."
+        problems.append(Problem(f"A classification into {classes} class.", "class3D.nr_classes", "2 or more", fix))
+    if recipe.class3D.do_fast_subsets and recipe.class3D.nr_iter < FAST_SUBSETS_ITERATIONS:
+        what = f"Fast subsets need {FAST_SUBSETS_ITERATIONS} iterations; class3D.nr_iter is {recipe.class3D.nr_iter}."
+        fix = "Set class3D.nr_iter, or class3D.do_fast_subsets to no."
+        problems.append(Problem(what, "class3D.nr_iter", f"{FAST_SUBSETS_ITERATIONS} or more", fix))
+    if block.binning is not None and block.binning not in binnings:
+        what = f"The classification is asked for at bin {block.binning}, which is no level."
+        problems.append(Problem(what, f"{where}.binning", f"one of {binnings}", "Correct it."))
+    chosen = [*block.keep_classes, *([block.best_class] if block.best_class is not None else [])]
+    unknown = sorted({number for number in chosen if not 1 <= number <= classes})
+    if unknown:
+        what = f"There is no class {', '.join(map(str, unknown))}."
+        problems.append(Problem(what, f"{where}.keep_classes", f"1 to {classes}", "Correct the numbers."))
+    if chosen and block.selection == "auto":
+        what = "Classes are named, but the selection is automatic."
+        fix = "Add --class_selection manual, or leave out keep_classes and best_class."
+        problems.append(Problem(what, f"{where}.selection", "manual", fix))
+    if block.best_class is not None and block.best_class not in block.keep_classes:
+        what = f"The best class, {block.best_class}, is not among those that are kept."
+        problems.append(Problem(what, f"{where}.best_class", f"one of {block.keep_classes}", "Keep it, too."))
+    return problems
+
+
+def _box_problems(recipe: Recipe) -> list[Problem]:
+    problems = []
+    resolutions, diameter = recipe.resolutions, recipe.refine3D.particle_diameter
+    for binning in resolutions.binning_list:
+        try:
+            size = crop_and_box(diameter, resolutions.angpix, binning, resolutions.box_scaling).size
+        except ProblemError as error:
+            problems += error.problems
+            continue
+        edge = size * resolutions.angpix * binning
+        if diameter > edge:
+            what = f"The particle diameter, {diameter:g} A, is larger than the box at bin {binning}, {edge:.0f} A."
+            problems.append(Problem(what, "resolutions.box_scaling", "1.2 or more", "Use a larger box scaling."))
+    nyquist = 2 * resolutions.angpix * resolutions.binning_list[0]
+    if recipe.refine3D.ini_high < nyquist:
+        what = f"The first low-pass, {recipe.refine3D.ini_high:g} A, is finer than the first level holds."
+        fix = "Use a coarser low-pass or a smaller first binning."
+        problems.append(Problem(what, "refine3D.ini_high", f"{nyquist:g} A or more", fix))
+    return problems

@@ -1,0 +1,387 @@
+"""What each level of each data set does: pure functions of the recipe, the data and the machine.
+
+The plan is one JSON document. Each level has one block per kind of step, and the workflow hands each task just the
+block that it uses, so that a change re-runs what depends on it and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from py2rely_core.data.symmetry import ALIGNMENT_TRIALS
+from py2rely_core.parameters.boxes import crop_and_box
+from py2rely_core.parameters.gpus import gpu_names
+from py2rely_core.parameters.recipe import Block, Recipe
+from py2rely_core.parameters.sampling import healpix_order, sampling_order
+from py2rely_core.planning.groups import number_of_groups
+
+#: Soft edges that are tried, as multiples of ``mask_create.width_mask_edge``, until the mask is wide enough.
+EDGE_STEPS = (1, 2, 4, 6, 8)
+#: RELION's own default is the time of day: a run that is repeated would then split other half sets.
+RANDOM_SEED = "--random_seed 1"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a task may use.
+
+    Attributes
+    ----------
+    cpus : int
+        CPU cores per task.
+    gpus : tuple of int
+        GPUs of a task, counted from 0 among those that it is given; empty for none.
+    devices : tuple of str
+        The machine's own numbers of the GPUs that were asked for.
+    tilt_series_per_task : int or None
+        Tilt series of one task, where they are independent; more are worked on in groups. None for the default.
+    """
+
+    cpus: int
+    gpus: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    tilt_series_per_task: int | None = None
+
+    @classmethod
+    def of(cls, cpus: int | None, gpus: object, tilt_series_per_task: int | None = None) -> Machine:
+        """The machine as asked for; every core that this process may use when nothing is asked for."""
+        # Which of the machine's GPUs a task gets is settled when it starts: for RELION they count from 0.
+        devices = gpu_names(gpus)
+        numbers = tuple(str(number) for number in range(len(devices)))
+        return cls(int(cpus or len(os.sched_getaffinity(0))), numbers, devices, tilt_series_per_task)
+
+
+def plan_dataset(
+    recipe: Recipe,
+    mode: str,
+    n_tilt_series: int,
+    machine: Machine,
+    start: str = "picks",
+    low_pass: float | None = None,
+) -> dict[str, Any]:
+    """The whole plan of one data set.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A valid recipe.
+    mode : {"template", "denovo", "known"}
+        How the initial reference is made.
+    n_tilt_series : int
+        Tilt series that hold particles.
+    machine : Machine
+        What a task may use.
+    start : {"picks", "bin1", "polish"}
+        Where the run begins: with picks, or at bin 1 with refined particles, to be refined or polished.
+    low_pass : float, optional
+        Of the reference at ``start="bin1"``, Angstrom; from the half maps' FSC when not given.
+
+    Returns
+    -------
+    dict
+        ``{"initial_reference": ..., "levels": [...], "polishing": ...}``, JSON-ready; without polishing None.
+    """
+    binnings = recipe.resolutions.binning_list
+    oriented = is_oriented(recipe, mode, start)
+    levels = [_level(recipe, index, mode, start, n_tilt_series, machine) for index in range(len(binnings))]
+    if start == "bin1":
+        levels[0]["refine"]["low_pass"] = low_pass
+    return {
+        "oriented": oriented,
+        "initial_reference": _initial_reference(recipe, mode, levels[0], machine),
+        "levels": levels,
+        "polishing": _polishing(recipe, levels[-1], n_tilt_series, machine),
+    }
+
+
+def is_oriented(recipe: Recipe, mode: str, start: str) -> bool:
+    """Whether the first level begins like later ones, with half maps of particles whose orientations are kept.
+
+    The low-pass then follows from the half maps' FSC: one as coarse as a template's would throw away what the
+    orientations hold.
+    """
+    return start != "picks" or (mode == "known" and recipe.initial_reference.known_search == "local")
+
+
+def refinement_ranks(machine: Machine, threads: int) -> tuple[int, int, str]:
+    """MPI ranks, threads per rank and the ``--gpu`` list of an auto-refinement.
+
+    A leader and an equal number of followers for each half set: at least 3 and odd. On GPUs, one follower per GPU, and
+    one GPU serves two followers where their number is odd.
+
+    Returns
+    -------
+    (int, int, str)
+        Ranks, threads, GPU list such as ``"0:1:2:0"`` (empty without GPU).
+    """
+    if machine.gpus:
+        followers = 2 * ceil(len(machine.gpus) / 2)
+        gpus = ":".join(machine.gpus[rank % len(machine.gpus)] for rank in range(followers))
+        return followers + 1, max(1, min(threads, machine.cpus // followers)), gpus
+    threads = max(1, min(threads, machine.cpus // 2))
+    return 1 + 2 * max(1, machine.cpus // (2 * threads)), threads, ""
+
+
+def tomo_ranks(machine: Machine, threads: int, n_tilt_series: int) -> tuple[int, int]:
+    """MPI ranks and threads of a program that works tilt series by tilt series: never more ranks than tilt series."""
+    threads = max(1, min(threads, machine.cpus))
+    return max(1, min(n_tilt_series, machine.cpus // threads)), threads
+
+
+def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int, machine: Machine) -> dict[str, Any]:
+    binning = recipe.resolutions.binning_list[index]
+    pixel_size = recipe.resolutions.angpix * binning
+    diameter = recipe.refine3D.particle_diameter
+    size = crop_and_box(diameter, recipe.resolutions.angpix, binning, recipe.resolutions.box_scaling)
+    grid = {"binning": binning, "box": size.box, "crop": size.crop or -1, "pixel_size": pixel_size}
+    extract, reconstruct = recipe.block_at(binning, "pseudo_subtomo"), recipe.block_at(binning, "reconstruct")
+    at_level = recipe.classification.binning or recipe.resolutions.binning_list[0]
+    return {
+        "name": f"bin{binning}",
+        "binning": binning,
+        "pixel_size": pixel_size,
+        "size": size.size,
+        "diameter": diameter,
+        "extract": grid | extract_settings(extract, machine, n_tilt_series),
+        "reconstruct": grid | reconstruct_settings(reconstruct, recipe, machine, n_tilt_series),
+        "refine": refine_settings(recipe, index, mode, start, machine),
+        "select": {"distance": recipe.duplicates.distance_fraction * diameter if index == 0 else 0.0},
+        "mask": _mask(recipe, binning, size.size),
+        "postprocess": {"options": _postprocess_options(recipe)},
+        "classification": _classification(recipe, machine)
+        if recipe.classification.run and binning == at_level
+        else None,
+        "last": index == len(recipe.resolutions.binning_list) - 1,
+    }
+
+
+def _classification(recipe: Recipe, machine: Machine) -> dict[str, Any]:
+    """What Class3D does (`run`), and what its table is judged by (`choice`): the second does not re-run the first."""
+    block, rule = recipe.class3D, recipe.classification
+    flags = common_flags(block, offsets=block.dont_skip_align)
+    if not block.dont_skip_align:
+        flags += ["--skip_align"]
+    else:
+        flags += [f"--healpix_order {sampling_order(block.sampling)}"]
+        flags += [f"--sigma_ang {block.sigma_angles / 3:g}"] if block.do_local_ang_searches else []
+        flags += ["--allow_coarser_sampling"] if block.allow_coarser else []
+        flags += [f"--sigma_tilt {block.sigma_tilt:g}"] if block.sigma_tilt > 0 else []
+        flags += [f"--relax_sym {block.relax_sym}"] if block.relax_sym else []
+    flags += ["--fast_subsets"] if block.do_fast_subsets else []
+    flags += [f"--strict_highres_exp {block.highres_limit:g}"] if block.highres_limit > 0 else []
+    ranks, threads, gpus = refinement_ranks(machine, block.nr_threads)
+    return {
+        "run": {
+            "classes": block.nr_classes,
+            "iterations": block.nr_iter,
+            "tau": block.tau_fudge,
+            "symmetry": recipe.symmetry,
+            "diameter": recipe.refine3D.particle_diameter,
+            "ranks": ranks,
+            "threads": threads,
+            "gpus": gpus if block.use_gpu else "",
+            "options": join_flags(flags, block),
+        },
+        "choice": {
+            "selection": rule.selection,
+            "keep": rule.keep_classes,
+            "best": rule.best_class or (rule.keep_classes[0] if rule.keep_classes else None),
+            "agreement": rule.agreement,
+            "min_share": rule.min_share,
+            "min_per_half": rule.min_per_half,
+        },
+        "waits": rule.selection == "manual" and not rule.keep_classes,
+    }
+
+
+def _polishing(recipe: Recipe, level: dict[str, Any], n_tilt_series: int, machine: Machine) -> dict[str, Any] | None:
+    if level["binning"] != 1 or not recipe.polishing.cycles or not (recipe.ctf_refine or recipe.bayesian_polish):
+        return None
+    refine = level["refine"] | {"low_pass": None} if recipe.polishing.refine else None
+    return {
+        "cycles": recipe.polishing.cycles,
+        "patience": recipe.polishing.patience,
+        "ctf_refine": _ctf_refine(recipe.ctf_refine, level, n_tilt_series, machine) if recipe.ctf_refine else None,
+        "polish": _polish(recipe.bayesian_polish, level, n_tilt_series, machine) if recipe.bayesian_polish else None,
+        "refine": refine,
+    }
+
+
+def _ctf_refine(block: Block, level: dict[str, Any], n_tilt_series: int, machine: Machine) -> dict[str, Any]:
+    flags = []
+    if block.do_defocus:
+        flags += [f"--do_defocus --d0 {-block.focus_range:g} --d1 {block.focus_range:g}"]
+        flags += [f"--do_reg_defocus --lambda {block.lambda_:g}"] if block.do_reg_def else []
+    if block.do_scale:
+        flags += ["--do_scale"]
+        flags += ["--per_frame_scale"] if block.do_frame_scale else []
+        flags += ["--per_tomogram_scale"] if block.do_tomo_scale else []
+    flags += [f"--do_even_aberrations --ne {block.nr_even_aber}"] if block.do_even_aber else []
+    flags += [f"--do_odd_aberrations --no {block.nr_odd_aber}"] if block.do_odd_aber else []
+    sizes = _tilt_series_work(block, n_tilt_series, machine)
+    return {"box": level["extract"]["box"], **sizes, "options": join_flags(flags, block)}
+
+
+def _polish(block: Block, level: dict[str, Any], n_tilt_series: int, machine: Machine) -> dict[str, Any]:
+    flags = [f"--r {block.max_error:g}"]
+    if block.do_shift_align:
+        flags += ["--shift_only"]
+        flags += ["--shift_only_by_particles"] if block.shift_align_type == "Only particles" else []
+    elif block.do_motion:
+        flags += [f"--motion --s_vel {block.sigma_vel:g} --s_div {block.sigma_div:g}"]
+        flags += ["--sq_exp_ker"] if block.do_sq_exp_ker else []
+    sizes = _tilt_series_work(block, n_tilt_series, machine)
+    return {"box": level["extract"]["box"], **sizes, "options": join_flags(flags, block)}
+
+
+def _tilt_series_work(block: Block, n_tilt_series: int, machine: Machine) -> dict[str, int]:
+    """Groups of tilt series, and ranks and threads of a task that works on one of them."""
+    groups = number_of_groups(n_tilt_series, machine.tilt_series_per_task)
+    ranks, threads = tomo_ranks(machine, block.nr_threads, n_tilt_series // groups)
+    return {"groups": groups, "ranks": ranks, "threads": threads}
+
+
+def extract_settings(block: Block, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
+    """Threads, ranks, groups and flags of ``relion_tomo_subtomo``."""
+    flags = ["--min_frames 1"]
+    flags += ["--float16"] if block.do_float16 else []
+    flags += ["--stack2d"] if block.do_output_2dstacks else []
+    flags += [f"--max_dose {block.max_dose:g}"] if block.max_dose > 0 else []
+    return _tilt_series_work(block, n_tilt_series, machine) | {"options": join_flags(flags, block)}
+
+
+def reconstruct_settings(block: Block, recipe: Recipe, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
+    """Threads, ranks, groups and flags of ``relion_tomo_reconstruct_particle``."""
+    sizes = _tilt_series_work(block, n_tilt_series, machine)
+    return sizes | {"symmetry": recipe.symmetry, "options": join_flags([], block)}
+
+
+def _mask(recipe: Recipe, binning: int, size: int) -> dict[str, Any]:
+    block = recipe.block_at(binning, "mask_create")
+    edges = sorted({min(step * block.width_mask_edge, size // 6) for step in EDGE_STEPS})
+    threshold = "" if block.ini_threshold is None else f"{block.ini_threshold:g}"
+    return {"extend": block.extend_inimask, "edges": edges, "threshold": threshold, "options": block.other_args}
+
+
+def _postprocess_options(recipe: Recipe) -> str:
+    block = recipe.postprocess
+    flags = [f"--auto_bfac --autob_lowres {block.autob_lowres:g}"] if block.do_auto_bfac else []
+    flags += [f"--adhoc_bfac {block.adhoc_bfac:g}"] if block.adhoc_bfac else []
+    flags += [f"--mtf {block.fn_mtf}"] if block.fn_mtf else []
+    return join_flags(flags, block)
+
+
+def common_flags(block: Block, offsets: bool = True) -> list[str]:
+    """Flags that refinement, classification and the initial model share, in the reference system's field names."""
+    flags = [f"--flatten_solvent --oversampling 1 --norm --scale --pad 2 --pool {block.nr_pool} {RANDOM_SEED}"]
+    flags += ["--zero_mask"] if block.do_zero_mask else []
+    flags += ["--ctf"] if block.do_ctf_correction else []
+    flags += ["--ctf_intact_first_peak"] if block.ctf_intact_first_peak else []
+    flags += [] if block.ref_correct_greyscale else ["--firstiter_cc"]
+    flags += [] if block.do_combine_thru_disc else ["--dont_combine_weights_via_disc"]
+    flags += [f"--offset_range {block.offset_range:g}", f"--offset_step {2 * block.offset_step:g}"] if offsets else []
+    return flags
+
+
+def refine_settings(recipe: Recipe, index: int, mode: str, start: str, machine: Machine) -> dict[str, Any]:
+    """Ranks, threads, GPUs and flags of one level's auto-refinement; `mode` and `start` as in :func:`plan_dataset`."""
+    binning = recipe.resolutions.binning_list[index]
+    block = recipe.block_at(binning, "refine3D")
+    first = index == 0 and start == "picks"
+    angles, local = refinement_orders(recipe, index, mode, start)
+    flags = ["--auto_refine --split_random_halves --low_resol_join_halves 40", *common_flags(block)]
+    flags += [f"--healpix_order {angles}", f"--auto_local_healpix_order {local}"]
+    if first and mode == "known" and recipe.initial_reference.known_search == "local":
+        flags += [f"--sigma_ang {recipe.initial_reference.known_sigma_ang:g}"]
+    flags += [f"--relax_sym {block.relax_sym}"] if block.relax_sym else []
+    flags += ["--auto_ignore_angles --auto_resol_angles"] if block.auto_faster else []
+    # A template or a model of unknown scale is compared by correlation in the first iteration.
+    if first and mode == "template" and not recipe.initial_reference.template_iterations:
+        flags += [flag for flag in ["--firstiter_cc"] if flag not in flags]
+    ranks, threads, gpus = refinement_ranks(machine, block.nr_threads)
+    return {
+        "ranks": ranks,
+        "threads": threads,
+        "gpus": gpus if block.use_gpu else "",
+        "symmetry": recipe.symmetry,
+        "diameter": recipe.refine3D.particle_diameter,
+        "low_pass": block.ini_high if first and not is_oriented(recipe, mode, start) else None,
+        "options": join_flags(flags, block),
+    }
+
+
+def refinement_orders(recipe: Recipe, index: int, mode: str, start: str = "picks") -> tuple[int, int]:
+    """Initial and first local healpix order of the refinement at one level.
+
+    The first level uses the recipe's samplings. Later levels, and known orientations, search locally from the start:
+    with a sampling from diameter and pixel size, unless the recipe's ``levels`` block says otherwise.
+
+    Returns
+    -------
+    (int, int)
+        Healpix orders before oversampling.
+    """
+    binning = recipe.resolutions.binning_list[index]
+    block = recipe.block_at(binning, "refine3D")
+    overridden = recipe.levels.get(str(binning), {}).get("refine3D", {})
+    if index == 0 and start == "picks":
+        local = sampling_order(block.auto_local_sampling)
+        if mode == "known" and recipe.initial_reference.known_search == "local":
+            return local, local
+        return sampling_order(block.sampling), local
+    order = healpix_order(recipe.resolutions.angpix, binning, recipe.refine3D.particle_diameter)
+    angles = sampling_order(block.sampling) if "sampling" in overridden else order
+    local = sampling_order(block.auto_local_sampling) if "auto_local_sampling" in overridden else order
+    return angles, local
+
+
+def _initial_reference(recipe: Recipe, mode: str, level: dict[str, Any], machine: Machine) -> dict[str, Any]:
+    common = {"mode": mode, "symmetry": recipe.symmetry, "diameter": level["diameter"]}
+    if mode == "template":
+        return common | _template_alignment(recipe, level, machine)
+    if mode == "denovo":
+        return common | _denovo(recipe, machine)
+    return common
+
+
+def _template_alignment(recipe: Recipe, level: dict[str, Any], machine: Machine) -> dict[str, Any]:
+    block = recipe.class3D
+    # Correlation is on in the first iteration whatever the recipe says of later ones: the template's scale is unknown.
+    flags = [flag for flag in common_flags(block) if flag != "--firstiter_cc"] + ["--firstiter_cc"]
+    flags += [f"--healpix_order {sampling_order(block.sampling)}", "--allow_coarser_sampling"]
+    ranks, threads, gpus = refinement_ranks(machine, block.nr_threads)
+    return {
+        "grid": {"box": level["size"], "pixel_size": level["pixel_size"], "low_pass": recipe.refine3D.ini_high},
+        "iterations": recipe.initial_reference.template_iterations,
+        "tau": block.tau_fudge,
+        "low_pass": 1.5 * block.ini_high,
+        "ranks": ranks,
+        "threads": threads,
+        "gpus": gpus,
+        "options": join_flags(flags, block),
+    }
+
+
+def _denovo(recipe: Recipe, machine: Machine) -> dict[str, Any]:
+    block = recipe.initial_model
+    flags = [f"--ctf --zero_mask --flatten_solvent --oversampling 1 --pad 1 --pool {block.nr_pool} {RANDOM_SEED}"]
+    flags += [f"--healpix_order {sampling_order(block.sampling)}"]
+    flags += [f"--offset_range {block.offset_range:g} --offset_step {block.offset_step:g}"]
+    return {
+        "iterations": block.nr_iter,
+        "classes": block.nr_classes,
+        "tau": block.tau_fudge,
+        "search_symmetry": "C1" if block.do_run_C1 else recipe.symmetry,
+        "alignment_trials": ALIGNMENT_TRIALS,
+        "threads": machine.cpus,
+        "gpus": ",".join(machine.gpus) if block.use_gpu else "",
+        "options": join_flags(flags, block),
+    }
+
+
+def join_flags(flags: list[str], block: Block) -> str:
+    """A program's flags, with the block's `other_args` behind them."""
+    return " ".join(part for part in [*flags, block.other_args.strip()] if part)

@@ -1,0 +1,102 @@
+"""What a refinement or a classification must have left behind, and what it says of itself."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from py2rely_core.data.tables import read_star
+from py2rely_core.maps.io import read_map
+from py2rely_core.problems import ProblemError
+from py2rely_core.relion.outputs.job import bad_output, check_map, particles_of, write_numbers
+
+#: Class3D begins from the refined map, low-passed to this multiple of its resolution.
+CLASS_LOW_PASS = 1.25
+#: Cells of the angular distribution.
+ROT_CELLS, TILT_CELLS = 36, 18
+
+
+def check_refinement(job: Path, particles: Path, reference: Path, maps: list[str]) -> dict[str, Any]:
+    """A refinement or classification: as many particles as went in, maps on the reference's grid, a model."""
+    before, after = particles_of(job, particles), particles_of(job, job / "run_data.star")
+    if len(before) != len(after):
+        raise bad_output(job, f"{len(before)} particles went in, {len(after)} came out.")
+    start = read_map(reference)
+    for name in maps:
+        check_map(job, job / name, start.data.shape[0], start.pixel_size)
+    return {"particles_in": len(before), "particles_out": len(after), "reference": str(reference)}
+
+
+def check_refine(job: Path, particles: Path, reference: Path) -> None:
+    """An auto-refinement that converged."""
+    maps = ["run_class001.mrc", "run_half1_class001_unfil.mrc", "run_half2_class001_unfil.mrc"]
+    numbers = check_refinement(job, particles, reference, maps)
+    general = read_star(job / "run_model.star")["model_general"].iloc[0]
+    iterations = len(list(job.glob("run_it*_half1_model.star")))
+    history = [
+        float(read_star(path)["model_classes"]["rlnEstimatedResolution"].iloc[0])
+        for path in sorted(job.glob("run_it*_half1_model.star"))
+    ]
+    write_numbers(
+        job,
+        **numbers,
+        resolution=float(general["rlnCurrentResolution"]),
+        class_low_pass=round(CLASS_LOW_PASS * float(general["rlnCurrentResolution"]), 3),
+        iterations=iterations,
+        history=[value if math.isfinite(value) else None for value in history],
+        angles=viewing_directions(read_star(job / "run_data.star")["particles"]),
+    )
+
+
+def viewing_directions(particles: pd.DataFrame) -> dict[str, Any]:
+    """Where the particles are seen from: counts in cells of equal area on the sphere.
+
+    Parameters
+    ----------
+    particles : DataFrame
+        Rows of a STAR file.
+
+    Returns
+    -------
+    dict
+        ``{"rot": edges in degrees, "tilt": edges in degrees, "counts": rows of `tilt`, columns of `rot`}``; the tilt's
+        edges are equidistant in its cosine.
+    """
+    from py2rely_core.data.geometry import matrix_to_euler, orientations
+
+    rot, tilt, _ = matrix_to_euler(orientations(particles)).T
+    rot_edges = np.linspace(-180, 180, ROT_CELLS + 1)
+    height = np.linspace(1, -1, TILT_CELLS + 1)
+    wrapped = (rot + 180) % 360 - 180
+    counts, _, _ = np.histogram2d(-np.cos(np.radians(tilt)), wrapped, bins=(-height, rot_edges))
+    edges = np.degrees(np.arccos(height))
+    return {"rot": rot_edges.round(3).tolist(), "tilt": edges.round(3).tolist(), "counts": counts.astype(int).tolist()}
+
+
+def finish_classification(job: Path, iterations: int) -> None:
+    """Give the last iteration's files the names that a refinement gives its result."""
+    last = f"run_it{iterations:03d}"
+    for suffix in ("data.star", "model.star", *[path.name[len(last) + 1 :] for path in job.glob(f"{last}_class*.mrc")]):
+        source = job / f"{last}_{suffix}"
+        if not source.is_file():
+            raise bad_output(job, f"{source.name} was not written.")
+        (job / f"run_{suffix}").unlink(missing_ok=True)
+        (job / f"run_{suffix}").hardlink_to(source)
+
+
+def check_classes(job: Path, particles: Path, reference: Path, classes: int) -> None:
+    """A classification: every particle has a class; of the classes' maps, at least one holds something."""
+    numbers = check_refinement(job, particles, reference, [])
+    broken = []
+    for number in range(1, classes + 1):
+        try:
+            check_map(job, job / f"run_class{number:03d}.mrc")
+        except ProblemError as error:
+            broken.append(error)
+    if len(broken) == classes:
+        raise broken[0]
+    write_numbers(job, **numbers, class_count=classes)

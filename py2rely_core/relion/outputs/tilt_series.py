@@ -1,0 +1,145 @@
+"""Tilt-series tables: what an import, a CTF refinement or a polishing left, and what it changed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from py2rely_core.data.tables import read_star
+from py2rely_core.problems import ProblemError
+from py2rely_core.relion.outputs.job import particles_of, row_count, write_numbers
+from py2rely_core.relion.run import commands
+
+
+def tilt_series_summary(job: Path, particles: pd.DataFrame) -> list[dict[str, Any]]:
+    """What is known of every tilt series of an import: its tilts, defocus (Angstrom) and motion, and its particles.
+
+    Parameters
+    ----------
+    job : Path
+        Holds ``tomograms.star``, whose paths are relative to the directory two above.
+    particles : DataFrame
+        Of the whole data set.
+    """
+    counts = particles["rlnTomoName"].value_counts()
+    tomograms = read_star(job / "tomograms.star")["global"]
+    rows = []
+    for name, file in zip(tomograms["rlnTomoName"], tomograms["rlnTomoTiltSeriesStarFile"], strict=True):
+        tilts = next(iter(read_star(job.parent.parent / file).values()))
+        rows.append({"name": str(name), "particles": int(counts.get(name, 0)), "tilts": len(tilts)} | _ranges(tilts))
+    return rows
+
+
+def _ranges(tilts: pd.DataFrame) -> dict[str, float | None]:
+    """Extremes and means of a tilt series' columns; None where a column is missing."""
+
+    def of(label: str, function: Any) -> float | None:
+        values = pd.to_numeric(tilts[label], errors="coerce").dropna() if label in tilts else pd.Series(dtype=float)
+        return round(float(function(values)), 3) if len(values) else None
+
+    angle = "rlnTomoNominalStageTiltAngle" if "rlnTomoNominalStageTiltAngle" in tilts else "rlnTomoYTilt"
+    return {
+        "tilt_min": of(angle, min),
+        "tilt_max": of(angle, max),
+        "defocus": of("rlnDefocusU", np.mean),
+        "defocus_min": of("rlnDefocusU", min),
+        "defocus_max": of("rlnDefocusU", max),
+        "dose": of("rlnMicrographPreExposure", max),
+        "motion": of("rlnAccumMotionTotal", np.mean),
+    }
+
+
+def check_tables(job: Path, tomograms: Path) -> str:
+    """Why tilt-series tables that a step wrote cannot be used; empty when they can.
+
+    Every tilt series is there, with as many tilts as before, and defocus and alignment are numbers.
+    """
+    path = job / "tomograms.star"
+    if not path.is_file():
+        return "tomograms.star was not written"
+    try:
+        before, after = tilt_tables(tomograms), tilt_tables(path)
+    except ProblemError as error:
+        return error.problems[0].what
+    if set(before) != set(after):
+        return f"{len(before)} tilt series went in, {len(after)} came out"
+    for name, table in after.items():
+        numbers = table.select_dtypes("number")
+        if len(table) != len(before[name]):
+            return f"{name} has {len(table)} tilts instead of {len(before[name])}"
+        if not np.isfinite(numbers.to_numpy(dtype=float)).all():
+            return f"{name} has values that are not finite"
+        if "rlnDefocusU" in before[name] and "rlnDefocusU" not in numbers:
+            return f"{name} has no defocus"
+    return ""
+
+
+def tilt_tables(tomograms: Path) -> dict[str, pd.DataFrame]:
+    """The table of every tilt series that a ``tomograms.star`` names, paths as RELION resolves them."""
+    table = read_star(tomograms)["global"]
+    files = dict(zip(table["rlnTomoName"], table["rlnTomoTiltSeriesStarFile"], strict=True))
+    return {name: next(iter(read_star(file).values())) for name, file in files.items()}
+
+
+def check_ctf_refine(job: Path, tomograms: Path, particles: Path, output: Path) -> None:
+    """Note what a CTF refinement changed, and write the particle set that belongs to it.
+
+    Tables that cannot be used are noted (``unusable``), and do not end the run: the step is rejected.
+    """
+    reason = check_tables(job, tomograms)
+    numbers: dict[str, Any] = {"unusable": reason}
+    if not reason:
+        before, after = tilt_tables(tomograms), tilt_tables(job / "tomograms.star")
+        numbers["defocus"] = {name: _defocus_change(before[name], after[name]) for name in before}
+    # RELION writes particles only when their optics changed.
+    source = job / "particles.star" if (job / "particles.star").is_file() else particles
+    _pass_on(source, output)
+    write_numbers(job, **numbers)
+
+
+def _defocus_change(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
+    old, new = (table[["rlnDefocusU", "rlnDefocusV"]].to_numpy(dtype=float).mean(axis=1) for table in (before, after))
+    changes = {"before": old.mean(), "after": new.mean(), "change_std": (new - old).std()}
+    return {name: round(float(value), 1) for name, value in changes.items()}
+
+
+def check_polish(job: Path, tomograms: Path, particles: Path, output: Path) -> None:
+    """Note how particles moved, and write the particle set that belongs to the polished tilt series."""
+    reason = check_tables(job, tomograms)
+    # Where images are only shifted as a whole, RELION writes no particles: they are as before.
+    shifted = any("--shift_only" in one["command"] for one in commands(job))
+    polished = particles if shifted and not (job / "particles.star").exists() else job / "particles.star"
+    if not reason and len(particles_of(job, particles)) != row_count(polished):
+        reason = "particles.star has not as many particles as before"
+    numbers: dict[str, Any] = {"unusable": reason}
+    if not reason and (job / "motion.star").is_file():
+        numbers["motion"] = motion_of(job / "motion.star", particles)
+    _pass_on(particles if reason else polished, output)
+    write_numbers(job, **numbers)
+
+
+def _pass_on(source: Path, output: Path) -> None:
+    output.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, output / "particles.star")
+    write_numbers(output, particles_out=row_count(source))
+
+
+def motion_of(path: Path, particles: Path) -> dict[str, Any]:
+    """Root mean square of the particles' motion from their mean position, Angstrom, in all and by tilt series."""
+    from py2rely_core.data.geometry import AXES
+
+    tracks = [block for name, block in read_star(path).items() if name != "general"]
+    names = read_star(particles)["particles"]["rlnTomoName"].to_numpy()
+    labels = [f"rlnOrigin{axis}Angst" for axis in AXES]
+    squares = []
+    for track in tracks:
+        positions = track[labels].to_numpy(dtype=float)
+        squares.append(((positions - positions.mean(axis=0)) ** 2).sum(axis=1).mean())
+    table = pd.DataFrame({"tomogram": names[: len(squares)], "square": squares})
+    series = table.groupby("tomogram")["square"].mean() ** 0.5
+    rms = float(np.sqrt(np.mean(squares))) if squares else 0.0
+    return {"rms": round(rms, 3), "per_tomogram": {name: round(float(value), 3) for name, value in series.items()}}

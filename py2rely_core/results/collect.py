@@ -1,0 +1,406 @@
+"""The result of a run: what every job noted, in one document. The report and the closing lines are made from it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from py2rely_core import __version__
+from py2rely_core.results.explanations import explain
+from py2rely_core.results.failure import failure_of
+from py2rely_core.judging.polishing import best_step
+from py2rely_core.results.schema import validated
+from py2rely_core.judging.selection import records_as_text
+
+#: Jobs of one level, in the order in which they run. Others of the level's binning come after them.
+LEVEL_JOBS = (
+    "Reference/template",
+    "Extract/bin{}",
+    "Class3D/bin{}_template",
+    "InitialModel/bin{}",
+    "Reconstruct/bin{}_start",
+    "PostProcess/bin{}_start",
+    "Refine3D/bin{}",
+    "Select/bin{}",
+    "Reconstruct/bin{}_result",
+    "PostProcess/bin{}_result",
+    "Class3D/bin{}",
+    "Select/bin{}_classes",
+    "Reconstruct/bin{}_selected_start",
+    "PostProcess/bin{}_selected_start",
+    "Refine3D/bin{}_selected",
+    "Select/bin{}_selected",
+    "Reconstruct/bin{}_selected_result",
+    "PostProcess/bin{}_selected_result",
+)
+#: Steps of a cycle of polishing, in their order, by the ending of the names of their jobs.
+STEPS = {"ctf": "ctf_refine", "polish": "polish", "refine": "refine"}
+#: Python packages that compute or draw.
+PACKAGES = ("numpy", "scipy", "pandas", "mrcfile", "starfile", "pydantic", "jinja2", "pillow")
+_BINNING = re.compile(r"/bin(\d+)(?:_|$)")
+_CYCLE = re.compile(r"_cycle(\d+)")
+Job = dict[str, Any]
+
+
+def read_jobs(entries: list[tuple[str, Path]]) -> dict[str, dict[str, Job]]:
+    """Jobs by data set and name.
+
+    Parameters
+    ----------
+    entries : list of (str, Path)
+        Data set id and ``job.json``.
+    """
+    jobs: dict[str, dict[str, Job]] = {}
+    for identity, path in entries:
+        job = json.loads(path.read_text())
+        jobs.setdefault(identity, {})[job["job"]] = job
+    return jobs
+
+
+def collect_results(
+    plan: dict[str, Any],
+    jobs: dict[str, dict[str, Job]],
+    failure: dict[str, Any] | None = None,
+    versions: dict[str, str] | None = None,
+) -> dict[str, Any]:
+    """The content of ``results.json``.
+
+    Parameters
+    ----------
+    plan : dict
+        As :func:`py2rely_core.checks.preflight.make_plan` returns it.
+    jobs : dict
+        As :func:`read_jobs` returns it.
+    failure : dict, optional
+        Why the run ended early, as :class:`py2rely_core.results.schema.Failure`.
+    versions : dict, optional
+        Of what this process cannot know, such as Nextflow.
+
+    Returns
+    -------
+    dict
+        As :class:`py2rely_core.results.schema.Results` says; paths are relative to outdir, lengths in Angstrom, times
+        in seconds.
+    """
+    known = _versions(plan["relion"]) | (versions or {})
+    datasets = [
+        _dataset(planned, jobs.get(planned["id"], {}), known, failure is not None) for planned in plan["datasets"]
+    ]
+    return validated(
+        {
+            "status": "failed" if failure else "complete",
+            "failure": failure,
+            "versions": known,
+            "warnings": [f"{one['what']} {one['where']}".strip() for one in plan["warnings"]],
+            "warning_details": _warning_details(plan["warnings"], datasets),
+            "datasets": datasets,
+        }
+    )
+
+
+def collect_failed(run: dict[str, Any]) -> dict[str, Any]:
+    """The content of ``results.json`` of a run that failed: why, and what was complete until then.
+
+    Parameters
+    ----------
+    run : dict
+        What Nextflow knows: ``plan`` (path, empty when the run failed before it), ``jobs`` (data set, project and
+        directory of each job that is complete), ``error_report``, ``error_message``, ``exit_status``, ``nextflow``.
+    """
+    plan_file = Path(run["plan"]) if run["plan"] else None
+    plan = json.loads(plan_file.read_text()) if plan_file else {"relion": "", "datasets": [], "warnings": []}
+    entries = [(identity, Path(path) / "job.json") for identity, _, path in run["jobs"]]
+    jobs = read_jobs([entry for entry in entries if entry[1].is_file()])
+    return collect_results(plan, jobs, failure_of(run), {"nextflow": run["nextflow"]})
+
+
+def _versions(relion: str) -> dict[str, str]:
+    packages = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"py2rely-nf": __version__, "relion": relion, "python": platform.python_version()} | packages
+
+
+def _warning_details(planned: list[dict[str, str]], datasets: list[dict[str, Any]]) -> list[dict[str, str]]:
+    details = [
+        {"text": one["what"], "where": one["where"], "to_do": one["fix"]} | explain(one["what"]) for one in planned
+    ]
+    for dataset in datasets:
+        for level in dataset["levels"]:
+            place = {"dataset": dataset["id"], "where": f"bin {level['binning']}"}
+            details += [{"text": text} | place | explain(text) for text in level["warnings"]]
+    return details
+
+
+def _dataset(planned: dict[str, Any], jobs: dict[str, Job], versions: dict[str, str], failed: bool) -> dict[str, Any]:
+    ordered = sorted(jobs.values(), key=lambda job: _order(job["job"], planned))
+    levels = [_level(level, index, planned, ordered, versions) for index, level in enumerate(planned["levels"])]
+    complete = not failed or all(level["status"] == "complete" for level in levels)
+    choose = any((level.get("classification") or {}).get("waits") for level in planned["levels"])
+    reached = [level for level in levels if level["status"] == "complete"] or levels
+    polishing = _polishing(planned, jobs)
+    imported = jobs.get("Import/tilt_series", {})
+    return {
+        "id": planned["id"],
+        "status": ("choose classes" if choose else "complete") if complete else "unfinished",
+        "project": planned["project"],
+        "start": planned["start"],
+        "initial_reference": planned["mode"],
+        "symmetry": planned["recipe"]["refine3D"]["sym_name"].upper(),
+        "particle_diameter": planned["recipe"]["refine3D"]["particle_diameter"],
+        "particles_in": imported.get("particles_out"),
+        "tilt_series": imported.get("tilt_series"),
+        "series": imported.get("series", []),
+        "final": _final(planned, reached[-1], polishing) if complete else None,
+        "levels": levels,
+        "particle_steps": _particle_steps(ordered),
+        "polishing": polishing,
+        "corrections": [
+            {key: job.get(key, empty) for key, empty in (("job", ""), ("defocus", {}), ("motion", None))}
+            for job in ordered
+            if "defocus" in job or "motion" in job
+        ],
+        "warnings": [f"bin {level['binning']}: {text}" for level in levels for text in level["warnings"]],
+        "parameters": planned["recipe"],
+    }
+
+
+def _final(planned: dict[str, Any], level: dict[str, Any], polishing: dict[str, Any] | None) -> dict[str, Any]:
+    """The best that came out: the last level's result, or the best step of polishing; paths relative to outdir."""
+    root = f"{planned['project']}/" if planned["project"] else ""
+    name = level["name"]
+    final = {
+        "map": f"{root}PostProcess/{name}_result/postprocess.mrc",
+        "half_maps": [f"{root}Reconstruct/{name}_result/half{half}.mrc" for half in (1, 2)],
+        "mask": f"{root}MaskCreate/{name}_result/mask.mrc",
+        "particles": f"{root}Select/{'input' if planned['start'] == 'polish' else name}/particles.star",
+        "tilt_series": f"{root}Import/tilt_series/tomograms.star",
+        "motion": f"{root}Import/tilt_series/motion.star" if planned["motion"] else None,
+        "resolution": level["resolution"]["masked"],
+        "nyquist_limited": level["nyquist_limited"],
+        "binning": level["binning"],
+    }
+    best = next((step for step in (polishing or {"cycles": []})["cycles"] if step["name"] == polishing["best"]), None)
+    if best is None:
+        return final
+    return final | {
+        "map": f"{root}PostProcess/{best['name']}/postprocess.mrc",
+        "half_maps": [f"{root}Reconstruct/{best['name']}/half{half}.mrc" for half in (1, 2)],
+        "particles": f"{root}{best['particles']}",
+        "tilt_series": f"{root}{best['tilt_series']}",
+        "motion": f"{root}{best['motion']}" if best["motion"] else None,
+        "resolution": best["resolution"],
+        "nyquist_limited": best["nyquist_limited"],
+    }
+
+
+def _polishing(planned: dict[str, Any], jobs: dict[str, Job]) -> dict[str, Any] | None:
+    """Every step of every cycle with its verdict, and the name of the best result; None when nothing was polished."""
+    steps = []
+    for number in range(1, (planned["polishing"] or {}).get("cycles", 0) + 1):
+        for ending, step in STEPS.items():
+            name = f"bin1_cycle{number}_{ending}"
+            job = jobs.get(f"PostProcess/{name}")
+            if job is not None:
+                steps.append({"name": name, "cycle": number, "step": step} | _verdict(job))
+    if not steps:
+        return None
+    best = best_step(steps)
+    return {"best": best["name"] if best else f"{planned['levels'][-1]['name']}_result", "cycles": steps}
+
+
+def _verdict(job: Job) -> dict[str, Any]:
+    names = ("judgement", "accepted", "why", "resolution", "area", "nyquist_limited", "particles", "fsc")
+    tables = job["tilt_series"]
+    noted = {"resolution": None, "nyquist_limited": False} | {name: job[name] for name in names if name in job}
+    return noted | {"tilt_series": tables["tomograms"], "motion": tables["motion"]}
+
+
+def binning_of(job: str) -> int | None:
+    """The binning in a job's name, such as 4 of ``Refine3D/bin4``; None where there is none."""
+    found = _BINNING.search(job)
+    return int(found[1]) if found else None
+
+
+def _order(name: str, planned: dict[str, Any]) -> tuple[Any, ...]:
+    """Where a job comes in the run: its level, its place in the level, its cycle."""
+    binnings = [level["binning"] for level in planned["levels"]]
+    binning = binning_of(name)
+    level = binnings.index(binning) if binning in binnings else -1
+    pattern = _BINNING.sub(lambda found: found[0].replace(found[1], "{}", 1), name)
+    place = LEVEL_JOBS.index(pattern) if pattern in LEVEL_JOBS else len(LEVEL_JOBS)
+    cycle = _CYCLE.search(name)
+    return (level, place, int(cycle[1]) if cycle else 0, name)
+
+
+def _jobs_of(binning: int, index: int, jobs: list[Job]) -> list[Job]:
+    """A level's jobs; the first level has also those of no binning, but for the import."""
+    own = [job for job in jobs if binning_of(job["job"]) == binning]
+    if index:
+        return own
+    return [
+        job for job in jobs if binning_of(job["job"]) is None and not job["job"].startswith(("Import/", "Select/"))
+    ] + own
+
+
+def _level(
+    level: dict[str, Any], index: int, planned: dict[str, Any], jobs: list[Job], versions: dict[str, str]
+) -> dict[str, Any]:
+    binning = level["binning"]
+    done = _jobs_of(binning, index, jobs)
+    by_name = {job["job"]: job for job in done}
+    plain = level["name"]
+    name = f"{plain}_selected" if f"PostProcess/{plain}_selected_result" in by_name else plain
+    refine, select = by_name.get(f"Refine3D/{name}", {}), by_name.get(f"Select/{plain}", {})
+    result, start = by_name.get(f"PostProcess/{name}_result"), by_name.get(f"PostProcess/{plain}_start", {})
+    classes = by_name.get(f"Select/{plain}_classes", {})
+    numbers = result or {}
+    # Polishing that starts from given particles has no refinement before it: they are what the level has.
+    imported = next((job for job in jobs if job["job"] == "Import/tilt_series"), {})
+    given = imported.get("particles_out") if planned["start"] == "polish" else None
+    root = f"{planned['project']}/" if planned["project"] else ""
+    return {
+        "status": "complete" if result else "unfinished" if done else "waiting",
+        "name": name,
+        "binning": binning,
+        "pixel_size": level["pixel_size"],
+        "box": level["size"],
+        "extraction_box": level["extract"]["box"],
+        "particles_in": by_name.get(f"Extract/{plain}", {}).get("particles_in", given),
+        "particles_out": classes.get("particles_out", select.get("particles_out", given)),
+        "duplicates_removed": select.get("duplicates_removed", 0),
+        "low_pass": level["refine"]["low_pass"] or start.get("low_pass"),
+        "resolution": {
+            "masked": numbers.get("resolution"),
+            "unmasked": numbers.get("resolution_unmasked"),
+            "refine3D": refine.get("resolution"),
+        },
+        "nyquist_limited": numbers.get("nyquist_limited", False),
+        "map": f"{root}PostProcess/{name}_result/postprocess.mrc" if result else None,
+        "iterations": refine.get("iterations"),
+        "history": refine.get("history", []),
+        "angles": refine.get("angles"),
+        "mask": numbers.get("mask"),
+        "fsc": numbers.get("fsc", {}),
+        "classes": classes.get("classes", []),
+        "classes_reason": classes.get("reason", ""),
+        "wall_seconds": round(sum(job["wall_seconds"] for job in done), 1),
+        "relion_seconds": round(sum(job["relion_seconds"] for job in done), 1),
+        "jobs": [_job(job) for job in done],
+        "versions": versions,
+        "warnings": list(dict.fromkeys(text for job in done for text in job.get("warnings", []))),
+    }
+
+
+def _job(job: Job) -> dict[str, Any]:
+    names = (
+        "job",
+        "started",
+        "wall_seconds",
+        "relion_seconds",
+        "cpu_seconds",
+        "peak_memory",
+        "particles_in",
+        "particles_out",
+        "commands",
+    )
+    return {name: job[name] for name in names if name in job} | _computing(job["commands"])
+
+
+def _computing(commands: list[str]) -> dict[str, Any]:
+    """Ranks, threads and GPUs of a job, from the command line that used most of them."""
+    words = max((command.split() for command in commands), key=_ranks, default=[])
+    if not words:
+        return {}
+    following = dict(pairwise(words))
+    threads = following.get("--j", "1")
+    return {
+        "ranks": _ranks(words),
+        "threads": int(threads) if threads.isdigit() else None,
+        "gpus": following.get("--gpu", ""),
+    }
+
+
+def _ranks(command: str | list[str]) -> int:
+    found = re.search(r"mpirun -n (\d+)", command if isinstance(command, str) else " ".join(command))
+    return int(found[1]) if found else 1
+
+
+def _particle_steps(jobs: list[Job]) -> list[dict[str, Any]]:
+    """Where particles came in and where they were lost, in the order of the run."""
+    steps = []
+    for job in jobs:
+        before, after = job.get("particles_in"), job.get("particles_out")
+        if job["job"] == "Import/tilt_series" and after is not None:
+            steps.append({"job": job["job"], "particles_out": after, "reason": "Particles as they were given."})
+        elif before is not None and after is not None and after != before:
+            steps.append({"job": job["job"], "particles_in": before, "particles_out": after, "reason": _reason(job)})
+    return steps
+
+
+def _reason(job: Job) -> str:
+    if job.get("reason"):
+        return job["reason"]
+    if job.get("duplicates_removed"):
+        return f"Closer to another particle than {job['distance']:.3g} Å after the refinement: duplicates."
+    kind = job["job"].split("/")[0]
+    known = {"Extract": "Not visible in any tilt image.", "Select": "In classes that were not kept."}
+    return known.get(kind, "")
+
+
+def resolution_text(dataset: dict[str, Any]) -> str:
+    """The resolution as one says it: a number, or the bound that Nyquist sets."""
+    final = dataset["final"]
+    if final is None:
+        return "unfinished"
+    if final["resolution"] is None:
+        return "not known"
+    if final["nyquist_limited"]:
+        return f"Nyquist-limited at {final['resolution']:.1f} Å (bin {final['binning']})"
+    return f"{final['resolution']:.1f} Å (masked FSC 0.143, bin {final['binning']})"
+
+
+def polishing_as_text(polishing: dict[str, Any]) -> list[str]:
+    """The table of all steps of all cycles, and which of them is the final map."""
+    lines = [
+        f"cycle {step['cycle']:>2}  {step['step']:<10}  {step['judgement']:<6}  {step['why']}"
+        for step in polishing["cycles"]
+    ]
+    return [*lines, f"best: {polishing['best']}"]
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The lines that a run ends with; paths relative to the output directory."""
+    lines = []
+    if results["failure"]:
+        failure = results["failure"]
+        lines += [f"  FAILED: {failure['step']}", f"    {failure['what']}"]
+        lines += [f"    to do      {failure['to_do']}"] if failure["to_do"] else []
+    for dataset in results["datasets"]:
+        final = dataset["final"]
+        if final is None:
+            levels = [level for level in dataset["levels"] if level["status"] == "complete"]
+            done = "; ".join(f"bin {level['binning']}: {level['map']}" for level in levels) or "no level"
+            lines += [f"  {dataset['id']}: unfinished; complete: {done}"]
+            continue
+        reached = next(level for level in reversed(dataset["levels"]) if level["binning"] == final["binning"])
+        particles = reached["particles_out"] or dataset["particles_in"]
+        lines += [
+            f"  {dataset['id']}: {resolution_text(dataset)}, {particles} particles",
+            f"    map        {final['map']}",
+            f"    half maps  {'  '.join(final['half_maps'])}",
+            f"    mask       {final['mask']}",
+            f"    particles  {final['particles']}",
+        ]
+        for level in dataset["levels"]:
+            if level["classes"]:
+                table = [*records_as_text(level["classes"]), level["classes_reason"]]
+                lines += [f"    classes at bin {level['binning']}", *(f"      {line}" for line in table)]
+        if dataset["polishing"]:
+            lines += ["    polishing", *(f"      {line}" for line in polishing_as_text(dataset["polishing"]))]
+        lines += [f"    warning    {text}" for text in dataset["warnings"]]
+    lines += ["  report       report.html", "  all numbers  results.json"]
+    return "\n".join(lines) + "\n"

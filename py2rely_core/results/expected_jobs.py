@@ -1,0 +1,66 @@
+"""The jobs that a plan has for sure."""
+
+from __future__ import annotations
+import csv
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from py2rely_core.problems import Problem, ProblemError
+from py2rely_core.results.collect import LEVEL_JOBS
+
+
+
+def expected_jobs(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
+    """Jobs that a data set's plan has for sure, each with its binning, in the order in which they run."""
+    jobs: list[tuple[str, int | None]] = [("Import/tilt_series", None)]
+    start = dataset.get("start", "picks")
+    for index, level in enumerate(dataset["levels"]):
+        binning = level["binning"]
+        if start == "polish":
+            jobs += [(f"{kind}/bin{binning}_result", binning) for kind in ("Reconstruct", "PostProcess")]
+            continue
+        left_out = _without_classes(level) | (_not_first() if index else _not_at_first(dataset))
+        jobs += [(name.format(binning), binning) for name in LEVEL_JOBS if name not in left_out]
+        if (level.get("classification") or {}).get("waits"):
+            return jobs
+    polishing = dataset.get("polishing") or {}
+    for kind, ending in (("CtfRefine", "ctf"), ("Polish", "polish")):
+        if polishing.get(kind.lower() if kind == "Polish" else "ctf_refine"):
+            jobs += [(f"{kind}/bin1_cycle1", 1)]
+            jobs += [(f"{name}/bin1_cycle1_{ending}", 1) for name in ("Reconstruct", "PostProcess")]
+    return jobs
+
+
+
+def _without_classes(level: dict[str, Any]) -> set[str]:
+    """Of the jobs of a classification, those that the level does not have."""
+    classification = level.get("classification")
+    again = {name for name in LEVEL_JOBS if "{}_selected" in name}
+    if not classification:
+        return again | {"Class3D/bin{}", "Select/bin{}_classes"}
+    return set() if level.get("last") and not classification.get("waits") else again
+
+
+
+def _not_first() -> set[str]:
+    return {"Reference/template", "Class3D/bin{}_template", "InitialModel/bin{}"}
+
+
+
+def _not_at_first(dataset: dict[str, Any]) -> set[str]:
+    """Of the first level's jobs, those that another way to the first reference has."""
+    first, oriented = dataset["initial_reference"], dataset.get("oriented", False)
+    mode = first["mode"]
+    left_out = set() if oriented else {"PostProcess/bin{}_start"}
+    left_out |= set() if oriented or mode == "known" else {"Reconstruct/bin{}_start"}
+    left_out |= set() if mode == "template" else {"Reference/template"}
+    left_out |= set() if mode == "template" and first.get("iterations") else {"Class3D/bin{}_template"}
+    return left_out | (set() if mode == "denovo" else {"InitialModel/bin{}"})
+

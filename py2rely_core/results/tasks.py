@@ -1,0 +1,185 @@
+"""What Nextflow's tasks leave on disk, as steps: those that its trace has, and those that run."""
+
+from __future__ import annotations
+import csv
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from py2rely_core.problems import Problem, ProblemError
+from py2rely_core.results.collect import LEVEL_JOBS
+
+#: Names of steps by what Nextflow calls their tasks; of the others the name in lower case.
+STEP_NAMES = {"RECIPE": "parameters", "TILT_SERIES_FILES": "tables", "STACK_FILES": "stacks", "PLAN": "preflight"}
+#: Tasks that check and collect; they have no job directory.
+_HEAD = re.compile(r"### name: '(\S+)(?: \((.*)\))?'")
+_TAG = re.compile(r"bin(\d+)")
+
+
+@dataclass
+class Step:
+    """One step of one data set, which is a task of the workflow, or will be one.
+
+    Attributes
+    ----------
+    name : str
+        The job, such as ``Refine3D/bin4``; of a task without a job, what it does.
+    dataset : str
+        Id of the data set; empty for what concerns all of them.
+    binning : int or None
+        The level.
+    state : {"done", "cached", "submitted", "running", "failed", "stopped", "waiting", "skipped"}
+        *submitted*: it waits for the cluster or for cores; *stopped*: it ran when the run died; *skipped*: it was
+        planned, and the run is over.
+    started : float or None
+        Seconds since the epoch.
+    seconds : float or None
+        How long it took, or has taken so far.
+    directory : str
+        Where it runs or ran.
+    exit_code : int or None
+        Of its task.
+    result : str
+        What came out of it, in a few words.
+    progress : dict
+        Of a refinement or classification that is not over: see :func:`read_progress`.
+    """
+
+    name: str
+    dataset: str = ""
+    binning: int | None = None
+    state: str = "waiting"
+    started: float | None = None
+    seconds: float | None = None
+    directory: str = ""
+    exit_code: int | None = None
+    result: str = ""
+    progress: dict[str, Any] = field(default_factory=dict)
+
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON document; empty when it is missing or just being written."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+
+def traced(path: Path, since: float) -> list[Step]:
+    """Tasks that ended, from Nextflow's trace; one of an earlier run counts for nothing."""
+    if not path.is_file() or path.stat().st_mtime < since - 1:
+        return []
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row.get("workdir") and row.get("status")]
+    return [_traced_step(row) for row in rows]
+
+
+
+def _traced_step(row: dict[str, str]) -> Step:
+    process, _, tag = row["name"].partition(" (")
+    step = _task(process, tag.removesuffix(")"), Path(row["workdir"]))
+    states = {"COMPLETED": "done", "CACHED": "cached", "FAILED": "failed", "ABORTED": "stopped"}
+    step.state = states.get(row["status"], "running")
+    step.exit_code = int(row["exit"]) if row["exit"].isdigit() else None
+    step.started = _moment(row["start"]) or _moment(row["submit"])
+    done = _moment(row["complete"])
+    if done and step.started:
+        step.seconds = round(done - step.started, 1)
+    return step
+
+
+
+def _moment(text: str) -> float | None:
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
+
+
+
+def scan(work: Path, since: float, known: set[str]) -> list[Step]:
+    """Tasks of this run that the trace does not have: those that run, and the last ones of a run that died."""
+    steps = []
+    for parent in _entries(work):
+        if len(parent.name) != 2 or not parent.is_dir():
+            continue
+        for entry in _entries(parent.path):
+            if entry.path in known:
+                continue
+            directory = Path(entry.path)
+            try:
+                script = (directory / ".command.run").stat().st_mtime
+                if script < since - 1:
+                    continue
+                with (directory / ".command.run").open() as file:
+                    head = next((found for line in file if (found := _HEAD.match(line))), None)
+            except OSError:
+                continue
+            if head is not None:
+                steps.append(_scanned_step(directory, head[1], head[2] or "", script))
+    return steps
+
+
+
+def _entries(path: Path | str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+
+def _scanned_step(directory: Path, process: str, tag: str, submitted: float) -> Step:
+    step = _task(process, tag, directory)
+    begin, end = directory / ".command.begin", directory / ".exitcode"
+    step.started = begin.stat().st_mtime if begin.exists() else submitted
+    step.state = "running" if begin.exists() else "submitted"
+    text = end.read_text().strip() if end.exists() else ""
+    if text:
+        step.exit_code = int(text)
+        step.state = "done" if step.exit_code == 0 else "failed"
+        step.seconds = round(end.stat().st_mtime - step.started, 1)
+    return step
+
+
+
+def _task(process: str, tag: str, directory: Path) -> Step:
+    """A step by the name of its task; its job is the directory that the task made itself."""
+    words = tag.split()
+    found = _TAG.search(tag)
+    short = process.split(":")[-1]
+    jobs = own_jobs(directory)
+    name = jobs[-1] if jobs else STEP_NAMES.get(short, " ".join([short.lower().replace("_", " "), *words[1:]]))
+    # Nextflow numbers the tasks that have no tag of their own.
+    dataset = words[0] if words and not tag.isdigit() else ""
+    return Step(name, dataset, int(found[1]) if found else None, directory=str(directory))
+
+
+
+def own_jobs(directory: Path) -> list[str]:
+    """Jobs that a task made in its work directory, such as ``Refine3D/bin4``; what it was given is linked there."""
+    found = []
+    for kind in _entries(directory):
+        if kind.name[0].isupper() and kind.is_dir(follow_symlinks=False):
+            found += [f"{kind.name}/{job.name}" for job in _entries(kind.path) if job.is_dir(follow_symlinks=False)]
+    # Two tasks make two jobs, the one that counts last: an import its picks, a post-processing its mask.
+    return sorted(found, key=lambda name: name.startswith(("PostProcess/", "Import/")))
+
+
+
+def attempts(steps: Iterable[Step]) -> list[Step]:
+    """Of a task that was tried again, the last try."""
+    last: dict[tuple[str, str], Step] = {}
+    for step in sorted(steps, key=lambda step: step.started or 0):
+        last[step.dataset, step.name] = step
+    return list(last.values())
+
