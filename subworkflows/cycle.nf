@@ -1,99 +1,116 @@
 // One cycle of polishing: CTF refinement, Bayesian polishing, refinement; each step is put to the test and built upon only
 // when the map did not become worse.
 include { ALIGNMENT ; CTF_REFINEMENT ; EXTRACTION } from './steps'
-include { REFINE3D } from '../modules/relion/refine3d'
+include { REFINE3D ; refine_inputs } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
-include { EVALUATE as EVALUATE_CTF ; EVALUATE as EVALUATE_POLISH ; EVALUATE as EVALUATE_REFINE } from '../modules/relion/evaluate'
-include { json } from './json'
+include { JUDGE as JUDGE_CTF ; JUDGE as JUDGE_POLISH ; JUDGE as JUDGE_REFINE } from '../modules/relion/judge'
+include { files_of ; half_maps ; named ; particles_of } from './states'
+include { json } from './values'
 
 workflow CYCLE {
     take:
-    starts // [meta, polishing settings, level settings, number of the cycle, state]; see 'start' of polishing.nf
+    states // [meta, state]: see 'unpolished' of polishing.nf
+    needs // as of needs_of
 
     main:
-    todo = starts.branch { row ->
-        ctf: row[1].ctf_refine
-        none: true
+    left = states.branch { _meta, state ->
+        todo: goes_on(state)
+        over: true
     }
-    CTF_REFINEMENT(
-        todo.ctf.map { meta, settings, _level, number, state ->
-            [meta, name(number), settings.ctf_refine] + state.series + [state.particles, state.maps, state.mask, state.postprocess]
+    done = left.todo
+    jobs = channel.empty()
+    if (needs.ctf_refine) {
+        ctf = done.branch { _meta, state ->
+            todo: state.polishing.ctf_refine
+            none: true
         }
-    )
-    tried_ctf = todo.ctf.join(CTF_REFINEMENT.out).map { meta, settings, level, number, state, job, particles ->
-        [meta, settings, level, number, state, state + [series: corrected(state.series, job), particles: particles, unusable: json(job / 'job.json').unusable ?: '']]
-    }
-    EVALUATE_CTF(tried_ctf.map { row -> trial(row, 'ctf', 'ctf_refine') })
-    after_ctf = todo.none.mix(tried_ctf.join(EVALUATE_CTF.out).map { row -> decided(row) })
-
-    polishable = after_ctf.branch { row ->
-        polish: row[1].polish
-        none: true
-    }
-    ALIGNMENT(
-        polishable.polish.map { meta, settings, _level, number, state ->
-            [meta, name(number), settings.polish] + state.series + [state.particles, state.maps, state.mask, state.postprocess]
+        CTF_REFINEMENT(ctf.todo.map { meta, state -> [meta, state + [name: name_of(state), settings: state.polishing.ctf_refine]] }, needs.groups)
+        tried_ctf = ctf.todo.join(CTF_REFINEMENT.out).map { meta, state, job, particles ->
+            [meta, state, state + [series: corrected(state.series, job), particles: particles, unusable: json(job / 'job.json').unusable ?: '']]
         }
-    )
-    tried_polish = polishable.polish.join(ALIGNMENT.out).map { meta, settings, level, number, state, job, particles ->
-        [meta, settings, level, number, state, state + [series: polished(state.series, job), particles: particles, unusable: json(job / 'job.json').unusable ?: '']]
+        JUDGE_CTF(tried_ctf.map { meta, _before, state -> trial(meta, state, 'ctf', 'ctf_refine') })
+        done = ctf.none.mix(decided(tried_ctf, JUDGE_CTF.out))
+        jobs = jobs.mix(CTF_REFINEMENT.out.map { meta, job, _particles -> [meta, job] }, both(JUDGE_CTF.out))
     }
-    EVALUATE_POLISH(tried_polish.map { row -> trial(row, 'polish', 'polish') })
-    after_polish = polishable.none.mix(tried_polish.join(EVALUATE_POLISH.out).map { row -> decided(row) })
-
+    if (needs.polish) {
+        polish = done.branch { _meta, state ->
+            todo: state.polishing.polish
+            none: true
+        }
+        ALIGNMENT(polish.todo.map { meta, state -> [meta, state + [name: name_of(state), settings: state.polishing.polish]] }, needs.groups)
+        tried_polish = polish.todo.join(ALIGNMENT.out).map { meta, state, job, particles ->
+            [meta, state, state + [series: polished(state.series, job), particles: particles, unusable: json(job / 'job.json').unusable ?: '']]
+        }
+        JUDGE_POLISH(tried_polish.map { meta, _before, state -> trial(meta, state, 'polish', 'polish') })
+        done = polish.none.mix(decided(tried_polish, JUDGE_POLISH.out))
+        jobs = jobs.mix(ALIGNMENT.out.map { meta, job, _particles -> [meta, job] }, both(JUDGE_POLISH.out))
+    }
     // Nothing to refine where nothing changed.
-    refinable = after_polish.branch { row ->
-        refine: row[1].refine && row[4].changed
+    refine = done.branch { _meta, state ->
+        todo: state.polishing.refine && state.changed
         none: true
     }
-    EXTRACTION(refinable.refine.map { meta, _settings, level, number, state -> [meta, name(number), level.extract] + state.series + [state.particles] })
+    EXTRACTION(refine.todo.map { meta, state -> [meta, state + [name: name_of(state), settings: state.level.extract]] }, needs.groups)
     REFINE3D(
-        refinable.refine.join(EXTRACTION.out).map { meta, settings, _level, number, state, extract ->
-            [meta, name(number), settings.refine.findAll { key, _value -> key != 'low_pass' }, json(state.postprocess / 'job.json').low_pass,
-                "Extract/${extract.name}/particles.star".toString()] + state.series +
-                [extract, [], [], [state.maps / 'half1.mrc', state.maps / 'half2.mrc'], state.mask]
+        named(refine.todo, EXTRACTION.out, 'extract').map { meta, state ->
+            refine_inputs(
+                meta,
+                state + [
+                    name: name_of(state), settings: state.polishing.refine, low_pass: json(state.postprocess / 'job.json').low_pass,
+                    star: particles_of(state.extract), alignment: [], selection: [], reference: half_maps(state.maps),
+                ],
+            )
         }
     )
-    SELECT(REFINE3D.out.map { meta, refinement -> [meta, "${refinement.name}_refine".toString(), [distance: 0.0], refinement] })
-    tried_refine = refinable.refine.join(SELECT.out).map { meta, settings, level, number, state, particles ->
-        [meta, settings, level, number, state, state + [particles: particles, unusable: '']]
-    }
-    EVALUATE_REFINE(tried_refine.map { row -> trial(row, 'refine', 'refine') })
+    SELECT(REFINE3D.out.map { meta, refinement -> [meta, [name: "${refinement.name}_refine".toString(), distance: 0.0], refinement] })
+    tried_refine = refine.todo.join(SELECT.out).map { meta, state, particles -> [meta, state, state + [particles: particles, unusable: '']] }
+    JUDGE_REFINE(tried_refine.map { meta, _before, state -> trial(meta, state, 'refine', 'refine') })
 
     emit:
-    states = refinable.none.mix(tried_refine.join(EVALUATE_REFINE.out).map { row -> decided(row) })
-    jobs = CTF_REFINEMENT.out.map { meta, job, _particles -> [meta, job] }
-        .mix(ALIGNMENT.out.map { meta, job, _particles -> [meta, job] }, EXTRACTION.out, REFINE3D.out, SELECT.out)
-        .mix(
-            EVALUATE_CTF.out.mix(EVALUATE_POLISH.out, EVALUATE_REFINE.out).flatMap { meta, maps, postprocess -> [[meta, maps], [meta, postprocess]] }
-        )
+    states = left.over.mix(refine.none.mix(decided(tried_refine, JUDGE_REFINE.out)).map { meta, state -> [meta, after_cycle(state)] })
+    jobs = jobs.mix(EXTRACTION.out, REFINE3D.out, SELECT.out, both(JUDGE_REFINE.out)) // [meta, job]
 }
 
-def name(number) {
-    return "bin1_cycle${number}".toString()
+def name_of(state) {
+    return "${state.level.name}_cycle${state.cycle}".toString()
+}
+
+// Without a change the next cycle would only repeat this one.
+def goes_on(state) {
+    return state.cycle <= state.polishing.cycles && state.stale < state.polishing.patience && !state.unchanged
+}
+
+def after_cycle(state) {
+    return state + [cycle: state.cycle + 1, stale: state.improved ? 0 : state.stale + 1, unchanged: !state.changed, changed: false, improved: false]
 }
 
 // The tables that a step wrote, in place of those before it.
 def corrected(series, job) {
-    return [series[0] + [tomograms: "CtfRefine/${job.name}/tomograms.star".toString()], series[1], job, series[3]]
+    return series + [tables: series.tables + [tomograms: "CtfRefine/${job.name}/tomograms.star".toString()], ctf_refine: job]
 }
 
 def polished(series, job) {
-    def motion = (job / 'motion.star').exists() ? "Polish/${job.name}/motion.star".toString() : series[0].motion
-    return [[tomograms: "Polish/${job.name}/tomograms.star".toString(), motion: motion], series[1], series[2], job]
+    def motion = (job / 'motion.star').exists() ? "Polish/${job.name}/motion.star".toString() : series.tables.motion
+    return series + [tables: [tomograms: "Polish/${job.name}/tomograms.star".toString(), motion: motion], polish: job]
 }
 
-// Row: meta, settings, level, number, state before, state that is tried.
-def trial(row, suffix, step) {
-    def note = [cycle: row[3], step: step, tilt_series: row[5].series[0], unusable: row[5].unusable]
-    return [row[0], "${name(row[3])}_${suffix}".toString(), note, row[2].subMap(['reconstruct', 'postprocess', 'size', 'pixel_size'])] +
-        row[5].series + [row[5].particles, row[5].mask, row[5].best]
+// What a trial is handed: the state that is tried.
+def trial(meta, state, ending, step) {
+    def note = [cycle: state.cycle, step: step, tilt_series: state.series.tables, unusable: state.unusable]
+    def job = [name: "${name_of(state)}_${ending}".toString(), tag: name_of(state), note: note, level: state.level.subMap(['reconstruct', 'postprocess', 'size', 'pixel_size']), series: state.series.tables]
+    return [meta, job] + files_of(state.series) + [state.particles, state.mask_job, state.best]
 }
 
-// Row: as of trial, and the trial's half maps and post-process job.
-def decided(row) {
-    def verdict = json(row[7] / 'job.json')
-    def tried = row[5] + [maps: row[6], postprocess: row[7], changed: true]
-    def state = verdict.accepted ? (verdict.judgement == 'better' ? tried + [best: row[7], improved: true] : tried) : row[4]
-    return row[0..3] + [state]
+// The state that is built upon: the one that was tried, or the one before.
+def decided(tried, judged) {
+    return tried.join(judged).map { meta, before, state, maps, postprocess ->
+        def verdict = json(postprocess / 'job.json')
+        def after = state + [maps: maps, postprocess: postprocess, changed: true]
+        [meta, verdict.accepted ? (verdict.judgement == 'better' ? after + [best: postprocess, improved: true] : after) : before]
+    }
+}
+
+// Both jobs of a trial.
+def both(judged) {
+    return judged.flatMap { meta, maps, postprocess -> [[meta, maps], [meta, postprocess]] }
 }

@@ -1,38 +1,52 @@
 // The first reference where orientations are not known: from the user's map, or from the particles alone.
-include { PREPARE_REFERENCE } from '../modules/core/prepare_reference'
+include { REFERENCE } from '../modules/core/reference'
 include { CLASS3D_ALIGN } from '../modules/relion/class3d_align'
 include { INITIAL_MODEL } from '../modules/relion/initial_model'
+include { named ; particles_of } from './states'
 
 workflow INITIAL_REFERENCE {
     take:
-    datasets // [meta, initial reference settings, first level settings, series, template, extract job]
+    states // [meta, state]: plan, level, series, map, extract
+    needs // as of needs_of
 
     main:
-    modes = datasets.branch { _meta, settings, _level, _series, _template, _extract ->
-        aligned: settings.mode == 'template' && settings.iterations > 0
-        template: settings.mode == 'template'
-        denovo: settings.mode == 'denovo'
+    modes = states.map { meta, state -> [meta, state + [settings: state.plan.initial_reference]] }.branch { _meta, state ->
+        denovo: state.settings.mode == 'denovo'
+        template: true
+    }
+    found = channel.empty()
+    jobs = channel.empty()
+    if (needs.template) {
+        REFERENCE(modes.template.map { meta, state -> [meta, state.settings.grid, state.map] })
+        templates = named(modes.template, REFERENCE.out, 'template').branch { _meta, state ->
+            aligned: state.settings.iterations > 0
+            straight: true
+        }
+        CLASS3D_ALIGN(
+            templates.aligned.map { meta, state ->
+                [meta, [name: state.level.name, settings: state.settings.findAll { key, _value -> !(key in ['mode', 'grid']) }],
+                    state.series.imported, state.extract, state.template / 'reference.mrc']
+            }
+        )
+        found = templates.straight.map { meta, state -> [meta, state + [star: particles_of(state.extract), alignment: [], reference: state.template / 'reference.mrc']] }
+            .mix(
+                templates.aligned.join(CLASS3D_ALIGN.out).map { meta, state, job ->
+                    [meta, state + [star: "Class3D/${job.name}/run_data.star".toString(), alignment: job, reference: job / 'run_class001.mrc']]
+                }
+            )
+        jobs = REFERENCE.out.mix(CLASS3D_ALIGN.out)
+    }
+    if (needs.denovo) {
+        INITIAL_MODEL(modes.denovo.map { meta, state -> [meta, [name: state.level.name, settings: state.settings], state.series.imported, state.extract] })
+        found = found.mix(
+            modes.denovo.join(INITIAL_MODEL.out).map { meta, state, job ->
+                [meta, state + [star: particles_of(state.extract), alignment: [], reference: job / 'initial_model.mrc']]
+            }
+        )
+        jobs = jobs.mix(INITIAL_MODEL.out)
     }
 
-    PREPARE_REFERENCE(modes.aligned.mix(modes.template).map { meta, settings, _level, _series, template, _extract -> [meta, settings.grid, template] })
-    templates = PREPARE_REFERENCE.out.map { meta, job -> [meta, job / 'reference.mrc'] }
-    from_template = modes.template.join(templates).map { row -> [row[0], particles_of(row[5]), [], row[6]] }
-
-    CLASS3D_ALIGN(
-        modes.aligned.join(templates).map { meta, settings, level, series, _template, extract, reference ->
-            [meta, level.name, settings.findAll { name, _value -> !(name in ['mode', 'grid']) }, series[1], extract, reference]
-        }
-    )
-    from_alignment = CLASS3D_ALIGN.out.map { meta, job -> [meta, "Class3D/${job.name}/run_data.star".toString(), job, job / 'run_class001.mrc'] }
-
-    INITIAL_MODEL(modes.denovo.map { meta, settings, level, series, _template, extract -> [meta, level.name, settings, series[1], extract] })
-    from_particles = modes.denovo.join(INITIAL_MODEL.out).map { row -> [row[0], particles_of(row[5]), [], row[6] / 'initial_model.mrc'] }
-
     emit:
-    references = from_template.mix(from_alignment, from_particles) // [meta, particles STAR, alignment job, map]
-    jobs = PREPARE_REFERENCE.out.mix(CLASS3D_ALIGN.out, INITIAL_MODEL.out) // [meta, job]
-}
-
-def particles_of(extract) {
-    return "Extract/${extract.name}/particles.star".toString()
+    states = found // the same, with star, alignment and reference
+    jobs = jobs // [meta, job]
 }

@@ -1,97 +1,102 @@
 // The steps that go through the tilt series: one job each, or where there are many of them, several side by side over
-// groups of tilt series, with the same result.
+// groups of tilt series, with the same result. Of extraction the groups' particle sets are put together, of the others the
+// job that follows the groups puts together what they found. A process cannot be an argument: so four of one shape.
 include { SPLIT } from '../modules/core/split'
-include { EXTRACT ; EXTRACT as EXTRACT_GROUP } from '../modules/relion/extract'
 include { MERGE_EXTRACT } from '../modules/core/merge_extract'
+include { EXTRACT ; EXTRACT as EXTRACT_GROUP } from '../modules/relion/extract'
 include { RECONSTRUCT ; RECONSTRUCT as RECONSTRUCT_GROUP } from '../modules/relion/reconstruct'
 include { CTF_REFINE ; CTF_REFINE as CTF_REFINE_GROUP } from '../modules/relion/ctf_refine'
 include { POLISH ; POLISH as POLISH_GROUP } from '../modules/relion/polish'
+include { files_of } from './states'
 
 workflow EXTRACTION {
     take:
-    inputs // [meta, name, settings] + series + [particle set]
+    states // [meta, state]: name, settings, series, particles
+    groups // whether there may be groups
 
     main:
-    sets = inputs.branch { row ->
-        many: row[2].groups > 1
-        few: true
+    EXTRACT(few(states).map { meta, state -> handed(meta, state) })
+    jobs = EXTRACT.out
+    if (groups) {
+        IN_GROUPS(states)
+        EXTRACT_GROUP(IN_GROUPS.out.map { meta, state -> handed(meta, state) })
+        GATHERED(EXTRACT_GROUP.out)
+        MERGE_EXTRACT(states.join(GATHERED.out).map { meta, state, parts -> [meta, state.subMap(['name', 'settings']), state.particles, parts] })
+        jobs = jobs.mix(MERGE_EXTRACT.out)
     }
-    EXTRACT(sets.few)
-
-    IN_GROUPS(sets.many)
-    EXTRACT_GROUP(IN_GROUPS.out)
-    GATHERED(EXTRACT_GROUP.out)
-    MERGE_EXTRACT(sets.many.join(GATHERED.out).map { row -> [row[0], row[1], row[2], row[7], row[8]] })
 
     emit:
-    job = EXTRACT.out.mix(MERGE_EXTRACT.out) // [meta, extract job]
+    jobs // [meta, extract job]
 }
 
-// Of the others the job that follows the groups only puts together what they found.
 workflow RECONSTRUCTION {
     take:
-    inputs // [meta, name, settings] + series + [particle set]
+    states // [meta, state]: name, settings, series, particles
+    groups // whether there may be groups
 
     main:
-    sets = inputs.branch { row ->
-        many: row[2].groups > 1
-        few: true
+    wholes = few(states)
+    if (groups) {
+        IN_GROUPS(states)
+        RECONSTRUCT_GROUP(IN_GROUPS.out.map { meta, state -> handed(meta, state) + [[]] })
+        GATHERED(RECONSTRUCT_GROUP.out)
+        wholes = wholes.mix(with_parts(states, GATHERED.out))
     }
-    IN_GROUPS(sets.many)
-    RECONSTRUCT_GROUP(IN_GROUPS.out.map { row -> row + [[]] })
-    GATHERED(RECONSTRUCT_GROUP.out)
-    RECONSTRUCT(sets.few.map { row -> row + [[]] }.mix(sets.many.join(GATHERED.out)))
+    RECONSTRUCT(wholes.map { meta, state -> handed(meta, state) + [state.parts] })
 
     emit:
-    job = RECONSTRUCT.out // [meta, reconstruct job]
+    RECONSTRUCT.out // [meta, reconstruct job]
 }
 
 workflow CTF_REFINEMENT {
     take:
-    inputs // [meta, name, settings] + series + [particle set, half maps, mask job, post-process job]
+    states // [meta, state]: name, settings, series, particles, maps, mask_job, postprocess
+    groups // whether there may be groups
 
     main:
-    sets = inputs.branch { row ->
-        many: row[2].groups > 1
-        few: true
+    wholes = few(states)
+    if (groups) {
+        IN_GROUPS(states)
+        CTF_REFINE_GROUP(IN_GROUPS.out.map { meta, state -> handed(meta, state) + averages(state) + [[]] })
+        GATHERED(CTF_REFINE_GROUP.out.map { meta, job, _particles -> [meta, job] })
+        wholes = wholes.mix(with_parts(states, GATHERED.out))
     }
-    IN_GROUPS(sets.many)
-    CTF_REFINE_GROUP(IN_GROUPS.out.map { row -> row + [[]] })
-    GATHERED(CTF_REFINE_GROUP.out.map { meta, job, _particles -> [meta, job] })
-    CTF_REFINE(sets.few.map { row -> row + [[]] }.mix(sets.many.join(GATHERED.out)))
+    CTF_REFINE(wholes.map { meta, state -> handed(meta, state) + averages(state) + [state.parts] })
 
     emit:
-    job = CTF_REFINE.out // [meta, job, particle set]
+    CTF_REFINE.out // [meta, job, particle set]
 }
 
 // Bayesian polishing.
 workflow ALIGNMENT {
     take:
-    inputs // [meta, name, settings] + series + [particle set, half maps, mask job, post-process job]
+    states // as of CTF_REFINEMENT
+    groups // whether there may be groups
 
     main:
-    sets = inputs.branch { row ->
-        many: row[2].groups > 1
-        few: true
+    wholes = few(states)
+    if (groups) {
+        IN_GROUPS(states)
+        POLISH_GROUP(IN_GROUPS.out.map { meta, state -> handed(meta, state) + averages(state) + [[]] })
+        GATHERED(POLISH_GROUP.out.map { meta, job, _particles -> [meta, job] })
+        wholes = wholes.mix(with_parts(states, GATHERED.out))
     }
-    IN_GROUPS(sets.many)
-    POLISH_GROUP(IN_GROUPS.out.map { row -> row + [[]] })
-    GATHERED(POLISH_GROUP.out.map { meta, job, _particles -> [meta, job] })
-    POLISH(sets.few.map { row -> row + [[]] }.mix(sets.many.join(GATHERED.out)))
+    POLISH(wholes.map { meta, state -> handed(meta, state) + averages(state) + [state.parts] })
 
     emit:
-    job = POLISH.out // [meta, job, particle set]
+    POLISH.out // [meta, job, particle set]
 }
 
 workflow IN_GROUPS {
     take:
-    inputs // [meta, name, settings] + series + [particle set] + more
+    states // [meta, state]: name, settings, series, particles
 
     main:
-    SPLIT(inputs.map { row -> [row[0], row[2].groups, row[4], row[7]] })
+    many = states.filter { _meta, state -> state.settings.groups > 1 }
+    SPLIT(many.map { meta, state -> [meta, [name: state.name, groups: state.settings.groups], state.series.imported, state.particles] })
 
     emit:
-    members = inputs.join(SPLIT.out).flatMap { row -> members(row) } // the same rows, one per group, with its particle set
+    many.join(SPLIT.out).flatMap { meta, state, sets -> members(meta, state, sets) } // the same, one per group, with its particle set
 }
 
 workflow GATHERED {
@@ -105,12 +110,30 @@ workflow GATHERED {
         .map { key, numbers, jobs -> [key.getGroupTarget(), in_order(numbers, jobs)] }
 
     emit:
-    jobs = gathered // [meta, jobs in the order of the groups]
+    gathered // [meta, jobs in the order of the groups]
 }
 
-def members(row) {
-    def groups = row[-1] instanceof List ? row[-1] : [row[-1]]
-    return groups.withIndex().collect { group, index -> [row[0] + [group: index + 1, groups: groups.size()]] + row[1..6] + [group] + row[8..<-1] }
+// What every step through the tilt series is handed.
+def handed(meta, state) {
+    return [meta, [name: state.name, settings: state.settings, series: state.series.tables]] + files_of(state.series) + [state.particles]
+}
+
+// What a step against the current map is handed besides.
+def averages(state) {
+    return [state.maps, state.mask_job, state.postprocess]
+}
+
+def few(states) {
+    return states.filter { _meta, state -> state.settings.groups == 1 }.map { meta, state -> [meta, state + [parts: []]] }
+}
+
+def with_parts(states, jobs) {
+    return states.join(jobs).map { meta, state, parts -> [meta, state + [parts: parts]] }
+}
+
+def members(meta, state, sets) {
+    def all = sets instanceof List ? sets : [sets]
+    return all.withIndex().collect { set, index -> [meta + [group: index + 1, groups: all.size()], state + [particles: set]] }
 }
 
 def in_order(numbers, jobs) {

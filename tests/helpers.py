@@ -75,7 +75,7 @@ def write_template_parameters(path: Path, data: Path, iterations: int = 3) -> Pa
 
 
 def _short(name: str) -> str:
-    """A task's name without the workflows that it is in, such as ``RECONSTRUCT (main bin2_start)``."""
+    """A task's name without the workflows that it is in, such as ``RECONSTRUCT (bin2_start)``."""
     path, *tag = name.split(" (", 1)
     return " (".join([path.rsplit(":", 1)[-1], *tag])
 
@@ -91,7 +91,7 @@ class Run:
 
     @property
     def executed(self) -> set[str]:
-        """Names of the tasks that were run, without the workflow's prefix, such as ``REFINE3D (main bin2)``."""
+        """Names of the tasks that were run, without the workflow's prefix, such as ``REFINE3D (bin2)``."""
         return {_short(row["name"]) for row in self.tasks if row["status"] != "CACHED"}
 
     @property
@@ -99,8 +99,12 @@ class Run:
         return json.loads((self.directory / "results/results.json").read_text())
 
 
+#: What is on the command line stays text, as Nextflow from 26.04 on leaves it.
+AS_TEXT = "NXF_DISABLE_PARAMS_TYPE_DETECTION"
+
+
 def environment(**extra: str) -> dict[str, str]:
-    return os.environ | {"NXF_ANSI_LOG": "false", "PY2RELY_SITE_CONFIG": "/dev/null"} | extra
+    return os.environ | {"NXF_ANSI_LOG": "false", "PY2RELY_SITE_CONFIG": "/dev/null", AS_TEXT: "true"} | extra
 
 
 def command(*arguments: object, profile: str = "local") -> list[str]:

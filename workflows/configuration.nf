@@ -1,38 +1,100 @@
-// What is known of a run before its first task.
-include { json } from '../subworkflows/json'
+// What is known of a run before its first task: its parameters, each of its type, and what it can need at most.
+include { json } from '../subworkflows/values'
+
+// nextflow_schema.json, which is made from the same table as the docs: groups of parameters with their types, in order.
+def schema() {
+    return new groovy.json.JsonSlurper().parseText(file("${projectDir}/nextflow_schema.json", glob: false).text)
+}
+
+// Parameters by their types, however they arrived: Nextflow from 26.04 on gives what is on the command line as text. What
+// is not of its type stays as it is, for the list of problems.
+def typed(given) {
+    def types = schema()['$defs'].collectEntries { _group, section -> section.properties.collectEntries { name, one -> [name, one.type] } }
+    return given.collectEntries { name, value -> [name, value instanceof CharSequence ? of_type(types[name], value.toString()) : value] }
+}
+
+def of_type(type, text) {
+    if (type == 'boolean' && text.toLowerCase() in ['true', 'yes', 'false', 'no']) {
+        return text.toLowerCase() in ['true', 'yes']
+    }
+    if (type == 'integer' && text.isInteger()) {
+        return text.toInteger()
+    }
+    if (type == 'number' && text.isNumber()) {
+        return text.isInteger() ? text.toInteger() : text.toBigDecimal()
+    }
+    return text
+}
+
+// How and where tasks run: no part of what is computed, and so of no task's hash.
+def configuration() {
+    return schema()['$defs'].findAll { _group, section -> section.configuration }.collectMany { _group, section -> section.properties.keySet() }
+}
 
 // The files that the parameters come from: the parameter file, or the sample sheet and what it names. As in request.py, a
 // name is looked up where the run is started, then beside the sheet.
 def parameter_files(given) {
     if (!given.sample_sheet) {
-        return given.parameter ? [file(given.parameter)].findAll { path -> path.exists() } : []
+        return given.parameter ? [file(given.parameter, glob: false)].findAll { found -> found.exists() } : []
     }
-    def sheet = file(given.sample_sheet)
-    def names = sheet.exists() ? sheet.splitCsv(header: true, strip: true).findResults { row -> row.parameters ?: null }.unique() : []
-    return ([sheet] + names.collect { name -> [file(name), sheet.parent.resolve(name)].find { path -> path.exists() } }).findAll { path -> path?.exists() }
+    def sheet = file(given.sample_sheet, glob: false)
+    def names = sheet_rows(given).findResults { row -> row.parameters ?: null }.unique()
+    return ([sheet] + names.collect { name -> [file(name, glob: false), sheet.parent.resolve(name)].find { found -> found.exists() } }).findAll { found -> found?.exists() }
 }
 
-// How many of its parts a run can need at most: what cannot be needed is not set up, as that takes time. What cannot be
+def sheet_rows(given) {
+    def sheet = file(given.sample_sheet, glob: false)
+    return sheet.exists() ? sheet.splitCsv(header: true, strip: true) : []
+}
+
+// What a run can need at most: what it cannot need is not set up, as that takes time and fills the screen. What cannot be
 // read here counts as the most that there is; the preflight says what is wrong with it.
-//   first: whether a data set may begin with picks whose orientations are not known; rungs: levels that begin with oriented
-//   particles; cycles: of polishing
-def most_steps(files, given) {
-    def recipes = files.drop(given.sample_sheet ? 1 : 0).collect { path -> parsed(path) } // the sheet is the first file
+//   first                           a data set may begin with picks whose orientations are searched, by a
+//   template, denovo, search_known  template, a de novo model, or from known orientations, but globally
+//   map                             a level may begin with a given map
+//   polish_only                     a run begins with polishing
+//   rungs, cycles                   levels that begin with oriented particles; cycles of polishing
+//   ctf_refine, polish, classes     steps of these cycles; 3D classification
+//   groups                          there may be so many tilt series that they are worked on in groups
+def needs_of(documents, given) {
+    def recipes = documents.drop(given.sample_sheet ? 1 : 0).collect { found -> parsed(found) } // the sheet is the first file
     recipes += given.resolutions || !recipes ? [given] : []
     if (recipes.any { recipe -> !(recipe instanceof Map) }) {
-        return [first: true, rungs: 8, cycles: 10]
+        return everything()
     }
+    def rows = given.sample_sheet ? sheet_rows(given).collect { row -> given + row.findAll { _name, value -> value } } : [given]
+    def picks = rows.findAll { row -> (row.start ?: 'picks') == 'picks' }
+    def template = picks.any { row -> row.reference_template }
+    def denovo = picks.any { row -> "${row.run_denovo_generation ?: ''}".toLowerCase() in ['true', 'yes', '1'] }
+    def search_known = values_of(recipes + [given], 'initial_reference', 'known_search').any { search -> search != 'local' }
     def lists = recipes.collect { recipe -> "${value_of(recipe, 'resolutions', 'binning_list') ?: '4,2,1'}".findAll(/\d+/) }
     def levels = (lists.collect { list -> list.size() } + [1]).max()
-    def cycles = (recipes + [given]).collect { recipe -> "${value_of(recipe, 'polishing', 'cycles') ?: 5}" }.findAll { text -> text ==~ /\d+/ }.collect { text -> text as int }.max() ?: 5
-    def from_picks = !given.sample_sheet && given.start == 'picks'
-    def searched = from_picks && (given.reference_template || given.run_denovo_generation)
-    def searches = (recipes + [given]).collect { recipe -> value_of(recipe, 'initial_reference', 'known_search') }.findAll()
+    def cycles = (values_of(recipes + [given], 'polishing', 'cycles') ?: [5]).collect { value -> "${value}".isInteger() ? "${value}".toInteger() : 10 }.max()
+    def late = rows.any { row -> (row.start ?: 'picks') != 'picks' }
+    def polished = cycles > 0 && (late || lists.any { list -> '1' in list })
+    def first = template || denovo || search_known
     return [
-        first: given.sample_sheet || searched || searches.any { search -> search != 'local' },
-        rungs: searched ? levels - 1 : levels,
-        cycles: from_picks && lists.every { list -> !('1' in list) } ? 0 : cycles,
+        first: first, template: template, denovo: denovo, search_known: search_known,
+        map: rows.any { row -> row.start == 'bin1' && row.reference_template }, polish_only: rows.any { row -> row.start == 'polish' },
+        rungs: picks && picks.every { row -> row.reference_template || row.run_denovo_generation } && !late ? levels - 1 : levels,
+        cycles: polished ? cycles : 0,
+        ctf_refine: polished && (late || (recipes + [given]).any { recipe -> recipe.ctf_refine }),
+        polish: polished && (late || (recipes + [given]).any { recipe -> recipe.bayesian_polish }),
+        classes: given.run_class3D || values_of(recipes + [given], 'classification', 'run').any { run -> !("${run}".toLowerCase() in ['no', 'false']) },
+        groups: (rows.collect { row -> row.tomograms } + recipes.collectMany { recipe -> ['pseudo_subtomo', 'refine3D', 'reconstruct'].collect { block -> value_of(recipe, block, 'in_tomograms') } })
+            .findAll().unique().any { name -> may_need_groups(name, documents, given.tilt_series_per_task) },
     ]
+}
+
+def everything() {
+    return [
+        first: true, template: true, denovo: true, search_known: true, map: true, polish_only: true, rungs: 8, cycles: 10,
+        ctf_refine: true, polish: true, classes: true, groups: true,
+    ]
+}
+
+def values_of(recipes, block, name) {
+    return recipes.collect { recipe -> value_of(recipe, block, name) }.findAll { value -> value != null }
 }
 
 // A field of a block, also where something else than a block was given under its name.
@@ -49,22 +111,67 @@ def parsed(path) {
     }
 }
 
-// How and where tasks run: no part of what is computed, and so of no task's hash. The same list is in request.py.
-def configuration() {
-    return [
-        'image', 'relion_load', 'timeout', 'slurm_partition', 'slurm_gpu_partition', 'slurm_account', 'slurm_qos', 'slurm_constraint',
-        'gpu_constraint', 'cpu_constraint', 'gpu_request', 'gpu_type', 'slurm_options', 'slurm_memory_per_cpu', 'slurm_core', 'slurm_queue_size', 'slurm_poll',
-    ]
+// Whether a table may have more tilt series than one task works on: it has no more than lines that are neither label nor
+// keyword. The same default as in planning/groups.py.
+def may_need_groups(name, documents, per_task) {
+    def places = [file("${name}", glob: false)] + documents.collect { found -> found.parent.resolve("${name}") }
+    def table = places.find { found -> found.exists() }
+    def most = "${per_task ?: 50}".isInteger() ? "${per_task ?: 50}".toInteger() : 1
+    return !table || table.readLines().count { line -> line.trim() && !(line.trim() ==~ /(_|#|data_|loop_).*/) } > most
+}
+
+// No data set may have more steps than are set up: they would be missing without a word.
+def within(plan, needs) {
+    def mode = plan.initial_reference.mode
+    def searched = !plan.oriented && plan.start == 'picks'
+    def missing = [
+        'levels': (searched ? plan.levels.size() - 1 : plan.levels.size()) > needs.rungs && plan.start != 'polish',
+        'a template': searched && mode == 'template' && !needs.template,
+        'a de novo model': searched && mode == 'denovo' && !needs.denovo,
+        'a search': searched && mode == 'known' && !needs.search_known,
+        'a given map': plan.start == 'bin1' && plan.reference && !needs.map,
+        'polishing alone': plan.start == 'polish' && !needs.polish_only,
+        'cycles': (plan.polishing ? plan.polishing.cycles : 0) > needs.cycles,
+        'CTF refinement': plan.polishing?.ctf_refine && !needs.ctf_refine,
+        'polishing': plan.polishing?.polish && !needs.polish,
+        'classes': plan.levels.any { level -> level.classification } && !needs.classes,
+        'groups': plan.levels.any { level -> level.extract.groups > 1 } && !needs.groups,
+    ].findAll { _name, is -> is }.keySet()
+    if (missing) {
+        error("${plan.id} needs more steps than are set up (${missing.join(', ')}), a fault of the pipeline's: please report it, with the parameters.")
+    }
+    return plan
 }
 
 def check_configuration(given, container_engine) {
     if (container_engine && !given.image) {
         error("There is no image.\n    to do: give --image FILE.sif, or set it once with 'py2rely config --image FILE.sif'; 'make image' builds one.")
     }
-    if (container_engine && given.image.toString().startsWith('/') && !file(given.image).exists()) {
+    if (container_engine && given.image.toString().startsWith('/') && !file(given.image, glob: false).exists()) {
         error("The image is missing.\n    where: ${given.image}\n    to do: correct --image, or build one with 'make image'.")
     }
     if (!(given.gpu_request in ['gres', 'gpus'])) {
         error("gpu_request is '${given.gpu_request}'.\n    expected: gres (--gres=gpu:N) or gpus (--gpus=N)")
     }
+    def numbers = ['timeout', 'slurm_memory_per_cpu', 'slurm_queue_size', 'num_gpus', 'cpus'].findAll { name -> given[name] != null && !(given[name] instanceof Number) }
+    if (numbers) {
+        error("${numbers.collect { name -> "--${name} ${given[name]}" }.join(', ')}: no number.\n    expected: numbers such as 4")
+    }
+}
+
+// What 'nextflow run . --help' answers: the commands that people need, and the parameters in their groups.
+def help_text(command) {
+    def groups = schema()['$defs'].collect { _name, section ->
+        def lines = section.properties.collect { name, one -> "  --${name.padRight(24)}${one.description}${one.containsKey('default') ? " [${one.default}]" : ''}" }
+        "${section.title}\n${lines.join('\n')}"
+    }
+    return [
+        'Sub-tomogram averaging with RELION 5, from aligned tilt series and picks to the best map.',
+        "Write the parameter file, check everything, run:\n" +
+            "  py2rely prepare relion5-parameters -ts tilt_series.star -p particles.star -ps 1.54 -s C1 -pd 290 -bl 4,2,1\n" +
+            "  py2rely check --parameter sta_parameters.json --reference-template ref.mrc\n" +
+            "  nextflow run ${command} -profile local --gpus 0,1 --parameter sta_parameters.json --reference_template ref.mrc -resume",
+        groups.join('\n\n'),
+        "The blocks of the parameter file are parameters, too: --refine3D.ini_high 40. Every field: docs/recipe.md.",
+    ].join('\n\n')
 }

@@ -1,6 +1,8 @@
 // One data set's tables under the names that every later step uses, and links to its stacks.
+include { word } from '../../subworkflows/values'
+
 process IMPORT {
-    tag "${meta.id}"
+    tag "${meta.label}tilt_series"
     label 'core'
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copyNoFollow' // the stacks stay links
 
@@ -12,8 +14,8 @@ process IMPORT {
 
     script:
     """
-    py2rely task import --project '${source.launch_dir}' --particles '${source.particles}' \\
-        --tilt-series '${source.tilt_series}' ${source.motion ? "--motion '${source.motion}' " : ''}\\
-        --symmetry ${source.symmetry} --output .
+    py2rely task import --project ${word(source.launch_dir)} --particles ${word(source.particles)} \\
+        --tilt-series ${word(source.tilt_series)} ${source.motion ? "--motion ${word(source.motion)} " : ''}\\
+        --symmetry ${word(source.symmetry)} --output .
     """
 }

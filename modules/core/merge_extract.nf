@@ -1,25 +1,26 @@
 // Extracted groups of tilt series, put together as one job.
 process MERGE_EXTRACT {
-    tag "${meta.id} ${name}"
+    tag "${meta.label}${job.name}"
     label 'core'
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'symlink'
 
     input:
-    tuple val(meta), val(name), val(settings), path(particles, stageAs: 'Select/*'), path(groups, stageAs: 'groups/?/*')
+    tuple val(meta), val(job), path(particles, stageAs: 'Select/*'), path(parts, stageAs: 'groups/?/*')
 
     output:
-    tuple val(meta), path("Extract/${name}"), emit: job
+    tuple val(meta), path("Extract/${job.name}"), emit: job
 
     script:
-    def job = "Extract/${name}"
+    def directory = "Extract/${job.name}"
+    def settings = job.settings
     """
-    py2rely task merge-extract ${job} --groups groups
-    py2rely task check-extract ${job} --particles ${particles}/particles.star \\
+    py2rely task merge-extract ${directory} --groups groups
+    py2rely task check-extract ${directory} --particles ${particles}/particles.star \\
         --box ${settings.crop > 0 ? settings.crop : settings.box} --pixel-size ${settings.pixel_size}
     """
 
     stub:
     """
-    py2rely task stub Extract/${name} particles.star
+    py2rely task stub Extract/${job.name} particles.star
     """
 }

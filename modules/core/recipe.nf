@@ -1,4 +1,6 @@
 // Every parameter, from wherever it came, checked and brought into one form.
+include { word } from '../../subworkflows/values'
+
 process RECIPE {
     label 'core'
 
@@ -11,9 +13,7 @@ process RECIPE {
 
     script:
     """
-    cat > request.json << 'END_OF_REQUEST'
-    ${request}
-    END_OF_REQUEST
+    printf %s ${word(request)} > request.json
     py2rely task recipe request.json --output datasets.json
     """
 }

@@ -1,4 +1,6 @@
 // The files that STAR files name, so that they are declared inputs of what reads them.
+include { json_word ; word } from '../../subworkflows/values'
+
 process REFERENCES {
     label 'core'
 
@@ -8,13 +10,11 @@ process REFERENCES {
     path files, stageAs: 'star/?/*'
 
     output:
-    path 'references.txt'
+    path 'references.json'
 
     script:
     """
-    cat > names.txt << 'END_OF_NAMES'
-    ${names.join('\n    ')}
-    END_OF_NAMES
-    py2rely task references names.txt --project '${project}' --output references.txt
+    printf %s ${json_word(names)} > names.json
+    py2rely task references names.json --project ${word(project)} --output references.json
     """
 }

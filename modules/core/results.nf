@@ -1,4 +1,6 @@
 // One machine-readable result of the whole run, the page made from it, and the lines that the run ends with.
+include { json_word } from '../../subworkflows/values'
+
 process RESULTS {
     label 'core'
     publishDir path: { task.ext.outdir }, mode: 'copy'
@@ -18,7 +20,7 @@ process RESULTS {
 
     script:
     """
-    py2rely task results ${plan} --jobs jobs --job-ids '${job_ids.join(',')}' \\
-        --maps maps --map-ids '${map_ids.join(',')}' --nextflow ${nextflow} --output .
+    printf %s ${json_word([jobs: job_ids, maps: map_ids, nextflow: nextflow])} > names.json
+    py2rely task results ${plan} names.json --jobs jobs --maps maps --output .
     """
 }

@@ -1,27 +1,27 @@
 // Which classes go on: the table, its picture, and the particle set; with manual selection, only when classes are named.
+include { json_word } from '../../subworkflows/values'
+
 process SELECT_CLASSES {
-    tag "${meta.id} ${name}"
+    tag "${meta.label}${job.name}"
     label 'core'
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
-    tuple val(meta), val(name), val(choice), val(diameter), path(classification, stageAs: 'Class3D/*'),
-        path(mask, stageAs: 'MaskCreate/*')
+    tuple val(meta), val(job), path(classification, stageAs: 'Class3D/*'), path(mask, stageAs: 'MaskCreate/*')
 
     output:
-    tuple val(meta), path("Select/${name}_classes"), emit: job
-    tuple val(meta), path("Select/${name}_reference"), emit: reference, optional: true
+    tuple val(meta), path("Select/${job.name}_classes"), emit: job
+    tuple val(meta), path("Select/${job.name}_reference"), emit: reference, optional: true
 
     script:
     """
-    py2rely task select-classes ${classification} --mask ${mask}/mask.mrc --diameter ${diameter} \\
-        --choice '${groovy.json.JsonOutput.toJson(choice)}' \\
-        --output Select/${name}_classes --reference Select/${name}_reference
+    py2rely task select-classes ${classification} --mask ${mask}/mask.mrc --diameter ${job.diameter} \\
+        --choice ${json_word(job.choice)} --output Select/${job.name}_classes --reference Select/${job.name}_reference
     """
 
     stub:
     """
-    py2rely task stub Select/${name}_classes particles.star
-    ${choice.selection == 'auto' || choice.keep ? "py2rely task stub Select/${name}_reference particles.star" : ''}
+    py2rely task stub Select/${job.name}_classes particles.star
+    ${job.choice.selection == 'auto' || job.choice.keep ? "py2rely task stub Select/${job.name}_reference particles.star" : ''}
     """
 }

@@ -1,35 +1,35 @@
 // Global alignment of the particles to the template: one class, correlation in the first iteration.
 process CLASS3D_ALIGN {
-    tag "${meta.id} ${name}"
+    tag "${meta.label}${job.name}"
     label 'gpu'
-    cpus { settings.ranks * settings.threads }
-    memory { 1.GB * settings.memory * task.attempt }
+    cpus { job.settings.ranks * job.settings.threads }
+    memory { 1.GB * job.settings.memory * task.attempt }
     containerOptions { meta.binds }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
-    tuple val(meta), val(name), val(settings), path(import_job, stageAs: 'Import/*'),
-        path(extract, stageAs: 'Extract/*'), path(reference, stageAs: 'Reference/*')
+    tuple val(meta), val(job), path(imported, stageAs: 'Import/*'), path(extract, stageAs: 'Extract/*'), path(reference, stageAs: 'Reference/*')
 
     output:
-    tuple val(meta), path("Class3D/${name}_template"), emit: job
+    tuple val(meta), path("Class3D/${job.name}_template"), emit: job
 
     script:
-    def job = "Class3D/${name}_template"
+    def directory = "Class3D/${job.name}_template"
+    def settings = job.settings
     def gpu = settings.gpus ? "--gpu ${settings.gpus}" : ''
     def particles = "${extract}/particles.star"
     """
-    py2rely task relion ${job} -- mpirun -n ${settings.ranks} relion_refine_mpi --o ${job}/run --K 1 \\
+    py2rely task relion ${directory} -- mpirun -n ${settings.ranks} relion_refine_mpi --o ${directory}/run --K 1 \\
         --i ${particles} --tomograms Import/tilt_series/tomograms.star \\
         --ref ${reference} --trust_ref_size --ini_high ${settings.low_pass} \\
         --iter ${settings.iterations} --tau2_fudge ${settings.tau} \\
         --particle_diameter ${settings.diameter} --sym ${settings.symmetry} --j ${settings.threads} ${gpu} \\
         ${settings.options}
-    py2rely task check-class3d ${job} --iterations ${settings.iterations} --particles ${particles} --reference ${reference}
+    py2rely task check-class3d ${directory} --iterations ${settings.iterations} --particles ${particles} --reference ${reference}
     """
 
     stub:
     """
-    py2rely task stub Class3D/${name}_template run_data.star run_class001.mrc
+    py2rely task stub Class3D/${job.name}_template run_data.star run_class001.mrc
     """
 }

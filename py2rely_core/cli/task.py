@@ -52,8 +52,8 @@ def references(names: Path, project: Annotated[Path, typer.Option("--project")],
     """List the files that STAR files name."""
     from py2rely_core.data.inputs import referenced_files
 
-    star_files = [Path(line) for line in names.read_text().splitlines() if line]
-    output.write_text("".join(f"{path}\n" for path in referenced_files(star_files, project)))
+    star_files = [Path(name) for name in json.loads(names.read_text())]
+    output.write_text(json.dumps([str(path) for path in referenced_files(star_files, project)], indent=1))
 
 
 @app.command("plan")
@@ -391,21 +391,20 @@ def select(source: Path, distance: Annotated[float, typer.Option("--distance")],
 @app.command("results")
 def results(
     plan: Path,
+    names: Annotated[Path, typer.Argument(help="JSON: whose the jobs and maps are; Nextflow's version.")],
     jobs: Annotated[Path, typer.Option("--jobs", help="Holds 1/job.json, 2/job.json, ...")],
-    job_ids: Annotated[str, typer.Option("--job-ids", help="The data sets of these, comma-separated.")],
     maps: Annotated[Path, typer.Option("--maps", help="Holds 1/a.mrc, 2/b.mrc, ...")],
-    map_ids: Annotated[str, typer.Option("--map-ids", help="Data set:path of these, comma-separated.")],
     output: OutputOption,
-    nextflow: Annotated[str, typer.Option("--nextflow", help="Its version.")] = "",
 ) -> None:
     """Write results.json, report.html and the lines that a run ends with."""
     from py2rely_core.report.outcome import numbered, write_outcome
     from py2rely_core.results.collect import collect_results, read_jobs
 
-    entries = [(identity, jobs / str(n) / "job.json") for n, identity in enumerate(job_ids.split(","), start=1)]
-    versions = {"nextflow": nextflow} if nextflow else {}
+    known = json.loads(names.read_text())
+    entries = [(identity, jobs / str(n) / "job.json") for n, identity in enumerate(known["jobs"], start=1)]
+    versions = {"nextflow": known["nextflow"]}
     collected = collect_results(json.loads(plan.read_text()), read_jobs(entries), versions=versions)
-    write_outcome(collected, numbered(collected, maps, map_ids), output)
+    write_outcome(collected, numbered(collected, maps, known["maps"]), output)
 
 
 @app.command("failed")

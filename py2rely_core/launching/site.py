@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from py2rely_core.parameters.request import CONFIGURATION
+from py2rely_core.parameters.table import CONFIGURATION
 from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
 
 #: What a site may set, by the names of the run's parameters.

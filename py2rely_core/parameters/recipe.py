@@ -6,9 +6,10 @@ edges pixels at the level's binning. Fields that are :data:`KEPT` are written by
 
 from __future__ import annotations
 
+import shlex
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 from pydantic.fields import FieldInfo
 
 from py2rely_core.data.symmetry import parse_point_group
@@ -35,6 +36,15 @@ def _numbers(value: object) -> object:
 YesNo = Annotated[bool, BeforeValidator(_yes_no), PlainSerializer(lambda value: "yes" if value else "no")]
 Classes = Annotated[list[int], BeforeValidator(_numbers)]
 Binnings = Annotated[list[int], BeforeValidator(_numbers), PlainSerializer(str)]
+
+
+def _splittable(value: str) -> str:
+    shlex.split(value)  # a ValueError says which quotation is open
+    return value
+
+
+#: Words of a command line, with the quoting rules of a shell and none of its commands.
+Words = Annotated[str, AfterValidator(_splittable)]
 
 
 class Block(BaseModel):
@@ -74,7 +84,7 @@ class InitialModel(Block):
     use_gpu: YesNo = Field(True, description="whether this step uses the GPUs that are given")
     gpu_ids: str = Field("", description=KEPT)
     nr_threads: int = Field(8, description="most threads per rank")
-    other_args: str = Field("", description="added to the program's command line")
+    other_args: Words = Field("", description="added to the program's command line")
 
 
 class Reconstruct(Block):
@@ -87,7 +97,7 @@ class Reconstruct(Block):
     point_group: str = Field("C1", description="that of refine3D counts")
     nr_threads: int = Field(8, description="most threads per rank")
     mpi_command: str = Field("", description=KEPT)
-    other_args: str = Field("", description="added to the program's command line")
+    other_args: Words = Field("", description="added to the program's command line")
 
 
 class PseudoSubtomo(Block):
@@ -104,7 +114,7 @@ class PseudoSubtomo(Block):
     nr_threads: int = Field(8, description="most threads per rank")
     nr_mpi: int = Field(3, description=KEPT)
     mpi_command: str = Field("", description=KEPT)
-    other_args: str = Field("", description="added to the program's command line")
+    other_args: Words = Field("", description="added to the program's command line")
 
 
 class Refine3D(Block):
@@ -135,7 +145,7 @@ class Refine3D(Block):
     nr_threads: int = Field(8, description="most threads per rank")
     mpi_command: str = Field("", description=KEPT)
     do_combine_thru_disc: YesNo = Field(True, description="no: --dont_combine_weights_via_disc")
-    other_args: str = Field("", description="added to the program's command line")
+    other_args: Words = Field("", description="added to the program's command line")
 
 
 class Class3D(Refine3D):
@@ -171,7 +181,7 @@ class MaskCreate(Block):
     ini_threshold: float | None = Field(
         None, description="threshold of the density; not given: from the density itself"
     )
-    other_args: str = Field("", description="added to the program's command line")
+    other_args: Words = Field("", description="added to the program's command line")
 
 
 class Classification(Block):
@@ -227,7 +237,7 @@ class CtfRefine(Block):
     nr_odd_aber: int = Field(3, description="--no")
     nr_threads: int = Field(8, description="most threads per rank")
     mpi_command: str = Field("", description=KEPT)
-    other_args: str = Field("", description="added to the program's command line")
+    other_args: Words = Field("", description="added to the program's command line")
 
 
 class BayesianPolish(Block):
@@ -246,7 +256,7 @@ class BayesianPolish(Block):
     )
     nr_threads: int = Field(8, description="most threads per rank")
     mpi_command: str = Field("", description=KEPT)
-    other_args: str = Field("", description="added to the program's command line")
+    other_args: Words = Field("", description="added to the program's command line")
 
 
 class InitialReference(Block):
@@ -280,7 +290,7 @@ class PostProcess(Block):
     autob_lowres: float = Field(10, description="--autob_lowres, Angstrom")
     adhoc_bfac: float = Field(0, description="--adhoc_bfac; 0: none")
     fn_mtf: str = Field("", description="--mtf")
-    other_args: str = Field("", description="added to the program's command line")
+    other_args: Words = Field("", description="added to the program's command line")
 
 
 #: Blocks of which a level may override fields.

@@ -11,69 +11,14 @@ from typing import Any
 from py2rely_core.parameters.files import parse_recipe
 from py2rely_core.parameters.gpus import gpu_problems
 from py2rely_core.parameters.recipe import KNOWN_BLOCKS, Recipe
+from py2rely_core.parameters.table import ALL, CONFIGURATION, PER_DATASET, RUN_PARAMETERS, Parameter, typed
 from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
 
-#: Parameters of a run besides the recipe's blocks; nextflow.config has their defaults.
-RUN_PARAMETERS = (
-    "parameter",
-    "sample_sheet",
-    "reference_template",
-    "run_denovo_generation",
-    "run_class3D",
-    "class_selection",
-    "keep_classes",
-    "best_class",
-    "start",
-    "particles",
-    "tomograms",
-    "motion",
-    "mask",
-    "low_pass",
-    "outdir",
-    "cpus",
-    "gpus",
-    "tasks_per_gpu",
-    "tilt_series_per_task",
-    "num_gpus",
-)
-#: How and where tasks run. configuration.nf keeps them out of the request: they decide on no result, repeat no step.
-CONFIGURATION = (
-    "image",
-    "relion_load",
-    "timeout",
-    "slurm_partition",
-    "slurm_gpu_partition",
-    "slurm_account",
-    "slurm_qos",
-    "slurm_constraint",
-    "gpu_constraint",
-    "cpu_constraint",
-    "gpu_request",
-    "gpu_type",
-    "slurm_options",
-    "slurm_memory_per_cpu",
-    "slurm_core",
-    "slurm_queue_size",
-    "slurm_poll",
-)
-#: Of these, the whole numbers, and the least that each may be.
-COUNTS = {"cpus": 1, "tasks_per_gpu": 1, "tilt_series_per_task": 1, "num_gpus": 0}
 #: Parameters that Nextflow itself reads, by this very name.
 READ_BY_NEXTFLOW = ("sample_sheet", "num_gpus", *CONFIGURATION)
-#: What is given for each data set: parameters of the run, or columns of the sample sheet.
-PER_DATASET = (
-    "reference_template",
-    "run_denovo_generation",
-    "start",
-    "particles",
-    "tomograms",
-    "motion",
-    "mask",
-    "low_pass",
-)
-SHEET_COLUMNS = ("id", "parameters", *PER_DATASET)
 #: Where a run begins: with picks, or at bin 1 with refined particles, to be refined or to be polished.
-STARTS = ("picks", "bin1", "polish")
+STARTS = ALL["start"].choices
+SHEET_COLUMNS = ("id", "parameters", *PER_DATASET)
 #: Parameters that stand for fields of the recipe's classification block.
 CLASSIFICATION = {
     "run_class3D": "run",
@@ -113,7 +58,7 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     if chosen:
         blocks["classification"] = blocks.get("classification", {}) | chosen
     problems += gpu_problems(params.get("gpus"))
-    problems += [problem for name in COUNTS if (problem := _count_problem(name, params.get(name)))]
+    problems += [problem for name in ALL if (problem := _value_problem(ALL[name], params.get(name)))]
     datasets = []
     for row in _rows(params, launch, problems):
         try:
@@ -126,11 +71,17 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     return {"machine": machine, "datasets": datasets}
 
 
-def _count_problem(name: str, value: Any) -> Problem | None:
-    if value is None or (re.fullmatch(r"\d+", str(value)) and int(value) >= COUNTS[name]):
+def _value_problem(parameter: Parameter, value: Any) -> Problem | None:
+    """What is wrong with a value that is not of its type; those of data sets and of the recipe are looked at there."""
+    name, least = parameter.name, parameter.minimum
+    if value is None or parameter.per_dataset or name in CLASSIFICATION:
         return None
-    what = f"--{name} {value} is not a whole number from {COUNTS[name]} on."
-    return Problem(what, f"--{name}", f"{COUNTS[name]} or more", "Correct the number.")
+    if parameter.type == "boolean" and not isinstance(value, bool):
+        return Problem(f"--{name} {value} is neither true nor false.", f"--{name}", "true or false", "Write it so.")
+    if parameter.type == "integer" and (type(value) is not int or value < (least or 0)):
+        what = f"--{name} {value} is not a whole number from {least or 0} on."
+        return Problem(what, f"--{name}", f"{least or 0} or more", "Correct the number.")
+    return None
 
 
 def _gpus(params: dict[str, Any]) -> str | None:
@@ -169,7 +120,7 @@ def _known(params: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
             hint = nearest(name, names) or (f"did you mean '{true_name}'?" if true_name else "")
             hint = hint or f"The parameters are: {', '.join(names)}."
             problems.append(Problem(f"Unknown parameter '{name}'.", "command line or -params-file", "", hint))
-    return known, problems
+    return {name: typed(name, value) for name, value in known.items()}, problems
 
 
 def _rows(params: dict[str, Any], launch: Path, problems: list[Problem]) -> list[dict[str, Any]]:
@@ -251,21 +202,27 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[
     }
 
 
+#: How a switch may be written in a sample sheet.
+SWITCH_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
 def _is_true(value: Any) -> bool:
-    return str(value or "").lower() in {"true", "yes", "1"}
+    return SWITCH_WORDS.get(str(value or "").lower(), False)
 
 
 def _start_problems(row: dict[str, Any], start: str, recipe: Recipe, where: str) -> list[Problem]:
     """What of a data set's parameters does not go together."""
     if start not in STARTS:
-        expected = ", ".join(STARTS)
-        return [Problem(f"A run cannot start from '{start}'.", f"{where}: start", expected, nearest(start, STARTS))]
+        hint = nearest(start, STARTS)
+        return [Problem(f"A run cannot start from '{start}'.", f"{where}: start", ", ".join(STARTS), hint)]
     problems = []
 
     def clash(what: str, expected: str, fix: str) -> None:
         problems.append(Problem(what, where, expected, fix))
 
     denovo, template = _is_true(row.get("run_denovo_generation")), row.get("reference_template")
+    if str(row.get("run_denovo_generation") or "false").lower() not in SWITCH_WORDS:
+        clash(f"run_denovo_generation = {row['run_denovo_generation']}.", "true or false", "Write it so.")
     if denovo and template:
         clash("A template and a de novo model are both asked for.", "one of the two",
               "Leave out reference_template or run_denovo_generation.")  # fmt: skip

@@ -7,6 +7,7 @@ block that it uses, so that a change re-runs what depends on it and nothing else
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -169,7 +170,7 @@ def _classification(recipe: Recipe, machine: Machine) -> dict[str, Any]:
         flags += [f"--sigma_ang {block.sigma_angles / 3:g}"] if block.do_local_ang_searches else []
         flags += ["--allow_coarser_sampling"] if block.allow_coarser else []
         flags += [f"--sigma_tilt {block.sigma_tilt:g}"] if block.sigma_tilt > 0 else []
-        flags += [f"--relax_sym {block.relax_sym}"] if block.relax_sym else []
+        flags += [f"--relax_sym {shlex.quote(block.relax_sym)}"] if block.relax_sym else []
     flags += ["--fast_subsets"] if block.do_fast_subsets else []
     flags += [f"--strict_highres_exp {block.highres_limit:g}"] if block.highres_limit > 0 else []
     ranks, threads, gpus = refinement_ranks(machine, block.nr_threads)
@@ -263,14 +264,14 @@ def _mask(recipe: Recipe, binning: int, size: int) -> dict[str, Any]:
     block = recipe.block_at(binning, "mask_create")
     edges = sorted({min(step * block.width_mask_edge, size // 6) for step in EDGE_STEPS})
     threshold = "" if block.ini_threshold is None else f"{block.ini_threshold:g}"
-    return {"extend": block.extend_inimask, "edges": edges, "threshold": threshold, "options": block.other_args}
+    return {"extend": block.extend_inimask, "edges": edges, "threshold": threshold, "options": join_flags([], block)}
 
 
 def _postprocess_options(recipe: Recipe) -> str:
     block = recipe.postprocess
     flags = [f"--auto_bfac --autob_lowres {block.autob_lowres:g}"] if block.do_auto_bfac else []
     flags += [f"--adhoc_bfac {block.adhoc_bfac:g}"] if block.adhoc_bfac else []
-    flags += [f"--mtf {block.fn_mtf}"] if block.fn_mtf else []
+    flags += [f"--mtf {shlex.quote(block.fn_mtf)}"] if block.fn_mtf else []
     return join_flags(flags, block)
 
 
@@ -296,7 +297,7 @@ def refine_settings(recipe: Recipe, index: int, mode: str, start: str, machine: 
     flags += [f"--healpix_order {angles}", f"--auto_local_healpix_order {local}"]
     if first and mode == "known" and recipe.initial_reference.known_search == "local":
         flags += [f"--sigma_ang {recipe.initial_reference.known_sigma_ang:g}"]
-    flags += [f"--relax_sym {block.relax_sym}"] if block.relax_sym else []
+    flags += [f"--relax_sym {shlex.quote(block.relax_sym)}"] if block.relax_sym else []
     flags += ["--auto_ignore_angles --auto_resol_angles"] if block.auto_faster else []
     # A template or a model of unknown scale is compared by correlation in the first iteration.
     if first and mode == "template" and not recipe.initial_reference.template_iterations:
@@ -383,5 +384,13 @@ def _denovo(recipe: Recipe, machine: Machine) -> dict[str, Any]:
 
 
 def join_flags(flags: list[str], block: Block) -> str:
-    """A program's flags, with the block's `other_args` behind them."""
-    return " ".join(part for part in [*flags, block.other_args.strip()] if part)
+    """A program's flags, with the block's `other_args` behind them, as words of a shell command.
+
+    Parameters
+    ----------
+    flags : list of str
+        Words as a shell reads them: what comes from a person is quoted.
+    block : Block
+        Its `other_args` are split with a shell's quoting, and each word is quoted anew: none is a command.
+    """
+    return " ".join([*flags, *map(shlex.quote, shlex.split(block.other_args))])

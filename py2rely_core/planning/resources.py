@@ -7,6 +7,7 @@ against measured peaks by ``benchmarks/memory``. Bytes are those of the double-p
 from __future__ import annotations
 
 import itertools
+import shlex
 from dataclasses import dataclass
 from math import ceil, pi
 from pathlib import Path
@@ -146,7 +147,7 @@ def _refinement(block: dict[str, Any], box: int, work: Workload) -> int:
 
 def _value(block: dict[str, Any], option: str, default: float) -> float:
     """An option's value in a block's options; the last one counts, as for RELION."""
-    words = block["options"].split()
+    words = shlex.split(block["options"])
     values = [value for word, value in itertools.pairwise(words) if word == option]
     return float(values[-1]) if values else default
 

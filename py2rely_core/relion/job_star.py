@@ -7,6 +7,7 @@ Every flag of the command is found again: as an option of the form, as something
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -173,7 +174,7 @@ def job_star(command: list[str], pixel_size: Callable[[str], float]) -> str | No
     if ranks > 1 and family not in ("relion.maskcreate", "relion.postprocess"):
         values["nr_mpi"] = str(ranks)
     rest = [word for name, words in flags.items() if name not in used for word in (name, *words)]
-    return _form(label, values | {"other_args": " ".join(rest)})
+    return _form(label, values | {"other_args": shlex.join(rest)})
 
 
 def _refinement(label: str, flags: Flags, values: dict[str, str]) -> set[str]:

@@ -28,18 +28,17 @@ def write_outcome(results: dict[str, Any], find: Finder, output: Path) -> None:
     write_report(results, find, output / "report.html")
 
 
-def numbered(results: dict[str, Any], folder: Path, names: str) -> Finder:
+def numbered(results: dict[str, Any], folder: Path, names: list[list[str]]) -> Finder:
     """Finds the maps that a task got as ``1/x.mrc``, ``2/y.mrc``, ...
 
     Parameters
     ----------
-    names : str
-        ``data set:path in its project`` of each, comma-separated.
+    names : list of (str, str)
+        Data set, and path in its project, of each.
     """
     projects = {dataset["id"]: dataset["project"] for dataset in results["datasets"]}
     files = {}
-    for number, entry in enumerate(filter(None, names.split(",")), start=1):
-        identity, name = entry.split(":", 1)
+    for number, (identity, name) in enumerate(names, start=1):
         files[_under(projects[identity], name)] = folder / str(number) / Path(name).name
     return files.get
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from py2rely_core import __version__
+from py2rely_core.judging.polishing import best_step
+from py2rely_core.judging.selection import records_as_text
+from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.results.explanations import explain
 from py2rely_core.results.failure import failure_of
-from py2rely_core.judging.polishing import best_step
 from py2rely_core.results.schema import validated
-from py2rely_core.judging.selection import records_as_text
 
 #: Jobs of one level, in the order in which they run. Others of the level's binning come after them.
 LEVEL_JOBS = (
@@ -91,6 +92,8 @@ def collect_results(
     datasets = [
         _dataset(planned, jobs.get(planned["id"], {}), known, failure is not None) for planned in plan["datasets"]
     ]
+    if failure is None:
+        _must_be_whole(datasets)
     return validated(
         {
             "status": "failed" if failure else "complete",
@@ -101,6 +104,20 @@ def collect_results(
             "datasets": datasets,
         }
     )
+
+
+def _must_be_whole(datasets: list[dict[str, Any]]) -> None:
+    """A run that ended well has every level that was planned, but for those that wait for a choice of classes."""
+    missing = [
+        f"{dataset['id']}: bin {level['binning']}"
+        for dataset in datasets
+        for level in dataset["levels"]
+        if dataset["status"] != "choose classes" and level["status"] != "complete"
+    ]
+    if missing:
+        what = f"Levels are missing, and no step failed: {', '.join(missing)}."
+        fix = "This is a fault of the pipeline's: please report it, with plan.json and .nextflow.log."
+        raise ProblemError(Problem(what, "plan.json", "a result of every level", fix), ExitCode.INTERNAL)
 
 
 def collect_failed(run: dict[str, Any]) -> dict[str, Any]:

@@ -1,20 +1,10 @@
 """The jobs that a plan has for sure."""
 
 from __future__ import annotations
-import csv
-import json
-import os
-import re
-import socket
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
-from typing import Any
-from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.results.collect import LEVEL_JOBS
 
+from typing import Any
+
+from py2rely_core.results.collect import LEVEL_JOBS
 
 
 def expected_jobs(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
@@ -38,7 +28,6 @@ def expected_jobs(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
     return jobs
 
 
-
 def _without_classes(level: dict[str, Any]) -> set[str]:
     """Of the jobs of a classification, those that the level does not have."""
     classification = level.get("classification")
@@ -48,10 +37,8 @@ def _without_classes(level: dict[str, Any]) -> set[str]:
     return set() if level.get("last") and not classification.get("waits") else again
 
 
-
 def _not_first() -> set[str]:
     return {"Reference/template", "Class3D/bin{}_template", "InitialModel/bin{}"}
-
 
 
 def _not_at_first(dataset: dict[str, Any]) -> set[str]:
@@ -63,4 +50,3 @@ def _not_at_first(dataset: dict[str, Any]) -> set[str]:
     left_out |= set() if mode == "template" else {"Reference/template"}
     left_out |= set() if mode == "template" and first.get("iterations") else {"Class3D/bin{}_template"}
     return left_out | (set() if mode == "denovo" else {"InitialModel/bin{}"})
-

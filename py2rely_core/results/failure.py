@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from py2rely_core.results.explanations import explain_failure
 from py2rely_core.problems import ExitCode
 from py2rely_core.relion.run import last_lines
+from py2rely_core.results.explanations import explain_failure
+from py2rely_core.results.tasks import dataset_of
 
 #: What to do by exit code, where the task itself said nothing.
 TO_DO = {
@@ -26,9 +27,8 @@ TO_DO = {
 }
 #: A task's own lines that are shown.
 LINES = 40
-_STEP = re.compile(r"process > '(?:[^']*:)?([^':]+)'")
+_STEP = re.compile(r"process > '(?:\w+:)*(\w+(?: \((.*?)\))?)'")
 _WORK = re.compile(r"Work dir:\s*\n?\s*(\S[^\n]*)")
-_DATASET = re.compile(r"\(([A-Za-z0-9._-]+)")
 
 
 def failure_of(run: dict[str, Any]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def failure_of(run: dict[str, Any]) -> dict[str, Any]:
     lines = _lines(work_dir, job, report)
     return {
         "step": step[1].strip() if step else "",
-        "dataset": _dataset(step[1]) if step else "",
+        "dataset": dataset_of(step[2] or "") if step else "",
         "job": f"{job.parent.name}/{job.name}" if job else "",
         "what": what,
         "exit_code": code,
@@ -65,11 +65,6 @@ def failure_of(run: dict[str, Any]) -> dict[str, Any]:
         "last_lines": lines,
         "work_dir": str(work_dir or ""),
     } | explain_failure(lines)
-
-
-def _dataset(step: str) -> str:
-    found = _DATASET.search(step)
-    return found[1] if found else ""
 
 
 def _job(work_dir: Path) -> Path | None:

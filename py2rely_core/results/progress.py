@@ -1,19 +1,12 @@
 """How far a refinement, classification or initial model is, from the files that RELION wrote so far."""
 
 from __future__ import annotations
-import csv
-import json
-import os
+
 import re
-import socket
-import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 from typing import Any
-from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.results.collect import LEVEL_JOBS
+
+from py2rely_core.problems import ProblemError
 
 _PROGRESS = re.compile(r"(\d+(?:\.\d+)?)/\s*(\d+(?:\.\d+)?) (sec|min|hrs)\b")
 _UNITS = {"sec": 1, "min": 60, "hrs": 3600}
@@ -70,13 +63,11 @@ def read_progress(job: Path, script: Path, now: float) -> dict[str, Any]:
     return progress | _eta(progress, left, now - last["time"] if last else 0.0)
 
 
-
 def _text(path: Path) -> str:
     try:
         return path.read_text(errors="replace")
     except OSError:
         return ""
-
 
 
 def _model(path: Path) -> tuple[float | None, list[dict[str, float]]]:
@@ -95,11 +86,9 @@ def _model(path: Path) -> tuple[float | None, list[dict[str, float]]]:
     return (min(known) if known else None), shares
 
 
-
 def _finite(value: Any) -> float | None:
     number = float(value)
     return number if 0 < number < 9999 else None
-
 
 
 def _bar(output: Path) -> tuple[float | None, float | None]:
@@ -117,7 +106,6 @@ def _bar(output: Path) -> tuple[float | None, float | None]:
     return round(min(1.0, done / whole), 3), max(0.0, whole - done) * unit
 
 
-
 def _eta(progress: dict[str, Any], left: float | None, since: float) -> dict[str, Any]:
     """Time to the end from the iterations so far: a guess with a known number of iterations, else a lower bound."""
     times = [one["seconds"] for one in progress["history"] if one["seconds"]]
@@ -132,4 +120,3 @@ def _eta(progress: dict[str, Any], left: float | None, since: float) -> dict[str
         return {"eta_seconds": 0.0 if done else round(present + more * each, 1), "eta_kind": "about"}
     # When auto-refinement has converged it joins the half sets for one more iteration.
     return {"eta_seconds": round(present + each, 1), "eta_kind": "at least"}
-

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from py2rely_core.relion.job_star import input_paths, job_type
 from py2rely_core.problems import ExitCode, Problem, ProblemError
+from py2rely_core.relion.job_star import input_paths, job_type
 
 PIPELINE = "default_pipeline.star"
 LOCK = ".relion_lock"

@@ -6,19 +6,14 @@ files, while the run goes on, and after it has ended in whatever way.
 """
 
 from __future__ import annotations
-import csv
-import json
-import os
-import re
+
 import socket
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
 from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.results.collect import LEVEL_JOBS
 from py2rely_core.results.expected_jobs import expected_jobs
 from py2rely_core.results.progress import read_progress
 from py2rely_core.results.tasks import Step, attempts, own_jobs, read_json, scan, traced
@@ -46,7 +41,6 @@ def find_run(place: Path) -> Path:
         return max(found, key=lambda path: path.stat().st_mtime).parent
     fix = "Give the run's output directory, or the directory where it was started."
     raise ProblemError(Problem("There is no run.", str(place), f"a directory with {RECORD}", fix))
-
 
 
 def read_status(place: Path, now: float | None = None) -> dict[str, Any]:
@@ -96,14 +90,12 @@ def read_status(place: Path, now: float | None = None) -> dict[str, Any]:
     return {"run": run, "steps": [vars(step) for step in steps]}
 
 
-
 def _state(record: dict[str, Any], outdir: Path, steps: list[Step], now: float) -> str:
     if record["state"] != "running":
         return record["state"]
     if record["host"] == socket.gethostname():
         return "running" if _lives(int(record["pid"]), record["started"]) else "crashed"
     return "running" if now - _last_sign(outdir, record, steps) < SILENCE else "crashed"
-
 
 
 def _lives(pid: int, started: float) -> bool:
@@ -113,7 +105,6 @@ def _lives(pid: int, started: float) -> bool:
         return path.stat().st_mtime <= started + 60 and b"java" in (path / "cmdline").read_bytes()
     except OSError:
         return False
-
 
 
 def _last_sign(outdir: Path, record: dict[str, Any], steps: list[Step]) -> float:
@@ -130,7 +121,6 @@ def _last_sign(outdir: Path, record: dict[str, Any], steps: list[Step]) -> float
     return max(times, default=record["started"])
 
 
-
 def _complete(step: Step, run_state: str, now: float) -> None:
     """Fill in what a task's directory says: progress while it runs, numbers when it is done."""
     directory = Path(step.directory)
@@ -143,7 +133,6 @@ def _complete(step: Step, run_state: str, now: float) -> None:
             step.progress = read_progress(job, directory / ".command.sh", now)
     elif step.state in ("done", "cached"):
         step.result = outcome(read_json(directory / step.name / "job.json"))
-
 
 
 def outcome(numbers: dict[str, Any]) -> str:
@@ -159,13 +148,11 @@ def outcome(numbers: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-
 def _plan(steps: list[Step], outdir: Path) -> dict[str, Any]:
     task = next((step for step in steps if step.name == "preflight" and step.state in ("done", "cached")), None)
     if task is None:
         return {}
     return read_json(Path(task.directory) / "plan.json") or read_json(outdir / "plan.json")
-
 
 
 def _waiting(steps: list[Step], plan: dict[str, Any], state: str) -> list[Step]:
@@ -182,7 +169,6 @@ def _waiting(steps: list[Step], plan: dict[str, Any], state: str) -> list[Step]:
     return waiting
 
 
-
 def unfinished_jobs(status: dict[str, Any], dataset: str) -> dict[str, tuple[Path, str]]:
     """Jobs of a data set that did not end well, with where they ran and RELION's word for how they stand."""
     words = {"failed": "Failed", "stopped": "Aborted", "running": "Running", "submitted": "Running"}
@@ -194,7 +180,6 @@ def unfinished_jobs(status: dict[str, Any], dataset: str) -> dict[str, tuple[Pat
     return found
 
 
-
 def watch(read: Callable[[], dict[str, Any]], show: Callable[[dict[str, Any]], None], seconds: float) -> dict[str, Any]:
     """Read and show again and again until the run is over; the last status."""
     while True:
@@ -203,4 +188,3 @@ def watch(read: Callable[[], dict[str, Any]], show: Callable[[dict[str, Any]], N
         if status["run"]["state"] != "running":
             return status
         time.sleep(seconds)
-

@@ -1,19 +1,18 @@
 """What Nextflow's tasks leave on disk, as steps: those that its trace has, and those that run."""
 
 from __future__ import annotations
+
 import csv
 import json
 import os
 import re
-import socket
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from py2rely_core.problems import Problem, ProblemError
-from py2rely_core.results.collect import LEVEL_JOBS
+
+from py2rely_core.parameters.request import SINGLE_ID
 
 #: Names of steps by what Nextflow calls their tasks; of the others the name in lower case.
 STEP_NAMES = {"RECIPE": "parameters", "TILT_SERIES_FILES": "tables", "STACK_FILES": "stacks", "PLAN": "preflight"}
@@ -63,14 +62,12 @@ class Step:
     progress: dict[str, Any] = field(default_factory=dict)
 
 
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON document; empty when it is missing or just being written."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
-
 
 
 def traced(path: Path, since: float) -> list[Step]:
@@ -80,7 +77,6 @@ def traced(path: Path, since: float) -> list[Step]:
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file, delimiter="\t") if row.get("workdir") and row.get("status")]
     return [_traced_step(row) for row in rows]
-
 
 
 def _traced_step(row: dict[str, str]) -> Step:
@@ -96,13 +92,11 @@ def _traced_step(row: dict[str, str]) -> Step:
     return step
 
 
-
 def _moment(text: str) -> float | None:
     try:
         return datetime.fromisoformat(text).timestamp()
     except ValueError:
         return None
-
 
 
 def scan(work: Path, since: float, known: set[str]) -> list[Step]:
@@ -128,14 +122,12 @@ def scan(work: Path, since: float, known: set[str]) -> list[Step]:
     return steps
 
 
-
 def _entries(path: Path | str) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(path) as entries:
             return list(entries)
     except OSError:
         return []
-
 
 
 def _scanned_step(directory: Path, process: str, tag: str, submitted: float) -> Step:
@@ -151,18 +143,20 @@ def _scanned_step(directory: Path, process: str, tag: str, submitted: float) -> 
     return step
 
 
-
 def _task(process: str, tag: str, directory: Path) -> Step:
     """A step by the name of its task; its job is the directory that the task made itself."""
-    words = tag.split()
     found = _TAG.search(tag)
     short = process.split(":")[-1]
     jobs = own_jobs(directory)
-    name = jobs[-1] if jobs else STEP_NAMES.get(short, " ".join([short.lower().replace("_", " "), *words[1:]]))
-    # Nextflow numbers the tasks that have no tag of their own.
-    dataset = words[0] if words and not tag.isdigit() else ""
-    return Step(name, dataset, int(found[1]) if found else None, directory=str(directory))
+    group = tag.split()[-1:] if re.search(r"\S \d+$", tag) else []
+    name = jobs[-1] if jobs else STEP_NAMES.get(short, " ".join([short.lower().replace("_", " "), *group]))
+    return Step(name, dataset_of(tag), int(found[1]) if found else None, directory=str(directory))
 
+
+def dataset_of(tag: str) -> str:
+    """The data set of a task by its tag: ``job``, or ``data set: job`` where there are several."""
+    # Nextflow numbers the tasks that have no tag of their own.
+    return "" if not tag or tag.isdigit() else tag.rpartition(": ")[0] or SINGLE_ID
 
 
 def own_jobs(directory: Path) -> list[str]:
@@ -175,11 +169,9 @@ def own_jobs(directory: Path) -> list[str]:
     return sorted(found, key=lambda name: name.startswith(("PostProcess/", "Import/")))
 
 
-
 def attempts(steps: Iterable[Step]) -> list[Step]:
     """Of a task that was tried again, the last try."""
     last: dict[tuple[str, str], Step] = {}
     for step in sorted(steps, key=lambda step: step.started or 0):
         last[step.dataset, step.name] = step
     return list(last.values())
-

@@ -15,7 +15,8 @@ from py2rely_core.cli.main import COMMANDS, build, with_values
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.parameters.files import load_recipe
-from py2rely_core.parameters.request import CONFIGURATION, load_datasets
+from py2rely_core.parameters.request import load_datasets
+from py2rely_core.parameters.table import CONFIGURATION
 from py2rely_core.simulation.simulate import density, make_structure
 
 LAUNCHER = str(REPO / "bin/py2rely")

@@ -10,7 +10,8 @@ from helpers import REPO, cli
 
 from py2rely_core.launching.site import SETTINGS, read_settings
 from py2rely_core.parameters.files import new_recipe, write_recipe
-from py2rely_core.parameters.request import CONFIGURATION, load_datasets
+from py2rely_core.parameters.request import load_datasets
+from py2rely_core.parameters.table import CONFIGURATION
 from py2rely_core.planning.binds import stack_binds
 
 

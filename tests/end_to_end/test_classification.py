@@ -34,7 +34,7 @@ def test_by_hand_and_by_the_rule(tmp_path):
     assert (select / "bin2_classes/classes.png").stat().st_size > 5000
     assert "to be chosen" in (select / "bin2_classes/classes.txt").read_text()
     assert not (select / "bin2_classes/particles.star").exists()
-    work = {"CLASS3D (main bin2)", "REFINE3D (main bin2)", "EXTRACT (main bin2)", "IMPORT (main)"}
+    work = {"CLASS3D (bin2)", "REFINE3D (bin2)", "EXTRACT (bin2)", "IMPORT (tilt_series)"}
     assert work <= waiting.executed
 
     particles = tmp_path / "results/Class3D/bin2/run_data.star"
@@ -45,7 +45,7 @@ def test_by_hand_and_by_the_rule(tmp_path):
     good = int(numbers[labels == "a"].mode().iloc[0])
     automatic = pipeline(tmp_path, *arguments, "--class_selection", "auto", "-resume")
     assert automatic.code == 0, automatic.text
-    assert "SELECT_CLASSES (main bin2)" in automatic.executed
+    assert "SELECT_CLASSES (bin2)" in automatic.executed
     assert not work & automatic.executed
     found = score(select / "bin2_classes/particles.star", data, "a")
     print((select / "bin2_classes/classes.txt").read_text(), found)
@@ -59,7 +59,7 @@ def test_by_hand_and_by_the_rule(tmp_path):
         tmp_path, *arguments, "--class_selection", "manual", "-resume", "--keep_classes", good, "--best_class", good
     )
     assert chosen.code == 0, chosen.text
-    assert "SELECT_CLASSES (main bin2)" in chosen.executed
+    assert "SELECT_CLASSES (bin2)" in chosen.executed
     assert not work & chosen.executed
     (dataset,) = chosen.results["datasets"]
     assert [row["class"] for row in dataset["levels"][0]["classes"] if row["kept"]] == [good]

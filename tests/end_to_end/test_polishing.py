@@ -217,13 +217,13 @@ def test_changed_settings_repeat_the_polishing_only(tmp_path):
     parameters = write_recipe(tmp_path / "sta.json", data, 5.0, polishing={"cycles": 2})
     first = pipeline(tmp_path, "--parameter", parameters, "-stub-run")
     assert first.code == 0, first.text
-    steps = {"CTF_REFINE", "POLISH", "EXTRACT", "REFINE3D", "EVALUATE_CTF", "EVALUATE_POLISH", "EVALUATE_REFINE"}
+    steps = {"CTF_REFINE", "POLISH", "EXTRACT", "REFINE3D", "JUDGE_CTF", "JUDGE_POLISH", "JUDGE_REFINE"}
     in_cycles = {task.split(" ")[0] for task in first.executed if "_cycle2" in task}
     assert steps <= in_cycles
     changed = pipeline(tmp_path, "--parameter", parameters, "-stub-run", "-resume", "--bayesian_polish.sigma_vel", 0.4)
     assert changed.code == 0, changed.text
-    assert "POLISH (main bin1_cycle1)" in changed.executed
-    assert "CTF_REFINE (main bin1_cycle1)" not in changed.executed, sorted(changed.executed)
+    assert "POLISH (bin1_cycle1)" in changed.executed
+    assert "CTF_REFINE (bin1_cycle1)" not in changed.executed, sorted(changed.executed)
     assert not [task for task in changed.executed if "bin1" in task and "_cycle" not in task]
     fewer = pipeline(tmp_path, "--parameter", parameters, "-stub-run", "-resume", "--polishing.cycles", 1)
     assert fewer.code == 0, fewer.text

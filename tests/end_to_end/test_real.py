@@ -193,7 +193,7 @@ done
 EMPTY = 'for word in "$@"; do case $word in Extract/*) mkdir -p "$word"; : > "$word/particles.star";; esac; done'
 FAILURES = {
     "empty output": ("relion_tomo_subtomo", EMPTY, ["EXTRACT", "particles.star"]),
-    "not a number": ("relion_tomo_reconstruct_particle", SPOIL, ["RECONSTRUCT (main bin2_start)", "not finite"]),
+    "not a number": ("relion_tomo_reconstruct_particle", SPOIL, ["RECONSTRUCT (bin2_start)", "not finite"]),
     "killed": ("mpirun", REFINEMENT_FAILS.format(failure="kill -9 $$"), ["REFINE3D", "killed", "to do"]),
     "out of memory": (
         "mpirun",

@@ -96,7 +96,7 @@ def test_killed_run_goes_on_and_ends_as_groups_do(tmp_path):
 
     run = pipeline(tmp_path, *arguments)
     assert run.code == 0, run.text
-    assert "REFINE3D (main bin2)" in run.executed
+    assert "REFINE3D (bin2)" in run.executed
     assert not {task for task in run.executed if "EXTRACT" in task or "IMPORT" in task}
     (refined,) = commands(tmp_path / "results/Refine3D/bin2")
     assert refined["continued_after_iteration"] == kept

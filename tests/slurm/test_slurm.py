@@ -126,7 +126,7 @@ def test_the_whole_chain_from_the_job_script(slurm, blind, outside, image, tmp_p
     steps = [row for row in tasks_of(Path("trace.tsv")) if "bin2" in row["name"]]
     assert len(steps) >= 5
     assert all(row["native_id"].isdigit() and row["status"] == "COMPLETED" for row in steps)
-    asked = header(tmp_path, "REFINE3D (main bin2)")
+    asked = header(tmp_path, "REFINE3D (bin2)")
     for words in ("-c 3", "-t 01:00:00", "--mem 6144M", "-p cpu", "--account=structures", "--comment=py2rely"):
         assert words in asked, asked
     assert "gpu" not in asked
@@ -161,7 +161,7 @@ def test_what_a_cluster_does_to_jobs(slurm, tiny, image, start, tmp_path):
     shown = slurm.ask("scontrol", "show", "job", job)
     for words in ("Partition=gpu", "TresPerNode=gres:gpu:2", "Features=a100|h100", "NumNodes=1", "TimeLimit=01:00:00"):
         assert words in shown, shown
-    asked = header(tmp_path, "EXTRACT (main bin2)")
+    asked = header(tmp_path, "EXTRACT (bin2)")
     assert "-p cpu" in asked
     assert "gpu" not in asked
 
@@ -169,16 +169,16 @@ def test_what_a_cluster_does_to_jobs(slurm, tiny, image, start, tmp_path):
     slurm.ask("scancel", job)
     code, text, rows = first.end()
     assert code != 0, text
-    assert "REFINE3D (main bin2)" in text
-    assert rows["EXTRACT (main bin2)"] == "COMPLETED"
+    assert "REFINE3D (bin2)" in text
+    assert rows["EXTRACT (bin2)"] == "COMPLETED"
 
     mode.write_text("eat")
     second = start(tmp_path, *arguments, "--slurm_memory_per_cpu", 0.2, env=env)
     job = slurm.wait_for(lambda: job_of(slurm, "REFINE3D"))
     code, text, rows = second.end()
     assert code != 0, text
-    assert "REFINE3D (main bin2)" in text
-    assert rows["EXTRACT (main bin2)"] == "CACHED"
+    assert "REFINE3D (bin2)" in text
+    assert rows["EXTRACT (bin2)"] == "CACHED"
     log = "".join(path.read_text() for path in tmp_path.glob("work/*/*/.command.log"))
     assert "exceeded memory limit" in log + slurm.ask("scontrol", "show", "job", job), log
 
@@ -186,7 +186,7 @@ def test_what_a_cluster_does_to_jobs(slurm, tiny, image, start, tmp_path):
     third = start(tmp_path, *arguments, "--slurm_memory_per_cpu", 2, env=env)
     code, text, rows = third.end()
     assert code == 0, text
-    assert rows["EXTRACT (main bin2)"] == "CACHED"
+    assert rows["EXTRACT (bin2)"] == "CACHED"
     assert (tmp_path / "results/results.json").is_file()
     assert not slurm.jobs()
 

@@ -16,8 +16,9 @@ from py2rely_core.data.tables import read_star, split_image_name, write_star
 from py2rely_core.parameters import recipe_docs
 from py2rely_core.parameters.boxes import BOX_SIZES, box_size, crop_and_box
 from py2rely_core.parameters.files import load_recipe, new_recipe, parse_recipe, write_recipe
-from py2rely_core.parameters.request import CONFIGURATION, RUN_PARAMETERS, load_datasets
+from py2rely_core.parameters.request import load_datasets
 from py2rely_core.parameters.sampling import healpix_order, sampling_order
+from py2rely_core.parameters.table import CONFIGURATION, RUN_PARAMETERS
 from py2rely_core.planning.plan import Machine, plan_dataset, refinement_ranks, tomo_ranks
 from py2rely_core.problems import ExitCode, Problem, ProblemError, format_problems
 

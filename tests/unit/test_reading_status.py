@@ -88,10 +88,8 @@ def iteration(job, number, resolution, moment, classes=((1.0, None),), half="hal
 def test_what_runs_what_is_done_and_what_waits(tmp_path):
     run = FakeRun(tmp_path)
     run.plan(4, 2)
-    run.task(
-        "ab", "STA:EXTRACT (main bin4)", NOW - 800, "Extract/bin4", 0, NOW - 700, "COMPLETED", {"particles_out": 39}
-    )
-    directory = run.task("ac", "STA:REFINE:REFINE3D (main bin4)", NOW - 600, "Refine3D/bin4")
+    run.task("ab", "STA:EXTRACT (bin4)", NOW - 800, "Extract/bin4", 0, NOW - 700, "COMPLETED", {"particles_out": 39})
+    directory = run.task("ac", "STA:REFINE:REFINE3D (bin4)", NOW - 600, "Refine3D/bin4")
     (directory / "Extract").mkdir()
     (directory / "Extract/bin4").symlink_to(tmp_path / "work/ab/ab0123456789/Extract/bin4")
     for number, moment in enumerate((500, 400, 320, 240)):
@@ -152,7 +150,7 @@ def test_classes_and_a_file_that_is_being_written(tmp_path):
 def test_a_failed_run(tmp_path):
     run = FakeRun(tmp_path, state="failed", ended=NOW - 100, error="Process failed")
     run.plan(4)
-    run.task("ab", "STA:EXTRACT (main bin4)", NOW - 800, "Extract/bin4", 70, NOW - 700, "FAILED")
+    run.task("ab", "STA:EXTRACT (bin4)", NOW - 800, "Extract/bin4", 70, NOW - 700, "FAILED")
     about, steps = run.status()
     assert (about["state"], about["error"], about["seconds"]) == ("failed", "Process failed", 900.0)
     assert (steps["Extract/bin4"]["state"], steps["Extract/bin4"]["exit_code"]) == ("failed", 70)
@@ -165,7 +163,7 @@ def test_a_failed_run(tmp_path):
 def test_a_run_that_died_on_this_host(tmp_path, pid, state):
     """Nobody wrote that it ended: its process is gone, or its number belongs to another program by now."""
     run = FakeRun(tmp_path, host=socket.gethostname(), pid=pid or os.getpid())
-    run.task("ac", "STA:REFINE:REFINE3D (main bin4)", NOW - 600, "Refine3D/bin4")
+    run.task("ac", "STA:REFINE:REFINE3D (bin4)", NOW - 600, "Refine3D/bin4")
     about, steps = run.status()
     assert about["state"] == state
     assert steps["Refine3D/bin4"]["state"] == "stopped"
@@ -174,7 +172,7 @@ def test_a_run_that_died_on_this_host(tmp_path, pid, state):
 @pytest.mark.parametrize(("silence", "state"), [(100, "running"), (5000, "crashed")])
 def test_a_run_on_another_host_is_judged_by_its_signs_of_life(tmp_path, silence, state):
     run = FakeRun(tmp_path, started=NOW - 9000)
-    directory = run.task("ac", "STA:REFINE:REFINE3D (main bin4)", NOW - 8000, "Refine3D/bin4")
+    directory = run.task("ac", "STA:REFINE:REFINE3D (bin4)", NOW - 8000, "Refine3D/bin4")
     (directory / "Refine3D/bin4/run.out").touch()
     at(directory / "Refine3D/bin4/run.out", NOW - silence)
     about, _ = run.status()
@@ -183,7 +181,7 @@ def test_a_run_on_another_host_is_judged_by_its_signs_of_life(tmp_path, silence,
 
 def test_tasks_of_earlier_runs_do_not_count(tmp_path):
     run = FakeRun(tmp_path)
-    run.task("ac", "STA:EXTRACT (main bin4)", NOW - 5000, "Extract/bin4", 0, NOW - 4000)
+    run.task("ac", "STA:EXTRACT (bin4)", NOW - 5000, "Extract/bin4", 0, NOW - 4000)
     (run.results / "trace.tsv").write_text("name\tstatus\nold\tFAILED\n")
     at(run.results / "trace.tsv", NOW - 4000)
     _, steps = run.status()
@@ -192,8 +190,8 @@ def test_tasks_of_earlier_runs_do_not_count(tmp_path):
 
 def test_the_last_try_counts(tmp_path):
     run = FakeRun(tmp_path)
-    run.task("ab", "STA:EXTRACT (main bin4)", NOW - 800, "Extract/bin4", 137, NOW - 700, "FAILED")
-    run.task("ac", "STA:EXTRACT (main bin4)", NOW - 600, "Extract/bin4")
+    run.task("ab", "STA:EXTRACT (bin4)", NOW - 800, "Extract/bin4", 137, NOW - 700, "FAILED")
+    run.task("ac", "STA:EXTRACT (bin4)", NOW - 600, "Extract/bin4")
     _, steps = run.status()
     assert steps["Extract/bin4"]["state"] == "running"
 

@@ -154,7 +154,7 @@ def work_dir(path, **files):
     return path
 
 
-def report_of(path, step="REFINE3D (main bin4)"):
+def report_of(path, step="REFINE3D (bin4)"):
     return f"Error executing process > 'STA:REFINE:{step}'\n\nWork dir:\n  {path}\n\nTip: ..."
 
 
@@ -164,7 +164,7 @@ def test_a_failure_of_relion(tmp_path):
     files = {"run.err": "in: x.cpp\nERROR: bad \x07 thing\n", "run.out": "iteration 1\n", "err": error}
     path = work_dir(tmp_path / "my work/ab/cd", **files)
     found = failure_of({"error_report": report_of(path), "error_message": "failed", "exit_status": 70})
-    assert found["step"] == "REFINE3D (main bin4)"
+    assert found["step"] == "REFINE3D (bin4)"
     assert (found["dataset"], found["job"], found["exit_code"]) == ("main", "Refine3D/bin4", 70)
     assert found["what"] == "Refine3D/bin4: relion_refine_mpi failed with exit code 1."
     assert found["to_do"] == "Read its last lines above."
@@ -183,8 +183,8 @@ def test_problems_of_the_preflight_are_all_there(tmp_path):
 @pytest.mark.parametrize(
     ("run", "text"),
     [
-        ({"exit_status": 140, "error_report": "process > 'STA:EXTRACT (a bin4)'"}, "time limit"),
-        ({"exit_status": 137, "error_report": "process > 'STA:EXTRACT (a bin4)'"}, "memory"),
+        ({"exit_status": 140, "error_report": "process > 'STA:EXTRACT (a: bin4)'"}, "time limit"),
+        ({"exit_status": 137, "error_report": "process > 'STA:EXTRACT (a: bin4)'"}, "memory"),
         ({"exit_status": None, "error_report": "", "error_message": "SIGINT"}, "interrupted"),
         ({"exit_status": None, "error_report": "", "error_message": "No such file: x"}, "No such file: x"),
         ({"exit_status": None, "error_report": "", "error_message": ""}, "ended early"),

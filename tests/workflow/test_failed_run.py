@@ -24,7 +24,7 @@ def test_relion_fails_in_the_middle(tiny, tmp_path):
     assert "report.html" in run.text
     results = read_results(tmp_path / "results")
     failure = results["failure"]
-    assert (results["status"], failure["step"], failure["job"]) == ("failed", "REFINE3D (main bin4)", "Refine3D/bin4")
+    assert (results["status"], failure["step"], failure["job"]) == ("failed", "REFINE3D (bin4)", "Refine3D/bin4")
     assert failure["exit_code"] == 70
     assert any("zero sum of weights" in line for line in failure["last_lines"])
     assert "no orientation" in failure["explanation"]

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 
 import pytest
-from helpers import REPO, TINY, environment, make_data, pipeline, write_parameters
+from helpers import AS_TEXT, REPO, TINY, environment, make_data, pipeline, write_parameters
 
 from py2rely_core.data.tables import read_star, write_star
 
@@ -21,7 +21,7 @@ SETS = {
     "known_eight": ("known", "8,7,6,5,4,3,2,1"),
 }
 #: Tasks by their names, at the first level by mode.
-START = {"RECONSTRUCT ({}_start)", "MASK_POSTPROCESS ({}_start)"}
+START = {"RECONSTRUCT ({}_start)", "POSTPROCESS ({}_start)"}
 FIRST = {
     "known": START,
     "global": {"RECONSTRUCT ({}_start)"},
@@ -29,7 +29,9 @@ FIRST = {
     "straight": set(),
     "denovo": {"INITIAL_MODEL ({})"},
 }
-RESULT = {"RECONSTRUCT ({}_result)", "MASK_POSTPROCESS ({}_result)"}
+RESULT = {"RECONSTRUCT ({}_result)", "POSTPROCESS ({}_result)"}
+#: Makes a file where it is taken for a command.
+HOSTILE = "$(touch MARKER) `touch MARKER`; touch MARKER"
 EVERY_LEVEL = {"EXTRACT ({})", "REFINE3D ({})", "SELECT ({})"} | RESULT
 
 
@@ -37,29 +39,32 @@ EVERY_LEVEL = {"EXTRACT ({})", "REFINE3D ({})", "SELECT ({})"} | RESULT
 @pytest.mark.relion
 @pytest.mark.slow
 def test_all_modes_and_lists_side_by_side(tmp_path):
-    # Images that the box of bin 8 fits into.
-    data = make_data(tmp_path / "data", **TINY | {"image_size": 480})
+    # Images that the box of bin 8 fits into; names that a shell would take for commands are names.
+    data = make_data(tmp_path / f"O'Brien's {HOSTILE}", **TINY | {"image_size": 480})
     rows = ["id,parameters,reference_template,run_denovo_generation"]
-    sheet = tmp_path / "in another place/sheet.csv"
+    sheet = tmp_path / f"in another place {HOSTILE}/sheet.csv"
     sheet.parent.mkdir()
+    template = data / f"-o'ne {HOSTILE}.mrc"
+    (data / "template.mrc").rename(template)
     for name, (mode, binnings) in SETS.items():
         blocks = {"polishing": {"cycles": 0}}
         blocks |= {"initial_reference": {"template_iterations": 0}} if mode == "straight" else {}
         blocks |= {"initial_reference": {"known_search": "global"}} if mode == "global" else {}
         write_parameters(sheet.parent / f"{name}.parameters", data, binnings, 100, **blocks)
-        template = data / "template.mrc" if mode in ("template", "straight") else ""
-        rows.append(f"{name},{name}.parameters,{template},{'true' if mode == 'denovo' else ''}")
+        given = template if mode in ("template", "straight") else ""
+        rows.append(f'{name},{name}.parameters,"{given}",{"true" if mode == "denovo" else ""}')
     sheet.write_text("\n".join(rows) + "\n")
     run = pipeline(tmp_path, "--sample_sheet", sheet, "-stub-run")
     assert run.code == 0, run.text
     for name, (mode, binnings) in SETS.items():
         levels = binnings.split(",")
-        wanted = {task.format(f"{name} bin{level}") for level in levels for task in EVERY_LEVEL}
-        wanted |= {task.format(f"{name} bin{level}") for level in levels[1:] for task in START}
-        wanted |= {task.format(f"{name} bin{levels[0]}") for task in FIRST[mode]} | {f"IMPORT ({name})"}
-        wanted |= {f"PREPARE_REFERENCE ({name})"} if mode in ("template", "straight") else set()
-        assert {task for task in run.executed if f"({name}" in task} == wanted
+        wanted = {task.format(f"{name}: bin{level}") for level in levels for task in EVERY_LEVEL}
+        wanted |= {task.format(f"{name}: bin{level}") for level in levels[1:] for task in START}
+        wanted |= {task.format(f"{name}: bin{levels[0]}") for task in FIRST[mode]} | {f"IMPORT ({name}: tilt_series)"}
+        wanted |= {f"REFERENCE ({name}: template)"} if mode in ("template", "straight") else set()
+        assert {task for task in run.executed if f"({name}: " in task} == wanted
         assert (tmp_path / "results" / name / "Refine3D" / f"bin{levels[-1]}").is_dir()
+    assert not list(tmp_path.rglob("MARKER"))
     # Inputs of the task that reads them: a change in one is seen by -resume.
     staged = {path.name for path in tmp_path.glob("work/*/*/parameters/*/*")}
     assert staged == {"sheet.csv", *(f"{name}.parameters" for name in SETS)}
@@ -84,15 +89,18 @@ def test_resume_repeats_what_changed_and_nothing_else(tiny, tmp_path):
     assert first.code == 0, first.text
     assert "Results in results" in first.text
 
-    other = pipeline(tmp_path, "-params-file", parameters, "-stub-run", "-resume", "--outdir", "other")
+    # What is typed is a number or a text, as Nextflow's version has it: the same run.
+    other = pipeline(
+        tmp_path, "-params-file", parameters, "-stub-run", "-resume", "--outdir", "other", env={AS_TEXT: ""}
+    )
     assert other.code == 0, other.text
-    assert not [task for task in other.executed if "bin" in task or "IMPORT" in task]
+    assert not [task for task in other.executed if "bin" in task or "IMPORT" in task or "STACK_FILES" in task]
     assert (tmp_path / "other/results.json").is_file()
 
     changed = pipeline(tmp_path, "--parameter", parameters, "--levels.2.refine3D.nr_pool", "7", "-stub-run", "-resume")
     assert changed.code == 0, changed.text
     bins = {task for task in changed.executed if "bin" in task}
-    assert "REFINE3D (main bin2)" in bins
+    assert "REFINE3D (bin2)" in bins
     assert not [task for task in bins if "bin4" in task or "EXTRACT" in task]
 
     stack = data / "tilt_series/TS_01.mrcs"
@@ -101,7 +109,7 @@ def test_resume_repeats_what_changed_and_nothing_else(tiny, tmp_path):
     stack.write_bytes(content)
     touched = pipeline(tmp_path, "--parameter", parameters, "-stub-run", "-resume")
     assert touched.code == 0, touched.text
-    assert {"IMPORT (main)", "EXTRACT (main bin4)", "REFINE3D (main bin2)"} <= touched.executed
+    assert {"IMPORT (tilt_series)", "EXTRACT (bin4)", "REFINE3D (bin2)"} <= touched.executed
 
 
 @pytest.mark.nextflow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def write_numbers(job: Path, **numbers: Any) -> None:
     numbers |= {"continued_after_iteration": continued[-1]} if continued else {}
     changed = [one["because"] for one in ran if "because" in one]
     numbers |= {"warnings": [*numbers.get("warnings", []), *changed]} if changed else {}
-    numbers["commands"] = [" ".join(one["command"]) for one in ran]
+    numbers["commands"] = [shlex.join(one["command"]) for one in ran]
     (job / "job.json").write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
 
 

@@ -1,10 +1,10 @@
 // What a run leaves besides its results: that it runs, how it ended, and that its output directory opens in RELION.
 
 // What 'py2rely status' starts from, in the output directory: which run this is, and where its tasks are.
-def record(place, state) {
+def note_run(place, state) {
     def about = [
         name: workflow.runName, session: workflow.sessionId.toString(), launch_dir: workflow.launchDir.toString(),
-        work_dir: workflow.workDir.toString(), started: time(workflow.start), command: workflow.commandLine,
+        work_dir: workflow.workDir.toString(), started: seconds(workflow.start), command: workflow.commandLine,
         profile: workflow.profile, host: java.net.InetAddress.getLocalHost().getHostName(), pid: ProcessHandle.current().pid(),
     ]
     def outdir = file(place)
@@ -13,7 +13,7 @@ def record(place, state) {
     outdir.resolve('run.json.part').moveTo(outdir.resolve('run.json'))
 }
 
-def time(moment) {
+def seconds(moment) {
     return moment.toInstant().toEpochMilli() / 1000
 }
 

@@ -1,6 +1,6 @@
 // The user's map, brought onto the first level's grid.
-process PREPARE_REFERENCE {
-    tag "${meta.id}"
+process REFERENCE {
+    tag "${meta.label}template"
     label 'core'
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
@@ -12,7 +12,7 @@ process PREPARE_REFERENCE {
 
     script:
     """
-    py2rely task reference '${template}' --box ${grid.box} --pixel-size ${grid.pixel_size} --low-pass ${grid.low_pass} \\
+    py2rely task reference template/* --box ${grid.box} --pixel-size ${grid.pixel_size} --low-pass ${grid.low_pass} \\
         --output Reference/template
     """
 }

@@ -1,0 +1,32 @@
+// A data set travels as [meta, state]: a map with names, to which each step adds what it gave.
+//   plan       what every step does, as in plan.json; level: that of one binning; levels: those that are still to come
+//   series     where the tilt-series tables are: tables (tomograms, motion), and the jobs that hold them: imported,
+//              ctf_refine, polish; a polished tilt series travels as a whole
+//   particles  the particle set (a Select job) that goes on; source: the one that the next reference is made from
+//   mask, map  what the user gave: a mask instead of one from the density, a map to begin with; [] where there is none
+//   extract, refinement, classes, maps, mask_job, postprocess  jobs of the present level, by their names
+//   name, settings  of the step that is handed the state
+
+// The states with what a step gave them, under a name.
+def named(states, results, name) {
+    return states.join(results).map { meta, state, result -> [meta, state + [(name): result]] }
+}
+
+// The states as a step takes them: its name, and which of the level's settings it uses.
+def step(states, key, ending = '') {
+    return states.map { meta, state -> [meta, state + [name: "${state.level.name}${ending}".toString(), settings: state.level[key]]] }
+}
+
+// The jobs that hold the tilt-series tables, in the order in which processes take them.
+def files_of(series) {
+    return [series.imported, series.ctf_refine, series.polish]
+}
+
+// A job's particles, as tasks see them that have the job as an input.
+def particles_of(job) {
+    return "${job.parent.name}/${job.name}/particles.star".toString()
+}
+
+def half_maps(job) {
+    return [job / 'half1.mrc', job / 'half2.mrc']
+}

@@ -1,0 +1,93 @@
+"""Parameters: one table for workflow, docs and launchers; names that Nextflow itself takes; what --help answers."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from helpers import REPO, environment
+
+from py2rely_core.parameters.recipe import Recipe
+from py2rely_core.parameters.table import ALL, CONFIGURATION, GROUPS, schema, typed, with_tables
+
+#: Names of the newest Nextflow's own: its language reference, global namespace, keywords and namespaces.
+RESERVED = {
+    "baseDir", "launchDir", "moduleDir", "params", "projectDir", "secrets", "workDir", "branchCriteria", "env",
+    "error", "exit", "file", "files", "groupKey", "multiMapCriteria", "print", "printf", "println", "record",
+    "sendMail", "sleep", "tuple", "channel", "Channel", "log", "nextflow", "workflow", "task", "topic",
+    "process", "include", "enum", "take", "main", "emit", "publish", "onComplete", "onError", "output", "input",
+    "when", "script", "shell", "exec", "stub", "eval", "stdin", "stdout", "path", "val", "each", "Bag",
+    "Record", "Path", "Map", "List", "Set", "Tuple", "Value", "Duration", "MemoryUnit", "VersionNumber",
+}  # fmt: skip
+SCRIPTS = sorted([REPO / "main.nf", *(path for room in ("modules", "subworkflows", "workflows")
+                                     for path in (REPO / room).rglob("*.nf"))])  # fmt: skip
+
+
+def test_the_docs_and_the_launchers_form_are_of_the_same_table():
+    remedy = "python -m py2rely_core.parameters.table"
+    assert json.loads((REPO / "nextflow_schema.json").read_text()) == schema(), remedy
+    page = (REPO / "docs/parameters.md").read_text()
+    assert with_tables(page) == page, remedy
+    configured = [name for group in schema()["$defs"].values() if group.get("configuration")
+                  for name in group["properties"]]  # fmt: skip
+    assert tuple(configured) == CONFIGURATION
+
+
+def test_nextflow_config_has_the_defaults_of_the_table():
+    block = (REPO / "nextflow.config").read_text().split("\nparams {")[1].split("\n}")[0]
+    found = dict(re.findall(r"^ {4}(\w+) = (.*?) *(?://.*)?$", block, flags=re.M))
+    wanted = {name: {None: "null", True: "true", False: "false"}.get(one.default, repr(one.default))
+              for name, one in ALL.items()}  # fmt: skip
+    assert found == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("cpus", "4", 4), ("cpus", 4, 4), ("cpus", "four", "four"), ("num_gpus", "0", 0), ("gpus", "0", "0"),
+        ("timeout", "0.5", 0.5), ("timeout", "48", 48), ("run_class3D", "false", False), ("run_class3D", "Yes", True),
+        ("run_class3D", "maybe", "maybe"), ("low_pass", "4e1", 40.0), ("best_class", "2", 2), ("cpus", None, None),
+        ("refine3D", "x", "x"),
+    ],
+)  # fmt: skip
+def test_values_get_their_types_however_they_arrive(name, value, wanted):
+    found = typed(name, value)
+    assert (found, type(found)) == (wanted, type(wanted))
+
+
+def test_no_name_is_one_of_nextflows_own():
+    declared = re.compile(
+        r"^\s*(?:def|process|workflow)\s+(\w+)|\bas\s+([A-Z]\w+)|^ {4,}(\w+) = |[{(,] *(\w+)(?=[\w, ]*->)", re.M
+    )
+    for path in SCRIPTS:
+        names = {name for found in declared.findall(path.read_text()) for name in found if name}
+        assert not names & RESERVED, path
+
+
+def test_no_parameter_is_a_block_of_the_recipe():
+    assert not set(ALL) & set(Recipe.model_fields)
+    assert len(ALL) == sum(len(group.parameters) for group in GROUPS)
+
+
+def test_rows_are_read_by_name():
+    """Nobody can check a number of a row by reading: [0] and [-1] of lists, and what an operator joins."""
+    for path in SCRIPTS:
+        assert not re.findall(r"\brow\[(?:[2-9]|\d\d)", path.read_text()), path
+
+
+@pytest.mark.nextflow
+def test_help(tmp_path):
+    """Every parameter in its group and the commands that people need; nothing is left behind, no trace is replaced."""
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/trace.tsv").write_text("of an earlier run")
+    done = subprocess.run(
+        ["nextflow", "-log", tmp_path / "log", "run", REPO, "--help"], cwd=tmp_path, env=environment(),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    places = [done.stdout.index(group.title.split(" (")[0]) for group in GROUPS]
+    assert places == sorted(places)
+    assert all(re.search(rf"^  --{name} ", done.stdout, flags=re.M) for name in ALL)
+    for command in ("py2rely prepare relion5-parameters", "py2rely check", "nextflow run"):
+        assert command in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} <= {"results", "log", ".nextflow", "work"}
+    assert (tmp_path / "results/trace.tsv").read_text() == "of an earlier run"
