@@ -38,8 +38,8 @@ MAPS = {
 CONTOUR_RULE = (
     "The recommended contour level is the density that separates particle from solvent: three standard deviations of "
     "the solvent (outside of a sphere with the particle's diameter) above its mean, and at least 15 % of the way from "
-    "there to the particle's level (95th percentile of what is above the solvent); it is the rule of the mask's "
-    "threshold, applied to the primary map at its own resolution. Look at the map at this level before you deposit it."
+    "there to the particle's level (95th percentile of what is above the solvent). It is the rule of the mask's "
+    "threshold, applied to the primary map as it is. Look at the map at this level before you deposit it."
 )
 #: What no run of a workflow knows.
 ONLY_A_PERSON = [
@@ -150,7 +150,7 @@ def _read_maps(source: Source) -> dict[str, Density]:
     return found
 
 
-def contour_level(density: Density, diameter: float, resolution: float | None) -> float:
+def contour_level(density: Density, diameter: float) -> float:
     """The level that :data:`CONTOUR_RULE` recommends.
 
     Parameters
@@ -158,18 +158,17 @@ def contour_level(density: Density, diameter: float, resolution: float | None) -
     density : Map
     diameter : float
         Of the particle, Angstrom.
-    resolution : float or None
-        Of the map, Angstrom; Nyquist where it is not known.
     """
-    low_pass = max(resolution or 0.0, 2 * density.pixel_size)
-    return density_threshold(density.data, density.pixel_size, diameter, low_pass).threshold
+    # Filtered no further than to Nyquist: the surface that is drawn is that of the map as it is.
+    nyquist = 2 * density.pixel_size
+    return density_threshold(density.data, density.pixel_size, diameter, nyquist).threshold
 
 
 def _write(source: Source, maps: dict[str, Density], inputs: Inputs, folder: Path, images: str) -> Package:
     for name, one in maps.items():
         _write_map(folder / name, one, MAPS[name])
     primary = maps["emdb/map.mrc"]
-    contour = contour_level(primary, source.dataset["particle_diameter"], source.final["resolution"])
+    contour = contour_level(primary, source.dataset["particle_diameter"])
     measured = Map(primary.data.shape[0], primary.pixel_size, contour, _b_factor(source))
     missing = [f"{MAPS[name]} ({name})" for name in MAPS if name not in maps]
     missing += _write_fsc(source, folder)
