@@ -215,10 +215,9 @@ def deposition(
     source = choose(read_results(run), run, dataset)
     package = export_deposition(source, output, images, overwrite)
     typer.echo(f"{output}: {package.files} files of data set {source.dataset['id']}")
-    for note in package.notes:
-        typer.echo(note)
-    if source.warnings:
-        typer.echo(format_problems(source.warnings))
+    typer.echo(f"contour level {package.contour:.3g}; the rule is in README.md")
+    if package.warnings:
+        typer.echo(format_problems(package.warnings))
     typer.echo("missing:")
     for one in package.missing:
         typer.echo(f"  {one}")

@@ -46,7 +46,7 @@ ONLY_A_PERSON = [
     "authors, title, funding, release date; sample, organism, specimen preparation, grid, vitrification",
     "how tilt images were aligned, CTFs estimated and particles picked, before the run began",
     "raw movies and their gain references (EMPIAR asks for what the tilt series were made of)",
-    "an image of the map (EMDB asks for one: 400 x 400 pixels or more)",
+    "an image of the map, for its page at EMDB",
     "the absolute hand, where the resolution does not show it ('py2rely check-hand' tests the tilt series' hand)",
 ]
 IMAGE_LABELS = ["rlnImageSize", "rlnImagePixelSize", "rlnImageDimensionality", "rlnTomoSubtomogramBinning",
@@ -61,15 +61,18 @@ class Package:
     ----------
     files : int
         How many, linked images included.
+    contour : float
+        Recommended level.
     missing : list of str
         What the run does not know or have.
-    notes : list of str
-        What a person must know.
+    warnings : list of Problem
+        Why this may not be what one deposits.
     """
 
     files: int
+    contour: float
     missing: list[str]
-    notes: list[str]
+    warnings: list[Problem]
 
 
 def export_deposition(source: Source, output: Path, images: str = "link", overwrite: bool = False) -> Package:
@@ -164,6 +167,20 @@ def contour_level(density: Density, diameter: float) -> float:
     return density_threshold(density.data, density.pixel_size, diameter, nyquist).threshold
 
 
+def _not_to_deposit(source: Source) -> list[Problem]:
+    """What one does not deposit: a map at a coarse binning, or one that Nyquist limits."""
+    final, found = source.final, []
+    where = f"{source.run}, data set {source.dataset['id']}"
+    if final["binning"] > 1:
+        what = f"The run ended at binning {final['binning']}: this is not what one deposits."
+        fix = "Add finer binnings to binning_list, down to 1, and run on with -resume."
+        found.append(Problem(what, where, "a map at binning 1", fix, "warning"))
+    if final["nyquist_limited"]:
+        what = "The resolution is limited by Nyquist: it is a bound, not a result."
+        found.append(Problem(what, where, "", "Run on at a finer binning.", "warning"))
+    return found
+
+
 def _write(source: Source, maps: dict[str, Density], inputs: Inputs, folder: Path, images: str) -> Package:
     for name, one in maps.items():
         _write_map(folder / name, one, MAPS[name])
@@ -182,10 +199,9 @@ def _write(source: Source, maps: dict[str, Density], inputs: Inputs, folder: Pat
     blank = [f"{row.group}: {row.item}" for row in rows if not row.value]
     missing += [f"blank in Table 1: {'; '.join(blank)}"] if blank else []
     missing += ONLY_A_PERSON
-    (folder / "README.md").write_text(_readme(source, rows, folder, missing, dropped))
-    files = _write_sums(folder)
-    notes = [f"contour level {contour:.3g}; the rule is in README.md"]
-    return Package(files, missing, notes)
+    warnings = [*source.warnings, *_not_to_deposit(source)]
+    (folder / "README.md").write_text(_readme(source, rows, folder, missing, dropped, warnings))
+    return Package(_write_sums(folder), contour, missing, warnings)
 
 
 def _write_map(path: Path, density: Density, label: str) -> None:
@@ -248,7 +264,9 @@ def _missing_images(moved: Moved, images: str) -> list[str]:
     return [] if images == "none" else [name for name, path in moved.images.items() if not path.is_file()]
 
 
-def _readme(source: Source, rows: list[Row], folder: Path, missing: list[str], dropped: list[str]) -> str:
+def _readme(
+    source: Source, rows: list[Row], folder: Path, missing: list[str], dropped: list[str], warnings: list[Problem]
+) -> str:
     written = {name: text for name, text in MAPS.items() if (folder / name).is_file()}
     contour = next(row.value for row in rows if row.item == "Recommended contour level")
     other = {
@@ -263,7 +281,7 @@ def _readme(source: Source, rows: list[Row], folder: Path, missing: list[str], d
         SUMS: f"checksums: sha256sum -c {SUMS}",
     }
     there = written | {name: text for name, text in other.items() if name == SUMS or (folder / name).exists()}
-    warnings = [f"* **{one.what}** {one.fix}" for one in source.warnings] or ["None."]
+    said = [f"* **{one.what}** {one.fix}" for one in warnings] or ["None."]
     left = [f"Columns that named files outside of the package were left out: {', '.join(dict.fromkeys(dropped))}.", ""]
     return "\n".join(
         [
@@ -272,7 +290,7 @@ def _readme(source: Source, rows: list[Row], folder: Path, missing: list[str], d
             "All maps have one grid, their first voxel at the origin, and 32-bit floats. The extracted particles are "
             "not here: RELION's Extract job makes them from the tables and images in `empiar/`.", "",
             *(left if dropped else []),
-            f"## Contour level: {contour}", "", CONTOUR_RULE, "", "## Warnings", "", *warnings, "",
+            f"## Contour level: {contour}", "", CONTOUR_RULE, "", "## Warnings", "", *said, "",
             "## What is missing", "", *(f"* {one}" for one in missing),
         ]
     ) + "\n"  # fmt: skip

@@ -120,7 +120,7 @@ def export_heterogeneity(
     command += ["--min_frames", str(stacks.min_tilts), "--j", str(stacks.threads)]
     if source.final["motion"]:
         command += ["--mot", str(source.file(source.final["motion"]))]
-    pixel_size = source.level["pixel_size"] / source.level["binning"] * stacks.binning
+    pixel_size = float(inputs.tomograms["rlnTomoTiltSeriesPixelSize"].iloc[0]) * stacks.binning
     with contextlib.chdir(output):
         run_job(EXTRACT, command)
         check_extract(EXTRACT, Path("tables/given_particles.star"), stacks.box, pixel_size)
@@ -255,7 +255,7 @@ def start_commands(table: pd.DataFrame, inputs: Inputs) -> str:
             "--beta .025 -o cryodrgn_train",
             "",
             "# tomoDRGN",
-            f"tomodrgn backproject_voxel {STAR} --datadir . {weights} -o tomodrgn_backproject",
+            f"tomodrgn backproject_voxel {STAR} --datadir . {weights} -o tomodrgn_backproject/map.mrc",
             f"tomodrgn train_vae {STAR} --datadir . {weights} --zdim 8 --num-epochs 50 -o tomodrgn_train",
             "",
         ]

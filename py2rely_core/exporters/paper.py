@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -126,8 +127,10 @@ def table_one(source: Source, inputs: Inputs, measured: Map) -> list[Row]:
 
 def _unmasked(source: Source) -> str:
     """Of the level's own result; a step of polishing does not note it."""
-    value = source.level["resolution"]["unmasked"]
-    return BLANK if value is None or source.best_step else f"{value:.2f}"
+    value, nyquist = source.level["resolution"]["unmasked"], 2 * source.level["pixel_size"]
+    if value is None or source.best_step:
+        return BLANK
+    return f"at Nyquist, {value:.2f}" if value <= nyquist else f"{value:.2f}"
 
 
 def _sharpening(b_factor: float | None) -> str:
@@ -210,12 +213,14 @@ def _software(source: Source, cited: _Cited) -> list[str]:
     versions, dataset = source.results["versions"], source.dataset
     pixel = source.level["pixel_size"] / source.level["binning"]
     relion = f"RELION {versions['relion']}" if versions.get("relion") else "RELION 5"
+    # References are numbered as they are read: RELION's before Nextflow's.
+    programs = cited("relion", "tomography")
     nextflow = f" in Nextflow {versions['nextflow']} {cited('nextflow')}" if versions.get("nextflow") else ""
     given = [f"{dataset['particles_in']} particles" if dataset["particles_in"] else "",
              f"{dataset['tilt_series']} tilt series" if dataset["tilt_series"] else ""]  # fmt: skip
     program = f"py2rely-nf {versions['py2rely-nf']}" if versions.get("py2rely-nf") else "py2rely-nf"
     return [
-        f"Sub-tomogram averaging was done with {relion} {cited('relion', 'tomography')}, run by {program}{nextflow}.",
+        f"Sub-tomogram averaging was done with {relion} {programs}, run by {program}{nextflow}.",
         f"It began with {' from '.join(part for part in given if part)}, at a pixel size of {pixel:.4g} A."
         if any(given)
         else f"The pixel size was {pixel:.4g} A.",
@@ -226,7 +231,7 @@ def _first_reference(source: Source) -> list[str]:
     dataset, first = source.dataset, source.dataset["levels"][0]
     if dataset["start"] != "picks":
         return ["It began from particles with known orientations."]
-    low_pass = f", low-pass filtered to {first['low_pass']:.3g} A" if first["low_pass"] else ""
+    low_pass = f" (low-pass filtered to {first['low_pass']:.3g} A)" if first["low_pass"] else ""
     kinds = {
         "template": f"A template{low_pass} was the first reference, to which all particles were aligned.",
         "denovo": f"The first reference was made de novo from the particles{low_pass}.",
@@ -238,7 +243,7 @@ def _levels(source: Source) -> list[str]:
     dataset = source.dataset
     done = [level for level in dataset["levels"] if level["status"] == "complete"]
     steps = [f"binning {level['binning']} ({level['pixel_size']:.4g} A per pixel, box of {level['box']} pixels"
-             + (f", {level['resolution']['masked']:.2f} A" if level["resolution"]["masked"] else "") + ")"
+             + _reached(level) + ")"
              for level in done]  # fmt: skip
     refined = any(level["iterations"] for level in done)
     what = "refined independently" if refined else "averaged as they were oriented"
@@ -248,6 +253,13 @@ def _levels(source: Source) -> list[str]:
     ]
     removed = sum(level["duplicates_removed"] for level in done)
     return sentences + ([f"{removed} duplicates were removed after the first refinement."] if removed else [])
+
+
+def _reached(level: dict[str, Any]) -> str:
+    masked = level["resolution"]["masked"]
+    if masked is None:
+        return ""
+    return f", to Nyquist at {masked:.2f} A" if level["nyquist_limited"] else f", to {masked:.2f} A"
 
 
 def _classes(source: Source) -> list[str]:

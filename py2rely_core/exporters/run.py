@@ -113,7 +113,7 @@ def _without_result(results: dict[str, Any], run: Path, what: str) -> Problem:
 
 
 def _warnings(results: dict[str, Any], dataset: dict[str, Any], run: Path) -> list[Problem]:
-    final, found = dataset["final"], []
+    found: list[Problem] = []
 
     def warn(what: str, fix: str) -> None:
         found.append(Problem(what, f"{run}, data set {dataset['id']}", "", fix, "warning"))
@@ -122,11 +122,6 @@ def _warnings(results: dict[str, Any], dataset: dict[str, Any], run: Path) -> li
         warn(f"The run failed later, in {results['failure']['step']}: this is the best until then.", "See report.html.")
     if dataset["status"] == "choose classes":
         warn("The run waits for classes to be chosen: this is the best until then.", "Choose, and run on.")
-    if final["binning"] > 1:
-        what = f"The run ended at binning {final['binning']}: this is not what one deposits."
-        warn(what, "Add finer binnings to binning_list, down to 1, and run on with -resume.")
-    if final["nyquist_limited"]:
-        warn("The resolution is limited by Nyquist: it is a bound, not a result.", "Run on at a finer binning.")
     return found
 
 

@@ -262,16 +262,15 @@ def test_result_of_polishing(finished, results, tmp_path):
 
 
 def test_runs_that_are_no_deposition_say_so(finished, results, tmp_path):
-    source = choose(results, finished, None)
-    assert source.warnings == []
+    assert export_deposition(choose(results, finished, None), tmp_path / "good").warnings == []
     final = results["datasets"][0]["final"]
     final["binning"], final["nyquist_limited"] = 2, True
     results["datasets"][0]["status"] = "choose classes"
     results["failure"] = {"step": "REPORT", "what": "x"}
-    texts = [one.what for one in choose(results, finished, None).warnings]
+    package = export_deposition(choose(results, finished, None), tmp_path / "p")
+    texts = [one.what for one in package.warnings]
     assert len(texts) == 4
     assert any("ended at binning 2: this is not what one deposits" in text for text in texts)
-    export_deposition(choose(results, finished, None), tmp_path / "p")
     readme = (tmp_path / "p/README.md").read_text()
     assert all(text in readme for text in texts)
     assert values(tmp_path / "p")["Resolution, masked (A)"] == "at Nyquist, 7.90"
