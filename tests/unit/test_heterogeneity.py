@@ -91,7 +91,7 @@ def predicted(row, structure, offset=(0.0, 0.0)):
     """
     turn = (z_turn(row.rlnAngleRot) @ y_turn(row.rlnAngleTilt) @ z_turn(row.rlnAnglePsi)).T
     x, y, _ = turn @ structure.centres.T + np.array([*offset, 0.0])[:, None]
-    size = 4 * BOX
+    size = 3 * BOX
     fy, fx = np.meshgrid(*[np.fft.fftfreq(size, PIXEL)] * 2, indexing="ij")
     steps = np.fft.fftfreq(size, PIXEL)[:, None]
     waves = (np.exp(-2j * np.pi * steps * y) * structure.weights) @ np.exp(-2j * np.pi * steps * x).T
@@ -107,7 +107,7 @@ def in_one_image(table, row):
     for other in table.itertuples():
         if (other.rlnMicrographName, other.rlnTomoYTilt) == (row.rlnMicrographName, row.rlnTomoYTilt):
             offset = np.array([other.rlnCoordinateX - row.rlnCoordinateX, other.rlnCoordinateY - row.rlnCoordinateY])
-            if np.hypot(*offset) * SIMULATED.pixel_size < 1.3 * BOX * PIXEL:
+            if np.hypot(*offset) * SIMULATED.pixel_size < 1.2 * BOX * PIXEL:
                 yield other, offset * SIMULATED.pixel_size
 
 
@@ -123,10 +123,13 @@ def test_images_are_what_the_programs_predict_from_their_rows(exported):
     table = read_star(exported / "particles.star")[""]
     table = table[table["rlnGroupName"] != "TS_01/edge"].reset_index(drop=True)
     assert len(table) == 8 * 7
+    some = table.iloc[::2]
+    images = images_of(exported, some)
     structure = make_structure(SIMULATED.diameter, "C1", SIMULATED.seed)
-    images = images_of(exported, table)
-    models = [sum(predicted(other, structure, offset) for other, offset in in_one_image(table, row))
-              for row in table.itertuples()]  # fmt: skip
+    models = [
+        sum(predicted(other, structure, offset) for other, offset in in_one_image(table, row))
+        for row in some.itertuples()
+    ]
     found = [likeness(image, model) for image, model in zip(images, models, strict=True)]
     assert min(found) > 0.95
     # The test would see a wrong order, angle or sign.
