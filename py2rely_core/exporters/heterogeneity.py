@@ -29,6 +29,7 @@ from py2rely_core.importers.result import refuse_existing
 from py2rely_core.maps.io import read_header
 from py2rely_core.parameters.boxes import box_size
 from py2rely_core.problems import ExitCode, Problem, ProblemError
+from py2rely_core.relion.outputs.job import row_count
 from py2rely_core.relion.outputs.particles import check_extract
 from py2rely_core.relion.run import run_job
 
@@ -123,6 +124,7 @@ def export_heterogeneity(
     pixel_size = float(inputs.tomograms["rlnTomoTiltSeriesPixelSize"].iloc[0]) * stacks.binning
     with contextlib.chdir(output):
         run_job(EXTRACT, command)
+        _check_min_tilts(EXTRACT / "particles.star", len(inputs.particles), stacks.min_tilts)
         check_extract(EXTRACT, Path("tables/given_particles.star"), stacks.box, pixel_size)
         blocks = read_star(EXTRACT / "particles.star")
     table = image_table(blocks["particles"], blocks["optics"], inputs)
@@ -142,6 +144,14 @@ def _below(blocks: dict[str, pd.DataFrame], folder: str) -> dict[str, pd.DataFra
     label = "rlnTomoTiltSeriesStarFile"
     return {name: table.assign(**{label: [f"{folder}/{path}" for path in table[label]]}) if label in table else table
             for name, table in blocks.items()}  # fmt: skip
+
+
+def _check_min_tilts(extracted: Path, given: int, min_tilts: int) -> None:
+    """Most particles were left out as it was asked for: that is said as what it is, and not as a failed extraction."""
+    left = row_count(extracted)
+    if min_tilts > 1 and left < 0.5 * given:
+        what = f"Only {left} of {given} particles are seen in {min_tilts} images or more."
+        raise ProblemError(Problem(what, "--min-tilts", "half of the particles or more", "Give a smaller number."))
 
 
 def _check_images(inputs: Inputs) -> None:

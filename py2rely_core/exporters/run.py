@@ -64,12 +64,24 @@ class Source:
         Raises
         ------
         ProblemError
-            A table cannot be read.
+            A table cannot be read or is missing, or does not belong to the others.
         """
         tables = load_inputs(particles or self.file(self.final["particles"]), self.file(self.final["tilt_series"]),
                              self.project)  # fmt: skip
+        motion = self.final["motion"]
+        if motion and not self.file(motion).is_file():
+            fix = "Copy it back to where it was after the run."
+            tables.problems.append(Problem("The particles' trajectories are missing.", motion, "a STAR file", fix))
         if tables.problems:
             raise ProblemError(tables.problems)
+        names = set(tables.particles["rlnTomoName"].astype(str)) if "rlnTomoName" in tables.particles else {""}
+        unknown = sorted(names - set(tables.tilt_series))
+        if unknown:
+            what = (
+                f"The particles are in {len(unknown)} tilt series that the run does not have, such as '{unknown[0]}'."
+            )
+            fix = "Give particles of this run, with rlnTomoName as the run has it."
+            raise ProblemError(Problem(what, str(tables.particles_file), ", ".join(list(tables.tilt_series)[:3]), fix))
         return tables
 
 

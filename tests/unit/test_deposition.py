@@ -119,6 +119,20 @@ def test_tables_are_valid_inside_the_package_and_complete(finished, package):
     assert "rlnCtfImage" in (package / "README.md").read_text()
 
 
+@pytest.mark.relion
+def test_relion_extracts_from_the_package_as_from_the_run(finished, package, tmp_path):
+    """Moved to another place, without the run: the same images as from the run's own tables."""
+    moved = package.rename(tmp_path / "elsewhere") / "empiar"
+    command = ["relion_tomo_subtomo", "--o", "Extract/", "--b", "48", "--bin", "2", "--stack2d", "--j", "2"]
+    stacks = []
+    for folder, particles, tilts in ((moved, "particles.star", "tomograms.star"), (finished, *TABLES.values())):
+        subprocess.run([*command, "--p", particles, "--t", tilts], cwd=folder, check=True, capture_output=True)
+        names = read_star(folder / "Extract/particles.star")["particles"]["rlnImageName"]
+        stacks.append([mrcfile.read(folder / name) for name in names])
+    assert len(stacks[0]) == 8
+    assert all(np.array_equal(one, other) for one, other in zip(*stacks, strict=True))
+
+
 @pytest.mark.parametrize(("images", "there"), [("link", True), ("copy", True), ("none", False)])
 def test_tilt_images_as_asked_for(finished, results, tmp_path, images, there):
     package = export_deposition(choose(results, finished, None), tmp_path / "p", images)
@@ -312,6 +326,18 @@ def test_broken_maps_leave_nothing(finished, results, tmp_path, change):
             export_deposition(choose(results, finished, None), tmp_path / "p")
     finally:
         path.write_bytes(saved)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tables_that_are_gone(finished, results, tmp_path):
+    final = results["datasets"][0]["final"]
+    for change, text in (({"motion": "Polish/none.star"}, "trajectories are missing"),
+                         ({"particles": "Select/none.star"}, "STAR file is missing"),
+                         ({"tilt_series": "Import/none.star"}, "STAR file is missing")):  # fmt: skip
+        broken = json.loads(json.dumps(results))
+        broken["datasets"][0]["final"] = final | change
+        with pytest.raises(ProblemError, match=text):
+            export_deposition(choose(broken, finished, None), tmp_path / "p")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -225,6 +225,8 @@ def test_only_particles_that_enough_images_see(finished, tmp_path, capsys):
     cli("export", "heterogeneity", finished, "-o", tmp_path / "s", "-b", 4, "--box", 24, "--min-tilts", 7)
     assert "left out 1 particles that too few tilts see" in capsys.readouterr().out
     assert set(read_star(tmp_path / "s/particles.star")[""]["rlnGroupName"].value_counts()) == {7}
+    cli("export", "heterogeneity", finished, "-o", tmp_path / "t", "-b", 4, "--box", 24, "--min-tilts", 8, code=65)
+    assert "Only 0 of 9 particles are seen in 8 images or more" in capsys.readouterr().err
     cli("export", "heterogeneity", finished, "-o", tmp_path / "s", "-b", 4, "--box", 24, code=65)
     assert "give --overwrite" in capsys.readouterr().err
 
@@ -249,6 +251,14 @@ def test_images_with_ctf_are_refused(finished):
     for change in ({"rlnCtfDataAreCtfPremultiplied": [1]}, {"rlnImageDimensionality": [3]}):
         with pytest.raises(ProblemError, match="not as asked for"):
             image_table(inputs.particles, optics.assign(**change), inputs)
+
+
+def test_particles_of_another_run_are_refused(finished, tmp_path, capsys):
+    blocks = read_star(finished / TABLES["particles"])
+    blocks["particles"].loc[3, "rlnTomoName"] = "TS_77"
+    write_star(blocks, tmp_path / "others.star")
+    cli("export", "heterogeneity", finished, "-o", tmp_path / "s", "-b", 2, "-p", tmp_path / "others.star", code=65)
+    assert "1 tilt series that the run does not have, such as 'TS_77'" in capsys.readouterr().err
 
 
 def test_tilt_images_must_be_there(finished, tmp_path, capsys):
