@@ -7,8 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from report_fixture import PIXEL_SIZE, make_run
 
+from py2rely_core.data.geometry import (
+    ANGLES,
+    CENTRED,
+    ORIGINS,
+    euler_to_matrix,
+    matrix_to_euler,
+    subtomogram_matrices,
+)
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.maps.masks import spherical_mask
@@ -51,25 +60,10 @@ def _write_maps(run: Path, root: str) -> None:
     mask = spherical_mask(final.data.shape[0], 30)
     write_map(run / f"MaskCreate/{root}/mask.mrc", mask, final.pixel_size)
     general = {"rlnFinalResolution": [7.9], "rlnBfactorUsedForSharpening": [-85.0]}
-    write_star({"general": _frame(general)}, run / f"PostProcess/{root}/postprocess.star")
-
-
-def _frame(columns: dict[str, list[Any]]) -> Any:
-    import pandas as pd
-
-    return pd.DataFrame(columns)
+    write_star({"general": pd.DataFrame(general)}, run / f"PostProcess/{root}/postprocess.star")
 
 
 def _write_tables(run: Path) -> None:
-    from py2rely_core.data.geometry import (
-        ANGLES,
-        CENTRED,
-        ORIGINS,
-        euler_to_matrix,
-        matrix_to_euler,
-        subtomogram_matrices,
-    )
-
     data = run / "Import/data"
     write_dataset(data, SIMULATED)
     tomograms = read_star(data / "tilt_series.star")["global"]
