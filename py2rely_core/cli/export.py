@@ -1,4 +1,4 @@
-"""``py2rely export``: refined particles for copick, and for other programs."""
+"""``py2rely export``: refined particles for copick and other programs, and a run's result for the archives."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that
 
 @app.callback()
 def export() -> None:
-    """Refined particles for copick and other programs; refined shifts and subtomogram angles are applied."""
+    """Refined particles for copick and other programs, shifts and subtomogram angles applied; a run for deposition."""
 
 
 @app.command("star2copick")
@@ -166,6 +166,91 @@ def warp(
 
     poses, tomograms = read_poses(particles, duplicates, distance), tomograms_of(tilt_series)
     _finish(poses, as_warp(poses, output, tomograms, voxel_size or tomograms.pixel_size), overwrite)
+
+
+@app.command("dynamo")
+def dynamo(
+    particles: Particles,
+    tilt_series: TiltSeries,
+    voxel_size: Annotated[float, typer.Option("--voxel-size", help="Of Dynamo's tomograms, Angstrom.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Table; the .doc is beside it.")] = Path("dynamo.tbl"),
+    tomogram_file: Annotated[
+        str, typer.Option("--tomogram-file", help="Tomograms in the .doc, such as 'tomograms/{name}.mrc'.")
+    ] = "{name}",
+    duplicates: Duplicates = "error",
+    distance: Distance = 1.0,
+    overwrite: Overwrite = False,
+) -> None:
+    """A Dynamo table (.tbl), and the numbers and names of its tomograms (.doc)."""
+    from py2rely_core.exporters.dynamo import dynamo as as_dynamo
+    from py2rely_core.exporters.poses import read_poses
+    from py2rely_core.exporters.series import tilt_ranges
+    from py2rely_core.importers.particles import tomograms_of
+
+    poses, ranges = read_poses(particles, duplicates, distance), tilt_ranges(tilt_series, Path.cwd())
+    made = as_dynamo(poses, output, tomograms_of(tilt_series), voxel_size, ranges, tomogram_file)
+    _finish(poses, made, overwrite)
+
+
+Run = Annotated[Path, typer.Argument(help="Output directory of a run that is complete.")]
+Dataset = Annotated[
+    str | None, typer.Option("--dataset", help="Data set, where the run has several.", show_default="the only one")
+]
+
+
+@app.command("deposition")
+def deposition(
+    run: Run,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory.")] = Path("deposition"),
+    dataset: Dataset = None,
+    images: Annotated[str, typer.Option("--images", help="Tilt images in the package: link, copy or none.")] = "link",
+    overwrite: Overwrite = False,
+) -> None:
+    """What EMDB and EMPIAR ask for: maps, FSC, tables, Table 1, methods, checksums; and what is missing."""
+    from py2rely_core.exporters.deposition import export_deposition
+    from py2rely_core.exporters.run import choose
+    from py2rely_core.problems import format_problems
+    from py2rely_core.results.schema import read_results
+
+    source = choose(read_results(run), run, dataset)
+    package = export_deposition(source, output, images, overwrite)
+    typer.echo(f"{output}: {package.files} files of data set {source.dataset['id']}")
+    typer.echo(f"contour level {package.contour:.3g}; the rule is in README.md")
+    if package.warnings:
+        typer.echo(format_problems(package.warnings))
+    typer.echo("missing:")
+    for one in package.missing:
+        typer.echo(f"  {one}")
+
+
+@app.command("heterogeneity")
+def heterogeneity(
+    run: Run,
+    binning: Annotated[int, typer.Option("--binning", "-b", help="Of the images.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory.")] = Path("heterogeneity"),
+    dataset: Dataset = None,
+    particles: Annotated[
+        Path | None, typer.Option("--particles", "-p", help="Others of the run.", show_default="the final ones")
+    ] = None,
+    box: Annotated[
+        int | None, typer.Option("--box", help="Pixels at this binning.", show_default="the run's at this binning")
+    ] = None,
+    min_tilts: Annotated[int, typer.Option("--min-tilts", help="Particles seen in fewer images are left out.")] = 1,
+    threads: Annotated[int, typer.Option("--threads", "-j", help="Of RELION.")] = 4,
+    overwrite: Overwrite = False,
+) -> None:
+    """The particles for cryoDRGN-ET and tomoDRGN: 2D stacks without CTF, a STAR file, commands to start with."""
+    from py2rely_core.exporters.heterogeneity import export_heterogeneity, planned_stacks
+    from py2rely_core.exporters.run import choose
+    from py2rely_core.problems import format_problems
+    from py2rely_core.results.schema import read_results
+
+    source = choose(read_results(run), run, dataset)
+    stacks = planned_stacks(source, binning, box, min_tilts, threads)
+    for note in export_heterogeneity(source, output, stacks, particles, overwrite):
+        typer.echo(note)
+    if source.warnings:
+        typer.echo(format_problems(source.warnings))
 
 
 @app.command("class2star")

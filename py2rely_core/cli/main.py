@@ -17,7 +17,7 @@ COMMANDS = {
     "prepare": ("py2rely_core.cli.prepare", "Write the parameter file, or make a template."),
     "check": ("py2rely_core.cli.check", "Check parameters, data and machine before a run."),
     "import": ("py2rely_core.cli.import_data", "Tilt series and particles from other programs."),
-    "export": ("py2rely_core.cli.export", "Refined particles for copick and other programs."),
+    "export": ("py2rely_core.cli.export", "Refined particles for other programs; a run for deposition."),
     "check-hand": ("py2rely_core.cli.check_hand", "Find out which hand (rlnTomoHand) the tilt series have."),
     "pipelines": ("py2rely_core.cli.pipelines", "Run the whole workflow, or its last part."),
     "status": ("py2rely_core.cli.status", "Show how far a run is."),

@@ -12,6 +12,7 @@ import pandas as pd
 from py2rely_core.data.geometry import ANGLES, AXES, CENTRED, PIXEL, pixels_from_centred
 from py2rely_core.data.tables import Blocks, write_star
 from py2rely_core.exporters.poses import Poses
+from py2rely_core.exporters.series import safe_name
 from py2rely_core.importers.particles import Tomograms
 from py2rely_core.importers.result import refuse_existing
 from py2rely_core.problems import Problem, ProblemError, nearest
@@ -103,7 +104,7 @@ def artiax(poses: Poses, directory: Path, tomograms: Tomograms, voxel_size: floa
         table = pd.concat([table, angles.iloc[rows].reset_index(drop=True)], axis=1)
         if not poses.oriented:
             table[ANGLES] = 0.0
-        file = _safe(str(name))
+        file = safe_name(str(name))
         export.tables[directory / f"{file}_artiax.star"] = {"particles": table}
         export.texts[directory / f"{file}.cmm"] = _markers(str(name), positions[rows] * voxel_size, radius)
     pixel = f"set the pixel size of the particle list in ArtiaX to {voxel_size:g}"
@@ -140,7 +141,3 @@ def _angles(poses: Poses) -> pd.DataFrame:
 
 def _present(poses: Poses, labels: list[str]) -> list[str]:
     return [label for label in labels if label in poses.table]
-
-
-def _safe(name: str) -> str:
-    return "".join(char if char.isalnum() or char in "._-" else "_" for char in name)

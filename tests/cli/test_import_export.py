@@ -31,7 +31,8 @@ def test_help_is_there_for_every_command():
                    "combine-tilt-series", "filter-unused-tilts"],
         "prepare": ["tilt-series", "particles", "import-particles", "combine-particles", "combine-tilt-series",
                     "filter-unused-tilts"],
-        "export": ["star2copick", "star", "csv", "chimerax", "warp", "class2star"],
+        "export": ["star2copick", "star", "csv", "chimerax", "warp", "dynamo", "class2star", "deposition",
+                   "heterogeneity"],
     }  # fmt: skip
     for group, names in commands.items():
         done = subprocess.run([REPO / "bin/py2rely", group, "-h"], capture_output=True, text=True, check=True)
@@ -256,6 +257,14 @@ def test_other_exports(folder, capsys):
     assert np.allclose(
         read_star("back.star")["particles"][CENTRED], read_star("a.star")["particles"][CENTRED], atol=0.01
     )
+
+    cli("export", "dynamo", "-p", "a.star", "-ts", SERIES, "--voxel-size", 8, "-o", "d.tbl", "--tomogram-file",
+        "t/{name}.mrc")  # fmt: skip
+    assert (folder / "d.doc").read_text() == "1 t/TS_01.mrc\n"
+    table = np.loadtxt("d.tbl")
+    assert table.shape == (30, 42)
+    tilts = next(iter(read_star(read_star(SERIES)["global"]["rlnTomoTiltSeriesStarFile"][0]).values()))["rlnTomoYTilt"]
+    assert np.allclose(table[:, 12:15], [1, tilts.min(), tilts.max()], atol=1e-4)
 
     blocks = read_star("a.star")
     blocks["particles"]["rlnClassNumber"] = [1, 2, 3] * 10

@@ -14,6 +14,7 @@ from py2rely_core.data.geometry import CENTRED, euler_to_matrix, matrix_to_euler
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.exporters.classes import data_of_job, export_classes, parse_classes
 from py2rely_core.exporters.copick import Target, export_copick, run_names
+from py2rely_core.exporters.dynamo import dynamo, dynamo_angles
 from py2rely_core.exporters.poses import read_poses
 from py2rely_core.exporters.tables import artiax, plain_csv, plain_star, voxels, warp, write_export
 from py2rely_core.importers.copick import Picks, import_copick
@@ -312,6 +313,87 @@ def test_warp(refined, tmp_path):
     assert np.abs(found[CENTRED].to_numpy() - poses.positions).max() < 1e-3
     with pytest.raises(ProblemError, match="size of 1 tomograms is not known"):
         voxels(poses, Tomograms({"s1_one": SIZES["s1_one"]}, PIXEL, TOMOGRAMS.optics), 4.0)
+
+
+def turn(axis, angle):
+    """A turn about x or z in the mathematical sense, built by hand."""
+    c, s = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    return np.array([[1, 0, 0], [0, c, -s], [0, s, c]] if axis == "x" else [[c, -s, 0], [s, c, 0], [0, 0, 1]])
+
+
+def dynamo_matrix(tdrot, tilt, narot):
+    """What Dynamo's own dynamo_euler2matrix makes of a row: from the particle to the template."""
+    return turn("z", narot) @ turn("x", tilt) @ turn("z", tdrot)
+
+
+def test_dynamo_angles_are_dynamos():
+    """Against what dynamo_euler2matrix returns, and a pair of angles with which both programs average alike."""
+    published = [[-0.0173, -0.5477, 0.8365], [0.9012, -0.3709, -0.2241], [0.4330, 0.7500, 0.5000]]
+    assert np.abs(dynamo_matrix(30, 60, 75) - published).max() < 1e-4
+    found = dynamo_angles(dynamo_matrix(30, 60, 75).T[None])
+    assert np.allclose(found, [[30, 60, 75]])
+    relion = euler_to_matrix(np.array([[137.7, 1.1777, 42.727]]))
+    assert np.allclose(dynamo_angles(relion), [[-47.273, 1.1777, -132.3]])
+
+
+def test_dynamo_table(refined, tmp_path):
+    poses = read_poses(refined)
+    ranges = {"s1_one": (-60.0, 57.0)}
+    write_export(dynamo(poses, tmp_path / "d.tbl", TOMOGRAMS, 8.0, ranges, "tomo/{name}.mrc"))
+    table = np.loadtxt(tmp_path / "d.tbl")
+    assert table.shape == (30, 42)
+    assert np.array_equal(table[:, 0], np.arange(1, 31))
+    assert (tmp_path / "d.doc").read_text() == "1 tomo/s1_one.mrc\n2 tomo/s1_two.mrc\n"
+    assert np.array_equal(table[:, 19], np.repeat([1, 2], 15))
+    assert np.array_equal(table[:, 21], np.repeat([1, 3], 15))
+    # Pixels from 1, whole ones and a shift of less than half of one.
+    assert np.array_equal(table[:, 23:26], np.rint(table[:, 23:26]))
+    assert np.abs(table[:, 3:6]).max() <= 0.5
+    before = read_star(refined)["particles"]
+    corners = np.repeat([SIZES["s1_one"] * PIXEL / 2, SIZES["s1_two"] * PIXEL / 2], 15, axis=0)
+    places = (table[:, 23:26] + table[:, 3:6] - 1) * 8.0 - corners
+    assert np.abs(places - true_positions(before)).max() < 1e-3
+    matrices = np.array([dynamo_matrix(*angles).T for angles in table[:, 6:9]])
+    assert angle_between(matrices, orientations(before)).max() < 0.01
+    assert np.allclose(table[:, 9], before["rlnMaxValueProbDistribution"], atol=1e-5)
+    assert [list(table[row, 12:15]) for row in (0, 29)] == [[1, -60, 57], [0, 0, 0]]
+    assert set(table[:, 35]) == {8.0}
+
+
+def test_dynamo_table_without_orientations_or_with_alike_names(refined, tmp_path):
+    blocks = read_star(refined)
+    write_star({"particles": blocks["particles"].drop(columns=[*ANGLES, *SUBTOMOGRAM])}, tmp_path / "x.star")
+    made = dynamo(read_poses(tmp_path / "x.star"), tmp_path / "d.tbl", TOMOGRAMS, 8.0, {})
+    write_export(made)
+    assert not np.loadtxt(tmp_path / "d.tbl")[:, 6:9].any()
+    assert "2 tomograms have no known tilt range" in made.notes[-1]
+    for pattern in ("one.mrc", "my tomograms/{name}"):
+        with pytest.raises(ProblemError, match="cannot be told apart"):
+            dynamo(read_poses(refined), tmp_path / "e.tbl", TOMOGRAMS, 8.0, {}, pattern)
+
+
+def test_all_exports_say_the_same(project, refined, tmp_path):
+    """Every program's file, read by that program's rules, gives the same places (Angstrom from a corner) and turns."""
+    poses = read_poses(refined)
+    corner = np.repeat([SIZES["s1_one"] * PIXEL / 2, SIZES["s1_two"] * PIXEL / 2], 15, axis=0)
+    for made in (warp(poses, tmp_path / "w.star", TOMOGRAMS, 4.0), artiax(poses, tmp_path / "x", TOMOGRAMS, 4.0, 40),
+                 dynamo(poses, tmp_path / "d.tbl", TOMOGRAMS, 4.0, {})):  # fmt: skip
+        write_export(made)
+    export_copick(poses, target(project))
+    found = {}
+    files = [tmp_path / f"x/s1_{name}_artiax.star" for name in ("one", "two")]
+    for program, tables in (("warp", [tmp_path / "w.star"]), ("artiax", files)):
+        table = pd.concat([read_star(path)["particles"] for path in tables])
+        places = table[[f"rlnCoordinate{axis}" for axis in "XYZ"]].to_numpy() * 4.0
+        found[program] = places, euler_to_matrix(table[ANGLES].to_numpy())
+    table = np.loadtxt(tmp_path / "d.tbl")
+    turns = np.array([dynamo_matrix(*angles).T for angles in table[:, 6:9]])
+    found["dynamo"] = (table[:, 23:26] + table[:, 3:6] - 1) * 4.0, turns
+    parts = [points(project, run) for run in RUNS]
+    found["copick"] = tuple(np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    for program, (places, matrices) in found.items():
+        assert np.abs(places - (poses.positions + corner)).max() < 1e-2, program
+        assert angle_between(matrices[:, :3, :3], poses.rotations).max() < 0.01, program
 
 
 def test_files_without_poses_are_refused(refined, tmp_path):
