@@ -44,7 +44,7 @@ def parameter_files(given) {
 
 def sheet_rows(given) {
     def sheet = file(given.sample_sheet, glob: false)
-    return sheet.exists() ? sheet.splitCsv(header: true, strip: true) : []
+    return sheet.exists() ? sheet.splitCsv(header: true, strip: true, quote: '"') : []
 }
 
 // What a run can need at most: what it cannot need is not set up, as that takes time and fills the screen. What cannot be
