@@ -1,4 +1,4 @@
-"""Files of other programs, broken in the ways in which files break: what a reader makes of each is the same or a message.
+"""Files of other programs, broken in the ways in which files break: the same result, or a message.
 
 A mutation is drawn by hypothesis, applied to one good file, and the importer runs on it. Three outcomes are right: the
 result of the good file; a ``ProblemError`` that names a file; or, where the mutation takes away what may be away, a
