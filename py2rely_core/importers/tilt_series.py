@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,29 @@ REQUIRED = (
     "rlnDefocusAngle",
     "rlnMicrographPreExposure",
 )
+#: What no value of a tilt series is beyond, in its own unit.
+LIMITS = {
+    "rlnTomoXTilt": 90.0,
+    "rlnTomoYTilt": 90.0,
+    "rlnTomoZRot": 360.0,
+    "rlnTomoXShiftAngst": 1e6,
+    "rlnTomoYShiftAngst": 1e6,
+    "rlnDefocusU": 3e5,
+    "rlnDefocusV": 3e5,
+    "rlnDefocusAngle": 720.0,
+    "rlnPhaseShift": 720.0,
+    "rlnCtfScalefactor": 100.0,
+    "rlnMicrographPreExposure": 2000.0,
+    "rlnVoltage": 1500.0,
+    "rlnSphericalAberration": 10.0,
+    "rlnAmplitudeContrast": 1.0,
+    "rlnTomoHand": 1.0,
+    "rlnTomoTiltSeriesPixelSize": 1000.0,
+    "rlnMicrographOriginalPixelSize": 1000.0,
+    "rlnTomoSizeX": 1e5,
+    "rlnTomoSizeY": 1e5,
+    "rlnTomoSizeZ": 1e5,
+}
 #: Magnifications per image that RELION cannot hold: ignored below the first, an error above the second.
 SCALE_NOTED, SCALE_REFUSED = 0.002, 0.02
 #: Pixel sizes of the tilt series of one data set agree within this share.
@@ -105,22 +129,26 @@ class Alignment:
     nominal: np.ndarray
 
 
+Item = TypeVar("Item")
+
+
 def import_all(
-    files: list[Path],
-    read: Callable[[Path], Series | str],
+    items: list[Item],
+    read: Callable[[Item], Series | str],
     optics: Optics,
     hand: float,
     layout: Layout,
     doses: Doses,
     heading: str,
 ) -> Import:
-    """Read the tilt series of some files, and put them together; all problems of all of them are one list.
+    """Read tilt series one by one, and put them together; all problems of all of them are one list.
 
     Parameters
     ----------
-    files : list of Path
+    items : list
+        What stands for each: its file, or its name.
     read : callable
-        The tilt series of a file, or a note on why it is left out.
+        The tilt series of an item, or a note on why it is left out.
     optics, hand, layout
         See :func:`assemble`.
     doses : Doses
@@ -134,9 +162,9 @@ def import_all(
         With every problem of every series.
     """
     series, problems, left_out = [], [], []
-    for file in files:
+    for item in items:
         try:
-            one = read(file)
+            one = read(item)
         except ProblemError as error:
             problems += error.problems
             continue
@@ -144,7 +172,7 @@ def import_all(
     if problems:
         raise ProblemError(list(dict.fromkeys(problems)))
     if not series and left_out:
-        what = f"None of the {len(files)} tilt series has the pixel size that was asked for."
+        what = f"None of the {len(items)} tilt series has the pixel size that was asked for."
         fix = "Correct --pixel-size."
         raise ProblemError(Problem(what, "; ".join(left_out), "at least one", fix))
     result = assemble(series, optics, hand, layout)
@@ -291,3 +319,22 @@ def check_scale(scale: np.ndarray, where: str) -> str | None:
         fix = "RELION has no magnification per image: align again without it, or correct the pixel size."
         raise ProblemError(Problem(what, where, f"at most {SCALE_REFUSED:.0%}", fix))
     return f"{where}: magnification changes of up to {largest:.2%} are left out" if largest > SCALE_NOTED else None
+
+
+def numbers_in(column: pd.Series, where: str, label: str) -> np.ndarray:
+    """A column of a foreign STAR file as numbers within :data:`LIMITS`, (n,).
+
+    Raises
+    ------
+    ProblemError
+        With the first row that is none.
+    """
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    bad = ~(np.abs(values) <= LIMITS[label])
+    if bad.any():
+        row = int(bad.argmax())
+        what = f"{str(column.iloc[row])!r} is not possible: {label}."
+        fix = "Correct this row, or write the file again."
+        expected = f"a number of at most {LIMITS[label]:g}"
+        raise ProblemError(Problem(what, f"{where}, first in row {row + 1} of its table", expected, fix))
+    return values

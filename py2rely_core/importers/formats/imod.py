@@ -13,7 +13,7 @@ from py2rely_core.importers.text import Line, Word, read_lines, read_numbers
 from py2rely_core.problems import Problem, ProblemError
 
 #: Bits of the first number of a .defocus file (IMOD's ctfphaseflip).
-ASTIGMATISM, AXIS_IN_RADIANS, PHASE, PHASE_IN_RADIANS = 1, 2, 4, 8
+ASTIGMATISM, AXIS_IN_RADIANS, PHASE, PHASE_IN_RADIANS, ANGLES_INVERTED, CUT_ON = 1, 2, 4, 8, 16, 32
 #: Defocus beyond this is none, nm.
 LARGEST_DEFOCUS = 3e4
 _VIEWS = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*")
@@ -170,9 +170,13 @@ def read_defocus(path: Path) -> list[DefocusRow]:
             raise ProblemError(Problem("It is empty.", str(path), "fits", ""))
         flags, first = 0, lines[0].words
         if len(first) >= 5 and first[1].number("a view") == 0:
-            flags, lines = first[0].integer("the flags", 0, 255), lines[1:]
-        width = 5 + 2 * bool(flags & ASTIGMATISM) + bool(flags & PHASE)
-        rows = [_fit(line, flags, width) for line in lines]
+            flags, lines = first[0].integer("the flags", 0, 63), lines[1:]
+            extra = 0
+        else:
+            # Files without flags have the number of their version after the first fit.
+            extra = int(len(first) == 6 and first[5].integer("the version of the file", 2, 2) == 2)
+        width = 5 + 2 * bool(flags & ASTIGMATISM) + bool(flags & PHASE) + bool(flags & CUT_ON)
+        rows = [_fit(line, flags, width + (extra if line is lines[0] else 0)) for line in lines]
         if not rows:
             raise ProblemError(Problem("It has no fits.", str(path), "fits", ""))
     except ProblemError as error:
@@ -187,11 +191,11 @@ def read_defocus(path: Path) -> list[DefocusRow]:
 
 def _fit(line: Line, flags: int, width: int) -> DefocusRow:
     words = line.words
-    # The first fit of old files ends with the number of their version; newer ones may have the cut-on frequency.
-    if not width <= len(words) <= width + 2:
+    if len(words) != width:
         raise line.error(f"The line has {len(words)} values.", f"{width} values")
     views = words[0].integer("a view", 0, 1e5), words[1].integer("a view", 0, 1e5)
-    angles = words[2].number("an angle", -90, 90), words[3].number("an angle", -90, 90)
+    sign = -1 if flags & ANGLES_INVERTED else 1
+    angles = sign * words[2].number("an angle", -90, 90), sign * words[3].number("an angle", -90, 90)
     if views[0] > views[1]:
         raise line.error(f"Views {views[0]} to {views[1]} are no range.", "the lower view first")
     first = second = 10 * words[4].number("a defocus (nm)", 1e-3, LARGEST_DEFOCUS)
