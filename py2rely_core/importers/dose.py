@@ -22,6 +22,8 @@ SAME_ANGLE = 0.5
 LARGEST_OFFSET = 30.0
 #: An image never gets more, nor a whole series, e/A^2.
 MOST_PER_IMAGE, MOST_PER_SERIES = 100.0, 1000.0
+#: Doses that grow from image to image and are more than this together are sums, e/A^2.
+SUMS = 400.0
 #: Two files say the same dose if neither is larger by more than this factor: calibrations differ.
 SAME_DOSE = 2.0
 #: A first image with no more dose before it than this many images give was taken again.
@@ -254,7 +256,7 @@ def _are_sums(by_time: np.ndarray) -> bool:
         return False
     step = float(np.median(steps))
     alike = bool((steps < 2.5 * step).all() and (steps > 0.4 * step).all())
-    return alike and bool(by_time[0] <= 2.5 * step or by_time.sum() > MOST_PER_SERIES or by_time[-1] > MOST_PER_IMAGE)
+    return alike and bool(by_time[0] <= 2.5 * step or by_time.sum() > SUMS or by_time[-1] > MOST_PER_IMAGE)
 
 
 def _take_away_earlier(source: Source, step: float) -> None:

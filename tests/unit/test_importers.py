@@ -222,7 +222,7 @@ def test_imod_gives_the_truth(tmp_path):
     assert_same_projections(tilts_of(result), expected.iloc[1:9])
     assert np.allclose(tilts_of(result)["rlnDefocusAngle"], expected["rlnDefocusAngle"][1:9], atol=1e-3)
     assert "excluded views [1, 10, 11] left out" in "\n".join(result.notes)
-    assert views_of(Word("1-3,7 9", tmp_path, 1)) == {1, 2, 3, 7, 9}
+    assert views_of(Word("1-3,7 9", tmp_path, 1), "EXCLUDELIST") == {1, 2, 3, 7, 9}
 
 
 def test_imod_angle_offset_and_small_magnification(tmp_path):

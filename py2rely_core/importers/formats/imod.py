@@ -60,7 +60,7 @@ class Command:
 
     def views(self, *keys: str) -> set[int]:
         """All views that the lines of some keywords list."""
-        return {view for key in keys for line in self.lines.get(key, []) for view in views_of(line)}
+        return {view for key in keys for line in self.lines.get(key, []) for view in views_of(line, key)}
 
 
 def read_com(path: Path) -> Command:
@@ -79,7 +79,7 @@ def read_com(path: Path) -> Command:
     return Command(path, lines)
 
 
-def views_of(line: Line | Word) -> set[int]:
+def views_of(line: Word, what: str) -> set[int]:
     """Views of a list such as ``1-3,7`` or ``1 - 3, 7 9``.
 
     Raises
@@ -90,13 +90,13 @@ def views_of(line: Line | Word) -> set[int]:
     text = re.sub(r"\s*-\s*", "-", line.text.strip())
     text = re.sub(r"[\s,]+", ",", text.strip(", "))
     if not _VIEWS.fullmatch(text):
-        raise line.error(f"{line.text!r} is no list of views.", "views and ranges, such as 1-3,7")
+        raise line.error(f"{line.text!r} is no list of views ({what}).", "views and ranges, such as 1-3,7")
     views: set[int] = set()
     for part in text.split(","):
         first, _, last = part.partition("-")
         low, high = int(first), int(last or first)
         if high < low or high > 100_000:
-            raise line.error(f"{part!r} is no range of views.", "the lower view first")
+            raise line.error(f"{part!r} is no range of views ({what}).", "the lower view first")
         views |= set(range(low, high + 1))
     return views
 
