@@ -95,12 +95,13 @@ def read_aln(path: Path) -> Alignment:
     """
     size, dark, rows, offset = None, [], [], 0.0
     for line in read_lines(path, _KIND):
-        if line.text.startswith("# Local Alignment"):
+        comment = " ".join(line.text.lstrip("#").split())
+        if line.text.startswith("#") and comment.startswith("Local Alignment"):
             break
         if not line.text.startswith("#"):
             rows.append(line)
         elif "=" in line.text:
-            key, values = line.text.lstrip("# ").partition("=")[0].strip(), line.after("=").words
+            key, values = comment.partition("=")[0].strip(), line.after("=").words
             if key == "RawSize":
                 if size is not None:
                     raise line.error("RawSize is there twice.", "RawSize once")
