@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from py2rely_core.problems import ProblemError
 
 #: Inputs per test: some in CI, ``make fuzz`` tries many more.
-EXAMPLES = int(os.environ.get("PY2RELY_FUZZ", "40"))
+EXAMPLES = int(os.environ.get("PY2RELY_FUZZ", "20"))
 FUZZ = settings(
     max_examples=EXAMPLES, deadline=None, derandomize="PY2RELY_FUZZ" not in os.environ, database=None,
     suppress_health_check=list(HealthCheck),

@@ -25,6 +25,7 @@ from py2rely_core.importers.optics import Optics
 from py2rely_core.importers.result import Import
 from py2rely_core.importers.tilt_series import Alignment as Aligned
 from py2rely_core.importers.tilt_series import Layout, Series, check_scale, import_all, series_of
+from py2rely_core.maps.io import known_pixel_size, read_header
 from py2rely_core.problems import Problem, ProblemError
 
 
@@ -85,9 +86,7 @@ def _stack_of(aln: Path) -> Path:
 
 
 def _other_pixel_size(aln: Path, pixel_size: float | None) -> str | None:
-    from py2rely_core.maps.io import read_header
-
-    found = sizes.known_pixel_size(read_header(_stack_of(aln)))
+    found = known_pixel_size(read_header(_stack_of(aln)).pixel_size)
     if pixel_size is None or not found or abs(found - pixel_size) <= sizes.SAME_PIXEL * pixel_size:
         return None
     return f"{found:g} A per pixel, not {pixel_size:g} (--pixel-size)"
@@ -112,7 +111,7 @@ def _read(file: Path, prefix: str, pixel_size: float | None, thickness: int | No
     exposure, nominal, warnings = _exposure(file, name, aln, mdoc, doses)
     rows = aln.rows
     volume = _beside(file, "_Vol.mrc", "_rec.mrc")
-    size = sizes.tomogram_size(volume, stack, float(rows["ROT"].mean()), thickness, name)
+    size = sizes.tomogram_size(volume, stack, float(rows["ROT"].mean()), thickness, f"{name}, {file}")
     dark = f", {len(aln.dark)} dark frames left out" if len(aln.dark) else ""
     notes = [scale] if scale else []
     notes.append(f"{name}: {len(rows)} of {aln.count} images{dark}; sections counted from {aln.first}")

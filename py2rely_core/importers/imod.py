@@ -130,7 +130,8 @@ def _read(
     ctf = _ctf(folder, stem, nominal, set(kept + 1))
     exposure = _exposure(folder, stem, nominal, mdoc, doses, name)
     thick = com.numbers("THICKNESS", 1, 1, 0, 1e5) or [0.0]
-    size = sizes.tomogram_size(None, stack, float(np.mean(rotation)), thickness or int(thick[0]) or None, name)
+    thickness, where = thickness or int(thick[0]) or None, f"{name}, THICKNESS in {com.path}"
+    size = sizes.tomogram_size(None, stack, float(np.mean(rotation)), thickness, where)
     left = f", excluded views {sorted(excluded)} left out" if excluded else ""
     added = f", angle offset {offset:g} added" if offset else ""
     notes.append(f"{name}: {len(kept)} of {stack.count} images{left}{added}")

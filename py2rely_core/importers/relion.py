@@ -9,10 +9,10 @@ import pandas as pd
 from py2rely_core.data.inputs import Inputs, TiltSeries, load_inputs
 from py2rely_core.data.tables import read_star, split_image_name
 from py2rely_core.importers.result import Import, project_path
-from py2rely_core.importers.sizes import SAME_PIXEL, known_pixel_size
+from py2rely_core.importers.sizes import SAME_PIXEL
 from py2rely_core.importers.tilt_series import LIMITS, Layout, numbers_in
 from py2rely_core.importers.warp import refuse_dummies
-from py2rely_core.maps.io import read_header
+from py2rely_core.maps.io import known_pixel_size, read_header
 from py2rely_core.problems import Problem, ProblemError
 
 #: Jobs of a RELION project that write tilt series, those that refine them first.
@@ -136,7 +136,7 @@ def _compare_stacks(one: TiltSeries, tomograms: pd.DataFrame, result: Import) ->
             raise ProblemError(Problem(what, f"{one.star_file} and {stack}", f"1 to {header.shape[0]}", fix))
         if len(sections) < header.shape[0]:
             result.notes.append(f"{one.name}: {len(sections)} of {header.shape[0]} sections of {stack.name} are used")
-        said, found = row.get("rlnTomoTiltSeriesPixelSize"), known_pixel_size(header)
+        said, found = row.get("rlnTomoTiltSeriesPixelSize"), known_pixel_size(header.pixel_size)
         if said is not None and found and abs(found - said) > SAME_PIXEL * said:
             what = f"The header says {found:g} A per pixel, and rlnTomoTiltSeriesPixelSize is {said:g}."
             fix = "RELION takes the table's: correct it, or the header."

@@ -8,15 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from py2rely_core.importers.formats.mdoc import Mdoc
-from py2rely_core.maps.io import MapHeader, read_header
+from py2rely_core.maps.io import MapHeader, known_pixel_size, read_header
 from py2rely_core.problems import Problem, ProblemError
 
 #: Pixel sizes of one stack agree within this share.
 SAME_PIXEL = 0.01
 #: Programs cut images to even sizes, pixels.
 SAME_SIZE = 2
-#: What programs write into headers when they do not know the pixel size, Angstrom.
-UNKNOWN_PIXELS = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -59,11 +57,6 @@ class Said:
     pixel_size: float | None = None
 
 
-def known_pixel_size(header: MapHeader) -> float | None:
-    """The pixel size that a header really says, Angstrom; None for 0, and for exactly 1, which is written unasked."""
-    return None if round(header.pixel_size, 6) in UNKNOWN_PIXELS else header.pixel_size
-
-
 def open_stack(path: Path, given: float | None = None, said: tuple[Said, ...] = ()) -> Stack:
     """A stack and its pixel size: `given`, else the header's, else another file's; all that are there must agree.
 
@@ -81,7 +74,7 @@ def open_stack(path: Path, given: float | None = None, said: tuple[Said, ...] = 
         The stack cannot be read, its pixel size is unknown, or two sources contradict each other.
     """
     header = read_header(path)
-    in_header = known_pixel_size(header)
+    in_header = known_pixel_size(header.pixel_size)
     if given is not None and not 0.01 <= given <= 1000:
         what = f"{given:g} A is no possible pixel size."
         raise ProblemError(Problem(what, "--pixel-size", "Angstrom per pixel", "Correct --pixel-size."))
@@ -187,7 +180,7 @@ def of_mdoc(mdoc: Mdoc) -> Said:
 
 
 def tomogram_size(
-    volume: Path | None, stack: Stack, rotation: float, thickness: int | None, name: str
+    volume: Path | None, stack: Stack, rotation: float, thickness: int | None, where: str
 ) -> tuple[int, int, int]:
     """Size of the unbinned tomogram: from a reconstructed volume, else from the images and a thickness.
 
@@ -200,8 +193,8 @@ def tomogram_size(
         Of the tilt axis, degrees: images are turned by 90 degrees when it is nearer to x than to y.
     thickness : int or None
         Unbinned voxels.
-    name : str
-        Of the tilt series.
+    where : str
+        The tilt series and its file, for messages.
 
     Raises
     ------
@@ -212,14 +205,14 @@ def tomogram_size(
     x, y = (height, width) if abs(np.sin(np.radians(rotation))) > np.sqrt(0.5) else (width, height)
     if thickness is not None and not 1 <= thickness <= 100_000:
         what = f"{thickness} voxels are no possible thickness."
-        raise ProblemError(Problem(what, name, "unbinned voxels", "Correct --thickness."))
+        raise ProblemError(Problem(what, where, "unbinned voxels", "Correct --thickness."))
     if thickness:
         return x, y, int(thickness)
     if volume is None or not volume.is_file():
         fix = "Give --thickness (unbinned voxels), or put the reconstructed volume beside it."
-        raise ProblemError(Problem("The size of the tomogram is not known.", name, "a volume or a thickness", fix))
+        raise ProblemError(Problem("The size of the tomogram is not known.", where, "a volume or a thickness", fix))
     reconstructed = read_header(volume)
-    voxel = known_pixel_size(reconstructed)
+    voxel = known_pixel_size(reconstructed.pixel_size)
     # Without a voxel size the width tells the binning.
     binning = voxel / stack.pixel_size if voxel else x / reconstructed.shape[2]
     nz, ny, nx = (round(n * binning) for n in reconstructed.shape)

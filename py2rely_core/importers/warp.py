@@ -14,10 +14,10 @@ from py2rely_core.data.text import read_text
 from py2rely_core.importers.dose import Doses
 from py2rely_core.importers.optics import Optics
 from py2rely_core.importers.result import Import
-from py2rely_core.importers.sizes import SAME_PIXEL, known_pixel_size
+from py2rely_core.importers.sizes import SAME_PIXEL
 from py2rely_core.importers.text import Word
 from py2rely_core.importers.tilt_series import REQUIRED, Layout, Series, import_all, numbers_in
-from py2rely_core.maps.io import read_header
+from py2rely_core.maps.io import known_pixel_size, read_header
 from py2rely_core.problems import Problem, ProblemError
 
 MATRIX_LABELS = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ", "rlnTomoProjW")
@@ -258,7 +258,7 @@ def _refuse_other_stack(values: dict[str, float], count: int, stack: Path, where
         what = f"rlnTomoFrameCount is {frames:g}, and there are {count} rows."
         raise ProblemError(Problem(what, where, "a row for each image", "Export the file again."))
     header, pixel = read_header(stack), values["rlnTomoTiltSeriesPixelSize"]
-    found = known_pixel_size(header)
+    found = known_pixel_size(header.pixel_size)
     if found and abs(found - pixel) > SAME_PIXEL * pixel:
         what = f"The header says {found:g} A per pixel, and rlnTomoTiltSeriesPixelSize is {pixel:g}."
         fix = "Give the unbinned stack that these rows describe, or correct its header."
