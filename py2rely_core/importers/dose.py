@@ -219,18 +219,12 @@ def of_tilt_list(listed: TiltList) -> Source:
     source = Source(listed.path, listed.order, listed.dose, meaning=f"order and dose of {listed.path.name}")
     if listed.dose is None:
         source.meaning = f"the order of {listed.path.name}"
-        return source
+        return source if listed.order is None else _with_sums(source, "second")
     order = listed.order if listed.order is not None else listed.dose
     by_time = listed.dose[np.argsort(order, kind="stable")]
     if _are_sums(by_time):
-        steps = np.diff(by_time)
-        # Sums after each image begin with the first image's dose, sums before it with 0.
-        first = min(float(by_time[0]), float(np.median(steps))) if by_time[0] > 0 else 0.0
         source.order, source.dose = order, None
-        source.before = listed.dose - first
-        source.notes.append(f"the third column of {listed.path.name} is the dose summed up, not that of each image")
-        _take_away_earlier(source, float(np.median(steps)))
-        return source
+        return _summed(source, listed.dose, "third")
     if (by_time == 0).any():
         section = int((listed.dose == 0).argmax())
         what = f"The dose of section {section + 1} is 0, and that of others is not."
@@ -244,6 +238,38 @@ def of_tilt_list(listed: TiltList) -> Source:
         fix = "Write the dose of each image into the third column, or the dose summed up in the order of acquisition."
         raise ProblemError(Problem(what, str(listed.path), "e/A^2 of each image", fix))
     source.before = _before(listed.order, listed.dose, source.notes)
+    return source
+
+
+def _with_sums(source: Source, column: str) -> Source:
+    """A column for the order that holds doses summed up instead of numbers; as it is, where it holds numbers.
+
+    Raises
+    ------
+    ProblemError
+        It holds neither.
+    """
+    values = np.sort(source.order)
+    whole = bool((values == values.astype(int)).all())
+    if whole and values[-1] <= 1.5 * len(values) + 1:
+        return source
+    if _are_sums(values):
+        return _summed(source, source.order, column)
+    if whole:
+        return source
+    what = f"The {column} column goes from {values[0]:g} to {values[-1]:g}: no numbers of images, nor doses summed up."
+    fix = "Number the images in the order of acquisition, or write the dose summed up in that order."
+    raise ProblemError(Problem(what, str(source.path), "whole numbers", fix))
+
+
+def _summed(source: Source, sums: np.ndarray, column: str) -> Source:
+    """Dose before each image from sums: those after each begin with the first image's dose, those before it with 0."""
+    by_time = np.sort(sums)
+    step = float(np.median(np.diff(by_time)))
+    source.before = sums - (min(float(by_time[0]), step) if by_time[0] > 0 else 0.0)
+    source.meaning = f"the dose summed up in {source.path.name}"
+    source.notes.append(f"the {column} column of {source.path.name} is the dose summed up, not that of each image")
+    _take_away_earlier(source, step)
     return source
 
 
@@ -299,7 +325,7 @@ def of_order_list(path: Path, angles: np.ndarray, by_angle: np.ndarray) -> Sourc
     order[by_angle] = table["number"].to_numpy()[theirs]
     steps = np.diff(order[by_angle])
     doubtful = len(steps) > 2 and (bool((steps > 0).all()) or bool((steps < 0).all()))
-    return Source(path, order, meaning=f"the order of {path.name}", is_doubtful=doubtful)
+    return _with_sums(Source(path, order, meaning=f"the order of {path.name}", is_doubtful=doubtful), "first")
 
 
 def tolerance(angles: np.ndarray) -> float:

@@ -13,6 +13,10 @@ from py2rely_core.problems import Problem, ProblemError
 
 #: Pixel sizes of one stack agree within this share.
 SAME_PIXEL = 0.01
+#: A calibrated pixel size differs from the microscope's own by less than this share.
+CALIBRATED = 0.05
+#: Sizes of one image at two binnings are in a whole ratio within this share: programs cut edges.
+CUT = 0.02
 #: Programs cut images to even sizes, pixels.
 SAME_SIZE = 2
 
@@ -90,7 +94,7 @@ def open_stack(path: Path, given: float | None = None, said: tuple[Said, ...] = 
         if value is None and theirs:
             value = theirs
             notes.append(f"pixel size {theirs:g} A from {one.what} of {one.path.name}: the header does not say")
-        elif value and theirs and abs(value - theirs) > SAME_PIXEL * value:
+        elif value and theirs and abs(value - theirs) > CALIBRATED * value:
             source = "--pixel-size" if given else f"the header of {path.name}"
             what = f"The pixel size is {value:g} A in {source}, and {theirs:g} A after {one.what} of {one.path.name}."
             fix = "One of them is of other images: correct the header of the stack, or that file."
@@ -113,13 +117,12 @@ def _binning(size: tuple[int, int], said: Said, stack: Path) -> float:
     for other in (said.size, said.size[::-1]):
         if all(abs(a - b) <= SAME_SIZE for a, b in zip(size, other, strict=True)):
             return 1.0
-    factors = [other / own for own, other in zip(size, said.size, strict=True)]
-    factor = round(np.mean(factors))
-    near = factor > 1 and all(
-        abs(own * factor - b) <= SAME_SIZE * factor for own, b in zip(size, said.size, strict=True)
-    )
-    if near:
-        return float(factor)
+    for other in (said.size, said.size[::-1]):
+        ratios = np.array(other) / np.array(size)
+        for factor in (np.mean(ratios), 1 / np.mean(ratios)):
+            whole = round(float(factor))
+            if whole > 1 and (np.abs(ratios / np.mean(ratios) * factor - whole) < CUT * whole).all():
+                return float(whole) if np.mean(ratios) > 1 else 1.0 / whole
     raise ProblemError(_other_size(size, said, stack, "the images of one tilt series"))
 
 

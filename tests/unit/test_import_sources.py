@@ -219,6 +219,31 @@ def test_sums_in_the_third_column_are_recognised(tmp_path, program, start):
     assert "is the dose summed up" in "\n".join(result.notes)
 
 
+@pytest.mark.parametrize("step", [3.0, 2.5])
+def test_sums_in_place_of_an_order_are_recognised(tmp_path, step):
+    """RELION 4's order lists, and tilt lists of two columns, may have the dose summed up instead of numbers."""
+    write_aretomo(tmp_path / "in", doses=None, order_list=True)
+    sums = TRUE / DOSE * step + step
+    path = tmp_path / "in/TS_01_Imod/TS_01_order_list.csv"
+    path.write_text("".join(f"{d},{a}\n" for d, a in zip(sums, truth()["rlnTomoYTilt"], strict=True)))
+    assert np.allclose(doses_of(aretomo(tmp_path)), TRUE / DOSE * step)
+    path.unlink()
+    (tmp_path / "in/TS_01_TLT.txt").write_text(
+        "".join(f"{a} {d}\n" for d, a in zip(sums, truth()["rlnTomoYTilt"], strict=True))
+    )
+    assert np.allclose(doses_of(aretomo(tmp_path)), TRUE / DOSE * step)
+
+
+def test_the_mdoc_may_be_of_binned_views_and_of_another_calibration(tmp_path):
+    """SerialEM saves views binned 4 times beside the frames of which the stack is made."""
+    write_aretomo(tmp_path / "in")
+    for factor, size in ((4, (24, 24)), (0.5, (2 * SIZE, 2 * SIZE)), (1, (SIZE, SIZE - 1))):
+        write_mdoc(tmp_path / "in/TS_01.mdoc", truth(), pixel=1.03 * PIXEL * factor, size=size)
+        assert np.allclose(doses_of(aretomo(tmp_path)), TRUE)
+    write_mdoc(tmp_path / "in/TS_01.mdoc", truth(), pixel=PIXEL, size=(24, 24))
+    refused(lambda: aretomo(tmp_path), "4 A", "1 A", "TS_01.mdoc", "TS_01.mrc")
+
+
 @pytest.mark.parametrize("first", [0, 1])
 def test_orders_from_zero_and_from_one(tmp_path, first):
     write_aretomo(tmp_path / "in")

@@ -88,9 +88,9 @@ def read_order_list(path: Path) -> pd.DataFrame:
         header=lambda line: line.text[0].isalpha() and "angle" in line.text.lower(),
     )
     for line, number in table["number"].items():
-        if number != int(number) or number < 0:
+        if number < 0:
             what = f"{number:g} is no number of an image."
-            raise ProblemError(Problem(what, place(path, int(line)), "a whole number", "Correct this line."))
+            raise ProblemError(Problem(what, place(path, int(line)), "0 or more", "Correct this line."))
     twice = table["number"].duplicated()
     if twice.any():
         line = int(twice.idxmax())
