@@ -209,7 +209,7 @@ def _table(blocks: list[_Block]) -> pd.DataFrame:
             for label, value in zip(first.labels, values, strict=True)
         }
         return pd.DataFrame([row] if row else [])
-    if not any(block.count for block in blocks):
+    if not any(_HOLDS_ROWS.search(block.rows) for block in blocks):
         return pd.DataFrame(np.zeros((0, len(first.labels))), columns=list(first.labels))
     text = {n: str for n, label in enumerate(first.labels) if label in TEXT_LABELS}
     try:

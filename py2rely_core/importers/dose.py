@@ -407,12 +407,13 @@ def of_mdoc(mdoc: Mdoc, angles: np.ndarray) -> Source:
         _refuse_two_orders(mdoc, prior, seconds)
     clock = prior if prior is not None else seconds
     chosen = match_sections(angles, np.array(theirs), mdoc, clock)
+    source.dose, source.meaning = None if each is None else each[chosen], f"ExposureDose of {name}"
     if clock is None:
         if prior is None and seconds is None and not source.notes:
             source.notes.append(f"{name} has neither PriorRecordDose nor DateTime.")
         return source
     numbers = _numbered(mdoc, clock)
-    source.order, source.dose = numbers[chosen], None if each is None else each[chosen]
+    source.order = numbers[chosen]
     taken = None if each is None else _before(numbers, each, source.notes)[chosen]
     if prior is not None:
         source.before, source.meaning = prior[chosen], f"PriorRecordDose of {name}"

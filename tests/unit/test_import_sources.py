@@ -305,6 +305,12 @@ def test_the_mdoc_wins_over_a_one_way_order_list(tmp_path, by_time, prior):
     assert not result.warnings
 
 
+def test_an_order_list_and_the_doses_of_an_mdoc_without_times(tmp_path):
+    write_aretomo(tmp_path / "in", doses=None, order_list=True)
+    write_mdoc(tmp_path / "in/TS_01.mdoc", truth(), times=False)
+    assert np.allclose(doses_of(aretomo(tmp_path)), TRUE)
+
+
 def test_an_order_list_without_a_header(tmp_path):
     write_aretomo(tmp_path / "in", doses=None, order_list=True)
     edit(tmp_path / "in/TS_01_Imod/TS_01_order_list.csv", lambda t: t.split("\n", 1)[1])
