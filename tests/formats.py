@@ -79,6 +79,19 @@ def write_aretomo(
     return tilts
 
 
+def write_mdoc(path, tilts, by_time=False, prior=False, dose=SETTINGS.dose, times=True, pixel=PIXEL, size=None):
+    """The microscope's file: sections in the order of the rows, or of acquisition; with times, doses, or both."""
+    order = np.argsort(tilts["rlnMicrographPreExposure"]) if by_time else range(len(tilts))
+    text = [f"PixelSpacing = {pixel:g}", *([f"ImageSize = {size[0]} {size[1]}"] if size else []), "[T = SerialEM]"]
+    for n, row in enumerate(tilts.iloc[i] for i in order):
+        second = int(row["rlnMicrographPreExposure"] / SETTINGS.dose)
+        text += ["", f"[ZValue = {n}]", f"TiltAngle = {row['rlnTomoYTilt']}", "StagePosition = 20.7936 155.287"]
+        text += [f"ExposureDose = {dose}"] if dose is not None else []
+        text += [f"PriorRecordDose = {row['rlnMicrographPreExposure']}"] if prior else []
+        text += [f"DateTime = 05-Nov-23  14:{second:02d}:10"] if times else []
+    path.write_text("\n".join(text) + "\n")
+
+
 def write_imod(folder, name="TS_01", com=True, excluded="", scale=1.0):
     """What etomo leaves: the alignment is the inverse of RELION's, A = Rz(-rotation), d = -A shift."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,12 +108,7 @@ def write_imod(folder, name="TS_01", com=True, excluded="", scale=1.0):
         values = f"{row.rlnDefocusU / 10:.4f} {row.rlnDefocusV / 10:.4f} {row.rlnDefocusAngle:.3f}"
         lines.append(f"{n} {n} {row.rlnTomoYTilt:.2f} {row.rlnTomoYTilt:.2f} {values}")
     (folder / f"{name}.defocus").write_text("\n".join(lines) + "\n")
-    text = ["PixelSpacing = 4", "[T = SerialEM]"]
-    for n, row in enumerate(tilts.itertuples()):
-        second = int(row.rlnMicrographPreExposure / SETTINGS.dose)
-        text += [f"[ZValue = {n}]", f"TiltAngle = {row.rlnTomoYTilt}", f"ExposureDose = {SETTINGS.dose}"]
-        text += [f"DateTime = 05-Nov-23  14:{second:02d}:10", ""]
-    (folder / f"{name}.st.mdoc").write_text("\n".join(text))
+    write_mdoc(folder / f"{name}.st.mdoc", tilts)
     if com:
         values = [f"FULLIMAGE {SIZE} {SIZE}", f"THICKNESS {THICKNESS}", "OFFSET 0.0", "SHIFT 0.0 0.0", "XAXISTILT 0.0"]
         values += [f"EXCLUDELIST2 {excluded}"] if excluded else []

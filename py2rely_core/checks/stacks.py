@@ -16,6 +16,8 @@ from py2rely_core.problems import Problem, ProblemError, merged
 
 #: Rows of a section that are looked at.
 SAMPLED_ROWS = 5
+#: From here on a larger pixel size in the header is that of a binned stack.
+BINNED_FACTOR = 1.4
 
 
 def check_there(context: CheckContext) -> Iterator[Problem]:
@@ -67,6 +69,25 @@ def check_pixel_sizes(context: CheckContext) -> Iterator[Problem]:
     for value, stacks in differ.items():
         what = f"The headers of {len(stacks)} stacks say {value:g} A per pixel; they are not used, but which is right?"
         yield Problem(what, examples(stacks), f"{expected:g} A", "Correct the header or the pixel size.", "warning")
+
+
+def check_binned(context: CheckContext) -> Iterator[Problem]:
+    """No stack is a binned copy: its header's pixel size and its width are both off by one factor."""
+    found = []
+    for name, series in context.inputs.tilt_series.items():
+        header = context.headers.get(series.stacks[0]) if series.stacks else None
+        size = context.tomogram_sizes.get(name)
+        if not isinstance(header, MapHeader) or size is None or not header.pixel_size:
+            continue
+        factor = header.pixel_size / context.pixel_size
+        edges = sorted(header.shape[1:])[-1] * factor, float(max(size[:2]))
+        if factor > BINNED_FACTOR and abs(edges[0] - edges[1]) < 0.02 * edges[1]:
+            what = f"The images are binned {factor:g} times: the tilt series' shifts and sizes are of unbinned ones."
+            own = f"{header.shape[2]} x {header.shape[1]} pixels of {header.pixel_size:g} A"
+            where = f"{series.stacks[0]} ({own}) and {context.inputs.tilt_series_file}"
+            fix = "Name the unbinned stacks in rlnMicrographName."
+            found.append(Problem(what, where, f"{context.pixel_size:g} A per pixel", fix))
+    yield from merged(found)
 
 
 def check_content(context: CheckContext) -> Iterator[Problem]:
@@ -129,4 +150,4 @@ def _used(context: CheckContext) -> Iterator[tuple]:
                 yield series, stack, header, np.array(used)
 
 
-CHECKS = (check_there, check_headers, check_sections, check_pixel_sizes, check_content)
+CHECKS = (check_there, check_headers, check_sections, check_pixel_sizes, check_binned, check_content)

@@ -124,6 +124,25 @@ def _not_the_same(context: CheckContext, labels: tuple[str, ...]) -> Iterator[Pr
             yield Problem(f"{label} is not the same for all tilt series: {values}.", where, "one value", fix)
 
 
+def check_turned(context: CheckContext) -> Iterator[Problem]:
+    """Tomograms have the area of their images as the tilt axis turns them; x and y may have been exchanged."""
+    turned = []
+    for name, series in context.inputs.tilt_series.items():
+        image, size = context.image_size(name), context.tomogram_sizes.get(name)
+        if image is None or size is None or "rlnTomoZRot" not in series.tilts:
+            continue
+        rotation = np.nanmean(np.abs(np.sin(np.radians(as_numbers(series.tilts["rlnTomoZRot"])))))
+        area = np.array(image[::-1] if rotation > np.sqrt(0.5) else image, dtype=float)
+        own, other = (np.abs(size[:2] - one).max() for one in (area, area[::-1]))
+        if other < 0.02 * area.max() < own:
+            turned.append(f"{name} ({size[0]:g} x {size[1]:g}, images of {image[0]} x {image[1]})")
+    if turned:
+        what = f"x and y of {len(turned)} tomograms seem to be exchanged: {examples(turned)}."
+        fix = "With a tilt axis near x, RELION's tomograms have the height of the images as their width."
+        where = f"rlnTomoSizeX and Y in {context.inputs.tilt_series_file}"
+        yield Problem(what, where, "the images' size as turned by rlnTomoZRot", fix, "warning")
+
+
 def check_pixel_size(context: CheckContext) -> Iterator[Problem]:
     """The parameter file's pixel size is the tilt series' own."""
     table = context.inputs.tomograms
@@ -147,4 +166,5 @@ CHECKS = (
     check_one_setup,
     check_hand,
     check_pixel_size,
+    check_turned,
 )

@@ -115,7 +115,8 @@ def aretomo(
     overwrite: Overwrite = False,
 ) -> None:
     """Tilt series aligned by AreTomo2 or AreTomo3 (.aln, CTF text, tilt list, order list)."""
-    from py2rely_core.importers.aretomo import Doses, import_aretomo
+    from py2rely_core.importers.aretomo import import_aretomo
+    from py2rely_core.importers.dose import Doses
     from py2rely_core.importers.optics import Optics
     from py2rely_core.importers.tilt_series import Layout
 
@@ -145,7 +146,7 @@ def imod(
     overwrite: Overwrite = False,
 ) -> None:
     """Tilt series aligned by IMOD (.xf, .tlt, tilt.com, .defocus, .mdoc)."""
-    from py2rely_core.importers.aretomo import Doses
+    from py2rely_core.importers.dose import Doses
     from py2rely_core.importers.imod import import_imod
     from py2rely_core.importers.optics import Optics
     from py2rely_core.importers.tilt_series import Layout
@@ -336,7 +337,8 @@ def prepare_tilt_series(
     overwrite: Overwrite = False,
 ) -> None:
     """Tilt series of AreTomo3, named {session}_{name}."""
-    from py2rely_core.importers.aretomo import Doses, import_aretomo
+    from py2rely_core.importers.aretomo import import_aretomo
+    from py2rely_core.importers.dose import Doses
     from py2rely_core.importers.optics import Optics
     from py2rely_core.importers.tilt_series import Layout
 

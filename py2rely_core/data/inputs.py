@@ -139,7 +139,12 @@ def _load_all_series(inputs: Inputs) -> None:
             unreadable += blocks.problems if path.exists() or path.is_symlink() else []
             continue
         for name in names_of[path]:
-            inputs.tilt_series[name] = _series(inputs, name, path, next(iter(blocks.values())))
+            try:
+                tilts = blocks[block_of(name, blocks, names_of[path], set(files), path)]
+            except ProblemError as error:
+                unreadable += error.problems
+                continue
+            inputs.tilt_series[name] = _series(inputs, name, path, tilts)
     inputs.problems += merged(unreadable)
     if missing:
         more = f" and {len(missing) - LISTED} more" if len(missing) > LISTED else ""
@@ -147,6 +152,38 @@ def _load_all_series(inputs: Inputs) -> None:
         what = f"{len(missing)} STAR files of tilt series are missing."
         where = f"{inputs.tilt_series_file} names {', '.join(missing[:LISTED])}{more}"
         inputs.problems.append(Problem(what, where, "existing files", fix))
+
+
+def block_of(name: str, blocks: Blocks, sharing: list[str], names: set[str], path: Path) -> str:
+    """The block that describes a tilt series: that of its name, as RELION takes it, or the only one.
+
+    Parameters
+    ----------
+    name : str
+        Of the tomogram.
+    blocks : dict of str to DataFrame
+        Of the STAR file of its tilt series.
+    sharing : list of str
+        Names of all tomograms whose tilt series are in this file.
+    names : set of str
+        Names of all tomograms.
+    path : Path
+        The file, for messages.
+
+    Raises
+    ------
+    ProblemError
+        There is no block of the name, and the only one is another tomogram's, or would serve for several.
+    """
+    if name in blocks:
+        return name
+    found = ", ".join(f"data_{block}" for block in blocks)
+    only = next(iter(blocks)) if len(blocks) == 1 else None
+    if only is None or only in names or len(sharing) > 1:
+        what = f"The tilt series of {name} has no block of its name in its STAR file."
+        fix = "Correct rlnTomoTiltSeriesStarFile, or the block's name: RELION takes the block of the tomogram's name."
+        raise ProblemError(Problem(what, f"{path} (it has {found})", f"data_{name}", fix))
+    return only
 
 
 def _series(inputs: Inputs, name: str, star_file: Path, tilts: pd.DataFrame) -> TiltSeries:

@@ -1,122 +1,46 @@
-"""IMOD and etomo: ``.xf``, ``.tlt``, ``tilt.com``, ``.defocus``, and the ``.mdoc`` for dose and order."""
+"""IMOD and etomo: what the files beside an ``.xf`` mean together."""
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from py2rely_core.data.geometry import from_imod_transforms
-from py2rely_core.importers.aretomo import Doses, read_tilt_list
+from py2rely_core.importers import sizes
+from py2rely_core.importers.dose import (
+    Doses,
+    Exposure,
+    Source,
+    find_exposure,
+    of_mdoc,
+    of_tilt_list,
+    refuse_other_sections,
+)
+from py2rely_core.importers.formats.aretomo import read_ctf
+from py2rely_core.importers.formats.imod import (
+    Command,
+    DefocusRow,
+    read_angles,
+    read_com,
+    read_defocus,
+    read_transforms,
+)
+from py2rely_core.importers.formats.mdoc import Mdoc, read_mdoc
+from py2rely_core.importers.formats.tilt_list import read_tilt_list
 from py2rely_core.importers.optics import Optics
 from py2rely_core.importers.result import Import
-from py2rely_core.importers.tilt_series import (
-    Layout,
-    Series,
-    assemble,
-    check_scale,
-    pre_exposure,
-    stack_header,
-    tomogram_size,
-)
+from py2rely_core.importers.text import place
+from py2rely_core.importers.tilt_series import Alignment, Layout, Series, check_scale, import_all, series_of
 from py2rely_core.problems import Problem, ProblemError
 
-#: Bits of the first number of a .defocus file (IMOD's ctfphaseflip).
-ASTIGMATISM, AXIS_IN_RADIANS, PHASE, PHASE_IN_RADIANS = 1, 2, 4, 8
-
-
-def read_com(path: Path | None) -> dict[str, str]:
-    """Values of an etomo command file, keys in capitals; none for a file that is not there."""
-    if path is None or not path.is_file():
-        return {}
-    values = {}
-    for line in path.read_text(errors="replace").splitlines():
-        words = line.split(None, 1)
-        if words and words[0][0] not in "$#":
-            values[words[0].upper()] = words[1].strip() if len(words) > 1 else ""
-    return values
-
-
-def read_views(text: str) -> set[int]:
-    """Views of a list such as ``1-3,7``."""
-    views: set[int] = set()
-    for part in re.split(r"[,\s]+", text.strip()):
-        if part:
-            first, _, last = part.partition("-")
-            views |= set(range(int(first), int(last or first) + 1))
-    return views
-
-
-def read_mdoc(path: Path, count: int) -> pd.DataFrame:
-    """Sections of an ``.mdoc`` in the stack's order: the values that are numbers, and ``DateTime``.
-
-    Raises
-    ------
-    ProblemError
-        It does not describe the stack's sections.
-    """
-    sections: list[dict[str, str]] = []
-    for line in path.read_text(errors="replace").splitlines():
-        heading = re.match(r"\[ZValue\s*=\s*(\d+)\]", line.strip())
-        if heading:
-            sections.append({"ZValue": heading[1]})
-        elif sections and "=" in line:
-            key, _, value = line.partition("=")
-            sections[-1][key.strip()] = value.strip()
-    table = pd.DataFrame(sections)
-    if len(table) != count:
-        fix = "Use the .mdoc of this stack."
-        raise ProblemError(Problem(f"It describes {len(table)} sections.", str(path), f"{count} sections", fix))
-    table["ZValue"] = table["ZValue"].astype(int)
-    return table.sort_values("ZValue").reset_index(drop=True)
-
-
-def exposure_of_mdoc(path: Path, count: int, doses: Doses, name: str) -> np.ndarray:
-    """Pre-exposure of every section: from the dose before it, or from times and doses."""
-    table = read_mdoc(path, count)
-    if "PriorRecordDose" in table and table["PriorRecordDose"].astype(float).max() > 0:
-        return table["PriorRecordDose"].astype(float).to_numpy()
-    if "DateTime" not in table:
-        fix = "Give a NAME_TLT.txt with angle, order of acquisition and dose instead."
-        raise ProblemError(Problem("It has neither PriorRecordDose nor DateTime.", str(path), "times", fix))
-    times = pd.to_datetime(table["DateTime"], format="mixed", dayfirst=True)
-    dose = table["ExposureDose"].astype(float).to_numpy() if "ExposureDose" in table else np.zeros(count)
-    return pre_exposure(times.to_numpy().astype("int64"), dose if (dose > 0).all() else doses.of(count, name))
-
-
-def read_defocus(path: Path, count: int) -> pd.DataFrame:
-    """CTF of every view of a ``.defocus`` file; a view outside of all ranges takes the nearest.
-
-    Raises
-    ------
-    ProblemError
-        It is no ``.defocus`` file.
-    """
-    try:
-        lines = [[float(value) for value in line.split()] for line in path.read_text().splitlines() if line.split()]
-        flags, offset = (int(lines[0][0]), 1) if len(lines[0]) >= 5 and lines[0][1] == 0 else (0, 0)
-        rows = lines[offset:]
-        assert rows
-        assert all(len(row) >= 5 for row in rows)
-    except (ValueError, IndexError, AssertionError) as error:
-        fix = "Estimate the CTF with ctfplotter, or give a NAME_CTF.txt as ctffind writes it."
-        problem = Problem("The defocus file cannot be read.", str(path), "an IMOD .defocus file", fix)
-        raise ProblemError(problem) from error
-    middle = np.array([(row[0] + row[1]) / 2 for row in rows])
-    chosen = [rows[int(np.abs(middle - view).argmin())] for view in range(1, count + 1)]
-    table = []
-    for row in chosen:
-        first, rest = row[4] * 10, row[5:]
-        second, axis, phase = first, 0.0, 0.0
-        if flags & ASTIGMATISM:
-            second, axis, rest = rest[0] * 10, rest[1], rest[2:]
-            axis = np.degrees(axis) if flags & AXIS_IN_RADIANS else axis
-        if flags & PHASE:
-            phase = np.degrees(rest[0]) if flags & PHASE_IN_RADIANS else rest[0]
-        table.append((first, second, axis, phase))
-    return pd.DataFrame(table, columns=["rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift"])
+#: The tilt axis of one image is never further from that of the others, degrees.
+SAME_AXIS = 10.0
+#: A transformation that shrinks an image to less than this is none.
+LEAST_SCALE = 0.1
+#: What is added to tilt angles is never more, degrees.
+LARGEST_OFFSET = 60.0
 
 
 def import_imod(
@@ -165,94 +89,165 @@ def import_imod(
         fix = "Give an etomo directory with a final alignment, or the directory above several."
         what = "There is no .xf file with a .tlt file beside it."
         raise ProblemError(Problem(what, str(directory), "IMOD's NAME.xf and NAME.tlt", fix))
-    series, problems, doses = [], [], doses or Doses()
-    notes = [f"{len(files)} IMOD alignments in {directory}"]
-    for file in files:
-        try:
-            series.append(_read_series(file, prefix, pixel_size, thickness, doses, ignore_placement, notes))
-        except ProblemError as error:
-            problems += error.problems
-    if problems:
-        raise ProblemError(problems)
-    result = assemble(series, optics, hand, layout)
-    result.notes = notes + result.notes
-    if doses.used:
-        result.notes.append(f"dose per image as given, for {len(doses.used)} series whose files have none")
-    return result
+    doses = doses or Doses()
 
+    def read(file: Path) -> Series:
+        return _read(file, prefix, pixel_size, thickness, doses, ignore_placement)
 
-def _numbers(path: Path, columns: int, count: int | None = None) -> np.ndarray:
-    try:
-        values = np.loadtxt(path, ndmin=2)
-    except (OSError, ValueError) as error:
-        fix = "Write it again with IMOD."
-        problem = Problem(f"A file of IMOD cannot be read: {error}.", str(path), f"{columns} numbers per line", fix)
-        raise ProblemError(problem) from error
-    if values.shape[1] != columns or (count is not None and len(values) != count):
-        what = f"It has {len(values)} lines of {values.shape[1]} numbers."
-        expected = f"{count or 'some'} lines of {columns}"
-        raise ProblemError(Problem(what, str(path), expected, "Use the files of one alignment of this stack."))
-    return values
+    return import_all(files, read, optics, hand, layout, doses, f"{len(files)} IMOD alignments in {directory}")
 
 
 def _first(*paths: Path) -> Path | None:
     return next((path for path in paths if path.is_file()), None)
 
 
-def _read_series(
-    xf: Path,
-    prefix: str,
-    pixel_size: float | None,
-    thickness: int | None,
-    doses: Doses,
-    ignore_placement: bool,
-    notes: list[str],
+def _read(
+    xf: Path, prefix: str, pixel_size: float | None, thickness: int | None, doses: Doses, ignore_placement: bool
 ) -> Series:
     folder, stem, name = xf.parent, xf.stem, prefix + xf.stem
-    stack = _first(*(folder / f"{stem}{end}" for end in (".st", ".mrc", ".mrcs"))) or folder / f"{stem}.st"
-    header, pixel = stack_header(stack, pixel_size)
-    count = header.shape[0]
-    rotation, shift, scale = from_imod_transforms(_numbers(xf, 6, count))
-    angles = _numbers(xf.with_suffix(".tlt"), 1, count)[:, 0]
-    tilt_com = read_com(_first(folder / "tilt.com", folder / f"{stem}_tilt.com"))
-    _refuse_placement(tilt_com, folder, stem, ignore_placement, notes, name)
-    offset = float(tilt_com.get("OFFSET", "0").split()[0])
-    note = check_scale(scale, name)
-    notes += [note] if note else []
-    excluded = read_views(tilt_com.get("EXCLUDELIST", "")) | read_views(tilt_com.get("EXCLUDELIST2", ""))
-    tilts = pd.DataFrame(
-        {
-            "section": np.arange(1, count + 1),
-            "rlnTomoXTilt": 0.0,
-            "rlnTomoYTilt": angles + offset,
-            "rlnTomoZRot": rotation,
-            "rlnTomoXShiftAngst": shift[:, 0] * pixel,
-            "rlnTomoYShiftAngst": shift[:, 1] * pixel,
-            "rlnMicrographPreExposure": _exposure(folder, stem, count, doses, name),
-            "rlnTomoNominalStageTiltAngle": angles,
-            "rlnTomoNominalTiltAxisAngle": rotation,
-        }
-    )
-    tilts = pd.concat([tilts, _ctf(folder, stem, count)], axis=1)
-    tilts = tilts[~tilts["section"].isin(excluded)].reset_index(drop=True)
-    full = [int(float(value)) for value in tilt_com.get("FULLIMAGE", "").replace(",", " ").split()]
-    thick = thickness or int(float(tilt_com.get("THICKNESS", "0").split()[0])) or None
-    size = tomogram_size(None, header, float(np.mean(rotation)), pixel, thick, name)
-    if len(full) == 2:
-        size = (full[0], full[1], size[2])
+    found = _first(*(folder / f"{stem}{end}" for end in (".st", ".mrc", ".mrcs"))) or folder / f"{stem}.st"
+    mdocs = [folder / f"{stem}{end}" for end in (".st.mdoc", ".mrc.mdoc", ".mrcs.mdoc", ".mdoc")]
+    mdoc = read_mdoc(path) if (path := _first(*mdocs)) else None
+    said = sizes.of_mdoc(mdoc) if mdoc else None
+    stack = sizes.open_stack(found, pixel_size, (said,) if said else ())
+    com_file = _first(folder / "tilt.com", folder / f"{stem}_tilt.com")
+    com = read_com(com_file) if com_file else Command(folder / "tilt.com", {})
+    warnings = _binned(stack, said, _full_image(com, stack), pixel_size)
+    transforms, tlt = read_transforms(xf, stack.count), xf.with_suffix(".tlt")
+    angles = read_angles(tlt, stack.count, "an IMOD .tlt file")
+    _refuse_flat(angles, tlt)
+    excluded = _excluded(com, stack.count)
+    kept = np.array([n for n in range(stack.count) if n + 1 not in excluded], dtype=int)
+    if not len(kept):
+        what = "All views are excluded."
+        raise ProblemError(Problem(what, str(com.path), "views that are used", "Correct EXCLUDELIST."))
+    rotation, shift, scale = _transformed(transforms, kept, xf, stack)
+    notes = _placement(com, folder, stem, stack.count, ignore_placement, name)
+    offset = (com.numbers("OFFSET", 1, 1, -LARGEST_OFFSET, LARGEST_OFFSET) or [0.0])[0]
+    scale_note = check_scale(scale, name)
+    notes += [scale_note] if scale_note else []
+    nominal = angles.to_numpy()
+    ctf = _ctf(folder, stem, nominal, set(kept + 1))
+    exposure = _exposure(folder, stem, nominal, mdoc, doses, name)
+    thick = com.numbers("THICKNESS", 1, 1, 0, 1e5) or [0.0]
+    thickness, where = thickness or int(thick[0]) or None, f"{name}, THICKNESS in {com.path}"
+    size = sizes.tomogram_size(None, stack, float(np.mean(rotation)), thickness, where)
     left = f", excluded views {sorted(excluded)} left out" if excluded else ""
     added = f", angle offset {offset:g} added" if offset else ""
-    notes.append(f"{name}: {len(tilts)} of {count} images{left}{added}")
-    return Series(name, stack, tilts, size, pixel)
+    notes.append(f"{name}: {len(kept)} of {stack.count} images{left}{added}")
+    aligned = Alignment(kept + 1, nominal[kept] + offset, rotation, shift, nominal)
+    series = series_of(name, stack, aligned, ctf, exposure, size, notes)
+    series.warnings += warnings
+    return series
 
 
-def _refuse_placement(com: dict[str, str], folder: Path, stem: str, ignore: bool, notes: list[str], name: str) -> None:
+def _full_image(com: Command, stack: sizes.Stack) -> sizes.Said | None:
+    """The size of the images in ``tilt.com``, which must be that of the stack, turned or not."""
+    full = com.numbers("FULLIMAGE", 2, 2, 1, 1e6)
+    if full is None:
+        return None
+    said = sizes.Said(com.path, "FULLIMAGE", (int(full[0]), int(full[1])))
+    sizes.same_size(stack, said, may_be_turned=True)
+    return said
+
+
+def _binned(
+    stack: sizes.Stack, mdoc: sizes.Said | None, full: sizes.Said | None, pixel_size: float | None
+) -> list[Problem]:
+    """Whether the stack was binned after the microscope; the alignment must then be that of the binned one.
+
+    Raises
+    ------
+    ProblemError
+        Nothing says so.
+    """
+    if mdoc is None or mdoc.size is None or max(mdoc.size) <= max(stack.size) + sizes.SAME_SIZE:
+        return []
+    own, theirs = (f"{a} x {b}" for a, b in (stack.size, mdoc.size))
+    what = f"The stack has {own} pixels of {stack.pixel_size:g} A, and the .mdoc says {theirs}"
+    what += f" of {mdoc.pixel_size:g} A" if mdoc.pixel_size else ""
+    where, expected = f"{stack.path} and {mdoc.path}", "one size"
+    fix = "The shifts of the .xf file are in pixels of the stack that was aligned: give that one"
+    if full is None and pixel_size is None:
+        fix += "; or confirm with --pixel-size that this one was."
+        raise ProblemError(Problem(f"{what}: the stack was binned.", where, expected, fix))
+    return [Problem(f"{what}: it was binned.", where, expected, f"{fix}, or go on if it is this one.", "warning")]
+
+
+def _refuse_flat(angles: pd.Series, path: Path) -> None:
+    if len(angles) > 1 and float(np.ptp(angles)) < 1e-3:
+        what = f"All tilt angles are {angles.iloc[0]:g}."
+        fix = "Write the tilt angles of the microscope into it (IMOD: extracttilts), and align again."
+        raise ProblemError(Problem(what, str(path), "a range of angles", fix))
+
+
+def _excluded(com: Command, count: int) -> set[int]:
+    """Views that ``tilt.com`` leaves out.
+
+    Raises
+    ------
+    ProblemError
+        One is not in the stack.
+    """
+    excluded = com.views("EXCLUDELIST", "EXCLUDELIST2", "EXCLUDE")
+    included = com.views("INCLUDE")
+    beyond = sorted((excluded | included) - set(range(1, count + 1)))
+    if beyond:
+        what = f"View {beyond[0]} of EXCLUDELIST is not in the stack."
+        fix = "Correct the list; tilt.com must be that of this stack."
+        raise ProblemError(Problem(what, str(com.path), f"views 1 to {count}", fix))
+    return excluded | (set(range(1, count + 1)) - included if included else set())
+
+
+def _transformed(
+    transforms: pd.DataFrame, kept: np.ndarray, path: Path, stack: sizes.Stack
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tilt axis, shift and scale of the views that are used.
+
+    Raises
+    ------
+    ProblemError
+        A transformation is none, or far from those of the other views.
+    """
+    rows = transforms.iloc[kept]
+    fix = "Align this view again, or leave it out with EXCLUDELIST in tilt.com."
+    values = rows.to_numpy()
+    smallest = np.linalg.svd(values[:, :4].reshape(-1, 2, 2), compute_uv=False)[:, 1]
+    if (smallest < LEAST_SCALE).any():
+        bad = int((smallest < LEAST_SCALE).argmax())
+        what = f"The transformation of view {kept[bad] + 1} is none: {_shown(values[bad])}."
+        raise ProblemError(Problem(what, place(path, int(rows.index[bad])), "a rotation and a shift", fix))
+    rotation, shift, scale = from_imod_transforms(values)
+    turns = np.exp(1j * np.radians(rotation))
+    middle = np.median(turns.real) + 1j * np.median(turns.imag)
+    away = np.abs(np.degrees(np.angle(turns / middle)))
+    if (away > SAME_AXIS).any():
+        bad = int(away.argmax())
+        axis = np.degrees(np.angle(middle))
+        what = f"The tilt axis of view {kept[bad] + 1} is at {rotation[bad]:.1f} degrees, that of others at {axis:.1f}."
+        where = f"{place(path, int(rows.index[bad]))}: {_shown(values[bad])}"
+        raise ProblemError(Problem(what, where, f"within {SAME_AXIS:g} degrees of the others", fix))
+    far = np.abs(shift) > 2 * max(stack.size)
+    if far.any():
+        bad = int(far.any(axis=1).argmax())
+        what = f"View {kept[bad] + 1} is shifted by {shift[bad, 0]:.0f}, {shift[bad, 1]:.0f} pixels."
+        expected = f"within the images of {stack.size[0]} x {stack.size[1]} pixels"
+        raise ProblemError(Problem(what, place(path, int(rows.index[bad])), expected, fix))
+    return rotation, shift, scale
+
+
+def _shown(row: np.ndarray) -> str:
+    return " ".join(f"{value:g}" for value in row)
+
+
+def _placement(com: Command, folder: Path, stem: str, count: int, ignore: bool, name: str) -> list[str]:
     """SHIFT, XAXISTILT and .xtilt angles turn and move the tomogram in ways that RELION's tilt series do not hold."""
-    found = [f"XAXISTILT {com['XAXISTILT']}"] if abs(float(com.get("XAXISTILT", "0").split()[0])) > 0.01 else []
-    if any(abs(float(value)) > 0.01 for value in com.get("SHIFT", "0").replace(",", " ").split()):
-        found.append(f"SHIFT {com['SHIFT']}")
+    turned, shift = com.numbers("XAXISTILT", 1, 1, -90, 90) or [0.0], com.numbers("SHIFT", 1, 2) or [0.0]
+    found = [f"XAXISTILT {turned[0]:g}"] if abs(turned[0]) > 0.01 else []
+    if any(abs(value) > 0.01 for value in shift):
+        found.append(f"SHIFT {' '.join(com.last('SHIFT').text.split())}")
     xtilt = folder / f"{stem}.xtilt"
-    if xtilt.is_file() and np.abs(_numbers(xtilt, 1)).max() > 0.01:
+    if xtilt.is_file() and read_angles(xtilt, count, "an IMOD .xtilt file").abs().max() > 0.01:
         found.append(f"angles in {xtilt.name}")
     if found and not ignore:
         fix = (
@@ -261,34 +256,80 @@ def _refuse_placement(com: dict[str, str], folder: Path, stem: str, ignore: bool
         )
         what = f"The tomogram was turned or moved: {', '.join(found)}."
         raise ProblemError(Problem(what, f"{folder}/tilt.com", "0 for each", fix))
-    if found:
-        notes.append(f"{name}: left out as asked for: {', '.join(found)}")
+    return [f"{name}: left out as asked for: {', '.join(found)}"] if found else []
 
 
-def _exposure(folder: Path, stem: str, count: int, doses: Doses, name: str) -> np.ndarray:
-    listed = _first(folder / f"{stem}_TLT.txt")
-    if listed:
-        table = read_tilt_list(listed, count)
-        if "order" in table:
-            dose = table["dose"].to_numpy() if "dose" in table else doses.of(count, name)
-            return pre_exposure(table["order"].to_numpy(), dose)
-    mdoc = _first(*(folder / f"{stem}{end}" for end in (".st.mdoc", ".mrc.mdoc", ".mrcs.mdoc", ".mdoc")))
+def _exposure(folder: Path, stem: str, angles: np.ndarray, mdoc: Mdoc | None, doses: Doses, name: str) -> Exposure:
+    sources: list[Source] = []
+    raw = folder / f"{stem}.rawtlt"
+    nominal = angles
+    if raw.is_file():
+        # The stage's own angles: nearer to those of the microscope than aligned ones.
+        nominal = read_angles(raw, len(angles), "an IMOD .rawtlt file").to_numpy()
+        refuse_other_sections(angles, nominal, raw, "the .rawtlt file")
+    listed = folder / f"{stem}_TLT.txt"
+    if listed.is_file():
+        table = read_tilt_list(listed, len(angles))
+        refuse_other_sections(angles, table.angle, listed, "the tilt list")
+        sources.append(of_tilt_list(table))
     if mdoc:
-        return exposure_of_mdoc(mdoc, count, doses, name)
+        sources.append(of_mdoc(mdoc, nominal))
     fix = f"Put {stem}.mdoc, or {stem}_TLT.txt (angle, order of acquisition, dose), beside the .xf file."
-    where = f"{folder}/{stem}.mdoc, {folder}/{stem}_TLT.txt"
-    raise ProblemError(Problem("The order of acquisition is not known.", where, "one of these files", fix))
+    where = f"{mdoc.path if mdoc else f'{folder}/{stem}.mdoc'}, {listed}"
+    missing = Problem("The order of acquisition is not known.", where, "one of these files", fix)
+    return find_exposure(sources, doses, len(angles), name, missing)
 
 
-def _ctf(folder: Path, stem: str, count: int) -> pd.DataFrame:
-    from py2rely_core.importers.aretomo import Alignment, read_ctf
-
+def _ctf(folder: Path, stem: str, angles: np.ndarray, kept: set[int]) -> pd.DataFrame:
+    """CTF by section."""
+    count = len(angles)
     defocus = _first(folder / f"{stem}.defocus")
     if defocus:
-        return read_defocus(defocus, count)
+        return _ctf_of(read_defocus(defocus), defocus, angles, kept)
     text = _first(folder / f"{stem}_CTF.txt", folder / f"{stem}_ctf.txt")
     if text is None:
         fix = "Estimate the CTF with ctfplotter, or give a NAME_CTF.txt as ctffind writes it."
         raise ProblemError(Problem("There are no CTF values.", f"{folder}/{stem}.defocus", "a file", fix))
-    whole = Alignment(pd.DataFrame(index=range(count)), pd.DataFrame({"frame": [], "SEC": []}), count, 1)
-    return read_ctf(text, whole)
+    table = read_ctf(text)
+    table.index = table.index - table.index.min() + 1
+    gone = sorted(set(range(1, count + 1)) - set(table.index))
+    if gone or len(table) != count:
+        what = (
+            f"It has {len(table)} rows of {table.shape[1] + 1} values; images {', '.join(map(str, gone))} are missing."
+        )
+        fix = "Estimate the CTF of every section of this stack."
+        raise ProblemError(Problem(what, str(text), f"{count} rows, one per section", fix))
+    return table
+
+
+def _ctf_of(rows: list[DefocusRow], path: Path, angles: np.ndarray, kept: set[int]) -> pd.DataFrame:
+    """CTF of every view of a ``.defocus`` file; a view outside of all ranges takes the nearest range.
+
+    Raises
+    ------
+    ProblemError
+        Views are not the stack's, or are at other angles; or one has no fit where each has its own.
+    """
+    count = len(angles)
+    # Early versions of ctfplotter counted views from 0.
+    first = 0 if rows[0].views[0] == 0 and max(row.views[1] for row in rows) < count else 1
+    views = np.array([row.views for row in rows]) + (1 - first)
+    single = views[:, 0] == views[:, 1]
+    for n, row in enumerate(rows):
+        if views[n, 0] < 1 or views[n, 1] > count:
+            raise row.line.error(f"View {row.views[1]} is not in the stack.", f"views 1 to {count}")
+        if n and single[n] and single[n - 1] and views[n, 0] == views[n - 1, 0]:
+            raise row.line.error(f"View {row.views[0]} is there twice.", "each view once")
+    own = np.full(count, np.nan)
+    for (view, _), row in zip(views[single], np.array(rows, dtype=object)[single], strict=True):
+        own[view - 1] = np.mean(row.angles)
+    refuse_other_sections(angles, own, path, "the .defocus file")
+    if single.all():
+        gone = sorted(kept - set(views[:, 0]))
+        if gone:
+            fix = "Fit the CTF of this view with ctfplotter, or exclude it in tilt.com."
+            what = f"View {gone[0]} has no fit, and all others have one of their own."
+            raise ProblemError(Problem(what, str(path), "a fit for every view", fix))
+    middle = views.mean(axis=1)
+    table = pd.DataFrame([rows[int(np.abs(middle - view).argmin())].values for view in range(1, count + 1)])
+    return table.set_axis(range(1, count + 1))

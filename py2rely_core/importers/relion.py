@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from py2rely_core.data.inputs import TiltSeries, load_inputs
+import pandas as pd
+
+from py2rely_core.data.inputs import Inputs, TiltSeries, load_inputs
 from py2rely_core.data.tables import read_star, split_image_name
 from py2rely_core.importers.result import Import, project_path
-from py2rely_core.importers.tilt_series import Layout
+from py2rely_core.importers.sizes import SAME_PIXEL
+from py2rely_core.importers.tilt_series import LIMITS, Layout, numbers_in
 from py2rely_core.importers.warp import refuse_dummies
+from py2rely_core.maps.io import known_pixel_size, read_header
 from py2rely_core.problems import Problem, ProblemError
 
 #: Jobs of a RELION project that write tilt series, those that refine them first.
@@ -65,12 +69,79 @@ def import_relion(source: Path, layout: Layout, project: Path | None = None, han
         fix = "Give the project's directory with --project."
         what = f"{len(missing)} images or stacks are missing."
         problems.append(Problem(what, ", ".join(sorted(missing)[:3]), "existing files", fix))
+    problems += _other_numbers(inputs)
     if hand is not None and hand not in (1, -1):
         problems.append(Problem(f"{hand:g} is no hand.", "--hand", "1 or -1", "Correct --hand."))
     if problems:
         raise ProblemError(problems)
     refuse_dummies(inputs)
-    return _rewritten(list(inputs.tilt_series.values()), inputs.tomograms, star, layout, hand)
+    result = _rewritten(list(inputs.tilt_series.values()), inputs.tomograms, star, layout, hand)
+    for one in inputs.tilt_series.values():
+        _compare_stacks(one, inputs.tomograms, result)
+    return result
+
+
+def _other_numbers(inputs: Inputs) -> list[Problem]:
+    """Values that are no possible numbers, and names that are there twice."""
+    problems, table = [], inputs.tomograms
+    where = f"{inputs.tilt_series_file}, block data_global"
+    tables = [(table, where)]
+    tables += [(one.tilts, f"{one.star_file}, tilt series {one.name}") for one in inputs.tilt_series.values()]
+    for one, place in tables:
+        for label in LIMITS:
+            try:
+                if label in one:
+                    numbers_in(one[label], place, label)
+            except ProblemError as error:
+                problems += error.problems
+    if (
+        "rlnTomoHand" in table
+        and not problems
+        and set(numbers_in(table["rlnTomoHand"], where, "rlnTomoHand")) - {1, -1}
+    ):
+        fix = "Give --hand; 'py2rely check-hand' finds out which it is."
+        problems.append(Problem("rlnTomoHand is neither 1 nor -1.", where, "1 or -1", fix))
+    if "rlnTomoName" in table and table["rlnTomoName"].duplicated().any():
+        name = table["rlnTomoName"][table["rlnTomoName"].duplicated()].iloc[0]
+        fix = "Give every tilt series a name of its own."
+        problems.append(Problem(f"Two tilt series are called {name}.", where, "names of their own", fix))
+    for one in inputs.tilt_series.values():
+        if "rlnMicrographName" not in one.tilts:
+            fix = "Give the project's job that holds motion-corrected images: rlnMicrographName."
+            problems.append(Problem("The tilt series names no images.", str(one.star_file), "rlnMicrographName", fix))
+        elif one.tilts["rlnMicrographName"].duplicated().any():
+            row = int(one.tilts["rlnMicrographName"].duplicated().argmax())
+            what = f"The image {one.tilts['rlnMicrographName'].iloc[row]} is there twice."
+            fix = "Remove one of the rows."
+            problems.append(Problem(what, f"{one.star_file}, row {row + 1} of its table", "each image once", fix))
+    return problems
+
+
+def _compare_stacks(one: TiltSeries, tomograms: pd.DataFrame, result: Import) -> None:
+    """Sections that are used are in their stack, and its header says the table's pixel size.
+
+    Raises
+    ------
+    ProblemError
+        A section is beyond the stack.
+    """
+    images = [split_image_name(name) for name in one.tilts["rlnMicrographName"]]
+    row = tomograms[tomograms["rlnTomoName"].astype(str) == one.name].iloc[0]
+    for name, stack in zip(dict.fromkeys(file for _, file in images), one.stacks, strict=True):
+        header = read_header(stack)
+        sections = [section for section, file in images if file == name]
+        if not 1 <= min(sections) <= max(sections) <= header.shape[0]:
+            what = f"Sections {min(sections)} to {max(sections)} are used of a stack that has {header.shape[0]}."
+            fix = "Sections are counted from 1: correct rlnMicrographName, or use the complete stack."
+            raise ProblemError(Problem(what, f"{one.star_file} and {stack}", f"1 to {header.shape[0]}", fix))
+        if len(sections) < header.shape[0]:
+            result.notes.append(f"{one.name}: {len(sections)} of {header.shape[0]} sections of {stack.name} are used")
+        said, found = row.get("rlnTomoTiltSeriesPixelSize"), known_pixel_size(header.pixel_size)
+        if said is not None and found and abs(found - said) > SAME_PIXEL * said:
+            what = f"The header says {found:g} A per pixel, and rlnTomoTiltSeriesPixelSize is {said:g}."
+            fix = "RELION takes the table's: correct it, or the header."
+            result.warnings.append(Problem(what, f"{stack} and {one.star_file}", "one pixel size", fix, "warning"))
+            return
 
 
 def _project_of(star: Path) -> Path:

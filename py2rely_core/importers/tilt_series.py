@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
+from py2rely_core.importers.dose import Doses, Exposure
 from py2rely_core.importers.optics import Optics
 from py2rely_core.importers.result import Import, project_path
-from py2rely_core.maps.io import MapHeader, read_header
+from py2rely_core.importers.sizes import Stack
 from py2rely_core.problems import Problem, ProblemError
 
 #: The values that every image must have.
@@ -25,10 +28,33 @@ REQUIRED = (
     "rlnDefocusAngle",
     "rlnMicrographPreExposure",
 )
+#: What no value of a tilt series is beyond, in its own unit.
+LIMITS = {
+    "rlnTomoXTilt": 90.0,
+    "rlnTomoYTilt": 90.0,
+    "rlnTomoZRot": 360.0,
+    "rlnTomoXShiftAngst": 1e6,
+    "rlnTomoYShiftAngst": 1e6,
+    "rlnDefocusU": 3e5,
+    "rlnDefocusV": 3e5,
+    "rlnDefocusAngle": 720.0,
+    "rlnPhaseShift": 720.0,
+    "rlnCtfScalefactor": 100.0,
+    "rlnMicrographPreExposure": 2000.0,
+    "rlnVoltage": 1500.0,
+    "rlnSphericalAberration": 10.0,
+    "rlnAmplitudeContrast": 1.0,
+    "rlnTomoHand": 1.0,
+    "rlnTomoTiltSeriesPixelSize": 1000.0,
+    "rlnMicrographOriginalPixelSize": 1000.0,
+    "rlnTomoSizeX": 1e5,
+    "rlnTomoSizeY": 1e5,
+    "rlnTomoSizeZ": 1e5,
+}
 #: Magnifications per image that RELION cannot hold: ignored below the first, an error above the second.
 SCALE_NOTED, SCALE_REFUSED = 0.002, 0.02
-#: Pixel sizes are the same within this.
-SAME_PIXEL = 0.005
+#: Pixel sizes of the tilt series of one data set agree within this share.
+ONE_PIXEL_SIZE = 0.005
 
 
 @dataclass
@@ -46,6 +72,10 @@ class Series:
         x, y, z of the unbinned tomogram, voxels.
     pixel_size : float
         Angstrom.
+    notes : list of str
+        What was read, left out and used, one line each.
+    warnings : list of Problem
+        What is suspicious, but not wrong.
     """
 
     name: str
@@ -53,6 +83,8 @@ class Series:
     tilts: pd.DataFrame
     size: tuple[int, int, int]
     pixel_size: float
+    notes: list[str] = field(default_factory=list)
+    warnings: list[Problem] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -72,6 +104,128 @@ class Layout:
     directory: Path
     per_series: str = "tilt_series"
     links: Path | None = None
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where the images of a stack are, as an alignment program says it.
+
+    Attributes
+    ----------
+    section : (n,) int
+        Of each image that is used, counted from 1.
+    tilt, rotation : (n,) float
+        Angle of the tilt, and of the tilt axis, degrees.
+    shift : (n, 2) float
+        RELION's, x and y, pixels of the stack.
+    nominal : (count,) float
+        Angle of the stage for every section of the stack, degrees.
+    """
+
+    section: np.ndarray
+    tilt: np.ndarray
+    rotation: np.ndarray
+    shift: np.ndarray
+    nominal: np.ndarray
+
+
+Item = TypeVar("Item")
+
+
+def import_all(
+    items: list[Item],
+    read: Callable[[Item], Series | str],
+    optics: Optics,
+    hand: float,
+    layout: Layout,
+    doses: Doses,
+    heading: str,
+) -> Import:
+    """Read tilt series one by one, and put them together; all problems of all of them are one list.
+
+    Parameters
+    ----------
+    items : list
+        What stands for each: its file, or its name.
+    read : callable
+        The tilt series of an item, or a note on why it is left out.
+    optics, hand, layout
+        See :func:`assemble`.
+    doses : Doses
+        What the user gave, and by whom it was used.
+    heading : str
+        The first note.
+
+    Raises
+    ------
+    ProblemError
+        With every problem of every series.
+    """
+    series, problems, left_out = [], [], []
+    for item in items:
+        try:
+            one = read(item)
+        except ProblemError as error:
+            problems += error.problems
+            continue
+        (left_out if isinstance(one, str) else series).append(one)
+    if problems:
+        raise ProblemError(list(dict.fromkeys(problems)))
+    if not series and left_out:
+        what = f"None of the {len(items)} tilt series has the pixel size that was asked for."
+        fix = "Correct --pixel-size."
+        raise ProblemError(Problem(what, "; ".join(left_out), "at least one", fix))
+    result = assemble(series, optics, hand, layout)
+    result.notes = [heading, *left_out, *(note for one in series for note in one.notes), *result.notes]
+    result.warnings += [warning for one in series for warning in one.warnings]
+    if doses.used:
+        value = f"{doses.per_tilt:g} e/A^2 per image" if doses.per_tilt is not None else f"{doses.total:g} e/A^2 in all"
+        result.notes.append(f"dose as given ({value}) for {len(doses.used)} series whose files have none")
+    return result
+
+
+def series_of(
+    name: str,
+    stack: Stack,
+    alignment: Alignment,
+    ctf: pd.DataFrame,
+    exposure: Exposure,
+    size: tuple[int, int, int],
+    notes: list[str],
+) -> Series:
+    """A tilt series of what its files say, all of it joined by the section of the stack.
+
+    Parameters
+    ----------
+    name : str
+    stack : Stack
+    alignment : Alignment
+    ctf : DataFrame
+        RELION's labels; its index is the section.
+    exposure : Exposure
+        Of every section.
+    size : tuple of int
+        x, y, z of the unbinned tomogram, voxels.
+    notes : list of str
+    """
+    section, pixel = np.asarray(alignment.section), stack.pixel_size
+    tilts = pd.DataFrame(
+        {
+            "section": section,
+            "rlnTomoXTilt": 0.0,
+            "rlnTomoYTilt": alignment.tilt,
+            "rlnTomoZRot": alignment.rotation,
+            "rlnTomoXShiftAngst": alignment.shift[:, 0] * pixel,
+            "rlnTomoYShiftAngst": alignment.shift[:, 1] * pixel,
+            "rlnMicrographPreExposure": exposure.before[section - 1],
+            "rlnTomoNominalStageTiltAngle": alignment.nominal[section - 1],
+            "rlnTomoNominalTiltAxisAngle": alignment.rotation,
+        }
+    )
+    tilts = pd.concat([tilts, ctf.loc[section].reset_index(drop=True)], axis=1)
+    used = f"{name}: {stack.path.name}, {stack.size[0]} x {stack.size[1]} pixels of {pixel:g} A"
+    found = [*notes, *(f"{name}: {note}" for note in stack.notes), used, *exposure.notes]
+    return Series(name, stack.path, tilts, size, pixel, found)
 
 
 def assemble(series: list[Series], optics: Optics, hand: float, layout: Layout) -> Import:
@@ -138,7 +292,7 @@ def _problems(series: list[Series], hand: float):
         fix = "Rename the files of one of them, or import them into separate directories."
         yield Problem(f"Two tilt series are called {name}.", stacks, "names of their own", fix)
     sizes = {one.pixel_size for one in series}
-    if sizes and max(sizes) - min(sizes) > SAME_PIXEL * min(sizes):
+    if sizes and max(sizes) - min(sizes) > ONE_PIXEL_SIZE * min(sizes):
         seen = "; ".join(f"{one.name}: {one.pixel_size:g} A" for one in series[:4])
         fix = "Import them one pixel size at a time, with --pixel-size."
         yield Problem("The tilt series have different pixel sizes.", seen, "one pixel size", fix)
@@ -149,26 +303,6 @@ def _problems(series: list[Series], hand: float):
             yield Problem(
                 what, one.name, "a number for every image", "Look at the files that this series was read from."
             )
-
-
-def stack_header(stack: Path, pixel_size: float | None) -> tuple[MapHeader, float]:
-    """A stack's header, and the pixel size that holds: the given one, which must be the header's, or the header's.
-
-    Raises
-    ------
-    ProblemError
-        The stack cannot be read, or its pixel size is unknown or another one.
-    """
-    header = read_header(stack)
-    if pixel_size and header.pixel_size and abs(header.pixel_size - pixel_size) > 0.01 * pixel_size:
-        what = f"The header says {header.pixel_size:g} A per pixel."
-        fix = "Correct --pixel-size: it is that of the images of the tilt series; or correct the header."
-        raise ProblemError(Problem(what, str(stack), f"--pixel-size {pixel_size:g}", fix))
-    value = pixel_size or header.pixel_size
-    if not value or value <= 0:
-        fix = "Give --pixel-size."
-        raise ProblemError(Problem("The header has no pixel size.", str(stack), "Angstrom per pixel > 0", fix))
-    return header, round(float(value), 6)
 
 
 def check_scale(scale: np.ndarray, where: str) -> str | None:
@@ -187,56 +321,20 @@ def check_scale(scale: np.ndarray, where: str) -> str | None:
     return f"{where}: magnification changes of up to {largest:.2%} are left out" if largest > SCALE_NOTED else None
 
 
-def tomogram_size(
-    volume: Path | None, header: MapHeader, rotation: float, pixel_size: float, thickness: int | None, name: str
-) -> tuple[int, int, int]:
-    """Size of the unbinned tomogram: from a reconstructed volume, else from the images and a thickness.
+def numbers_in(column: pd.Series, where: str, label: str) -> np.ndarray:
+    """A column of a foreign STAR file as numbers within :data:`LIMITS`, (n,).
 
-    Parameters
-    ----------
-    volume : Path or None
-        A reconstruction of any binning, z first or (as AreTomo writes them when it does not flip) y first.
-    header : MapHeader
-        Of the stack.
-    rotation : float
-        Of the tilt axis, degrees: images are turned by 90 degrees when it is nearer to x than to y.
-    pixel_size : float
-        Of the stack, Angstrom.
-    thickness : int or None
-        Unbinned voxels.
-    name : str
-        Of the tilt series.
+    Raises
+    ------
+    ProblemError
+        With the first row that is none.
     """
-    height, width = header.shape[1:]
-    x, y = (height, width) if abs(np.sin(np.radians(rotation))) > np.sqrt(0.5) else (width, height)
-    if thickness:
-        return x, y, int(thickness)
-    if volume is None or not volume.is_file():
-        fix = "Give --thickness (unbinned voxels), or put the reconstructed volume beside it."
-        raise ProblemError(Problem("The size of the tomogram is not known.", name, "a volume or a thickness", fix))
-    reconstructed = read_header(volume)
-    binning = (reconstructed.pixel_size or pixel_size) / pixel_size
-    nz, ny, nx = (round(n * binning) for n in reconstructed.shape)
-    near = 2 * binning + 2
-    as_y = [edge for edge, other in ((ny, nz), (nz, ny)) if abs(edge - y) <= near and abs(other - y) > near]
-    if abs(nx - x) > near or len(as_y) != 1:
-        seen = f"{nx} x {ny} x {nz} unbinned voxels, images of {x} x {y} after turning"
-        fix = "Give --thickness (unbinned voxels)."
-        raise ProblemError(Problem("The volume does not fit its images.", f"{volume}: {seen}", "the same area", fix))
-    return nx, as_y[0], nz if as_y[0] == ny else ny
-
-
-def pre_exposure(order: np.ndarray, doses: np.ndarray) -> np.ndarray:
-    """Dose before each image, e/A^2: what the images before it in the order of acquisition got.
-
-    Parameters
-    ----------
-    order : (n,) int
-        When each image was acquired, any increasing numbers.
-    doses : (n,) float
-        Dose of each image.
-    """
-    rank = np.argsort(order, kind="stable")
-    before = np.empty(len(order))
-    before[rank] = np.concatenate([[0.0], np.cumsum(np.asarray(doses, dtype=float)[rank])[:-1]])
-    return before
+    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    bad = ~(np.abs(values) <= LIMITS[label])
+    if bad.any():
+        row = int(bad.argmax())
+        what = f"{str(column.iloc[row])!r} is not possible: {label}."
+        fix = "Correct this row, or write the file again."
+        expected = f"a number of at most {LIMITS[label]:g}"
+        raise ProblemError(Problem(what, f"{where}, first in row {row + 1} of its table", expected, fix))
+    return values

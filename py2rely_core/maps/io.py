@@ -39,6 +39,15 @@ class MapHeader:
     mode: int
 
 
+#: What programs write into headers when they do not know the pixel size, Angstrom.
+UNKNOWN_PIXELS = (0.0, 1.0)
+
+
+def known_pixel_size(pixel_size: float) -> float | None:
+    """The pixel size that a header really says, Angstrom; None for 0, and for exactly 1, which is written unasked."""
+    return None if round(pixel_size, 6) in UNKNOWN_PIXELS else pixel_size
+
+
 def read_header(path: Path | str) -> MapHeader:
     """Read only the header of a map or an image stack.
 

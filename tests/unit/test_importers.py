@@ -22,14 +22,18 @@ from py2rely_core.data.geometry import (
 )
 from py2rely_core.data.inputs import load_inputs
 from py2rely_core.data.tables import read_star, write_star
-from py2rely_core.importers.aretomo import Doses, import_aretomo, read_aln
+from py2rely_core.importers.aretomo import import_aretomo
 from py2rely_core.importers.combine import combine_particles, combine_tilt_series, filter_unused_tilts
-from py2rely_core.importers.imod import import_imod, read_views
+from py2rely_core.importers.dose import Doses, pre_exposure
+from py2rely_core.importers.formats.aretomo import read_aln
+from py2rely_core.importers.formats.imod import views_of
+from py2rely_core.importers.imod import import_imod
 from py2rely_core.importers.optics import Optics, merge_optics
 from py2rely_core.importers.particles import Tomograms, import_csv, import_star, tomograms_of
 from py2rely_core.importers.relion import import_relion
 from py2rely_core.importers.result import Import, write_import
-from py2rely_core.importers.tilt_series import REQUIRED, Layout, pre_exposure
+from py2rely_core.importers.text import Word
+from py2rely_core.importers.tilt_series import REQUIRED, Layout
 from py2rely_core.importers.warp import import_warp
 from py2rely_core.maps.io import write_map
 from py2rely_core.parameters.files import new_recipe
@@ -218,7 +222,7 @@ def test_imod_gives_the_truth(tmp_path):
     assert_same_projections(tilts_of(result), expected.iloc[1:9])
     assert np.allclose(tilts_of(result)["rlnDefocusAngle"], expected["rlnDefocusAngle"][1:9], atol=1e-3)
     assert "excluded views [1, 10, 11] left out" in "\n".join(result.notes)
-    assert read_views("1-3,7 9") == {1, 2, 3, 7, 9}
+    assert views_of(Word("1-3,7 9", tmp_path, 1), "EXCLUDELIST") == {1, 2, 3, 7, 9}
 
 
 def test_imod_angle_offset_and_small_magnification(tmp_path):

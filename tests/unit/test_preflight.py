@@ -777,3 +777,35 @@ def test_every_message_has_its_row():
     assert len(messages) > 80
     lacking = [text for text in messages if text != "X: X" and not any(one.search(text) for one in known)]
     assert not lacking, "\n".join(lacking)
+
+
+def test_binned_stacks_and_turned_tomograms_are_seen(data):
+    """What two files both say: the size of images and tomogram, and the pixel size."""
+    name = "tilt_series/TS_01.mrcs"
+    images = mrcfile.read(data / name)
+    write_map(data / name, images[:, ::2, ::2], 2 * PIXEL_SIZE)
+    found = [one for one in problems(data) if "binned 2 times" in one.what]
+    assert [one.is_error for one in found] == [True]
+    assert name in found[0].where
+    write_map(data / name, images[:, :96], PIXEL_SIZE)
+    for x, y, seen in ((IMAGE, 96, True), (96, IMAGE, False)):
+        tomograms(lambda t, x=x, y=y: t.assign(rlnTomoSizeX=[x, IMAGE, IMAGE], rlnTomoSizeY=[y, IMAGE, IMAGE]))(data)
+        assert any("seem to be exchanged: TS_01" in one.what for one in problems(data)) == seen
+
+
+def test_a_reference_of_exactly_one_angstrom_is_doubted(data):
+    write_map(data / "ref.mrc", mrcfile.read(data / "template.mrc"), 1.0)
+    found = [one for one in problems(data, "template", data / "ref.mrc") if "exactly 1 A" in one.what]
+    assert [one.severity for one in found] == ["warning"]
+
+
+def test_several_tilt_series_in_one_file(data):
+    """RELION takes the block of the tomogram's name; the first block is that of another one."""
+    blocks = {name: read_star(data / f"tilt_series/{name}.star")[name] for name in SERIES}
+    write_star(blocks, data / "all.star")
+    tomograms(lambda t: t.assign(rlnTomoTiltSeriesStarFile="all.star"))(data)
+    inputs = load_inputs("particles.star", "tilt_series.star", data)
+    assert [inputs.tilt_series[name].stacks[0].name for name in SERIES] == [f"{name}.mrcs" for name in SERIES]
+    assert not [one for one in problems(data) if one.is_error]
+    write_star({"TS_01": blocks["TS_01"]}, data / "all.star")
+    assert any("TS_02 has no block of its name" in one.what for one in problems(data))
