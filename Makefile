@@ -2,10 +2,11 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test image lint lock clean
+.PHONY: help setup demo test fuzz image lint lock clean
 
 PYTEST_ARGS ?=
 IMAGE_ARGS ?=
+EXAMPLES ?= 2000
 ACTIVATE := source .tools/activate
 
 help: ## Show the targets
@@ -27,6 +28,10 @@ test: setup ## Run all tests (PYTEST_ARGS="-k name" chooses)
 	@tools/setup tests
 	@echo "== tests"
 	@$(ACTIVATE); python -m pytest tests -n 2 --dist worksteal $(PYTEST_ARGS)
+
+fuzz: setup ## Try many broken files on every importer (EXAMPLES="2000" of each kind of file)
+	@echo "== fuzz"
+	@$(ACTIVATE); PY2RELY_FUZZ=$(EXAMPLES) python -m pytest tests/unit -k fuzz -n 2 --timeout 0 $(PYTEST_ARGS)
 
 image: setup ## Build the Apptainer image with RELION (CPU) in .tools/images (IMAGE_ARGS="--output DIR")
 	@echo "== image"
