@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import re
-import tempfile
+import shlex
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import starfile
 
+from py2rely_core.data.text import read_text
 from py2rely_core.problems import Problem, ProblemError
 
 Blocks = dict[str, pd.DataFrame]
@@ -28,12 +34,16 @@ TEXT_LABELS = [
     "rlnTomoVisibleFrames",
     "rlnReferenceImage",
 ]
-#: A file with one table: comments, the block, its labels, its rows.
-_SINGLE_LOOP = re.compile(
-    r"(?:\s*#[^\n]*\n|\s*\n)*data_(?P<name>\S*)\s+loop_\s*\n(?P<labels>(?:_\S+[^\n]*\n)+)(?P<rows>.*)", re.DOTALL
+#: Lines that give a STAR file its structure; all others are rows, comments or blank.
+_STRUCTURE = re.compile(
+    r"^[ \t]*(?:(?P<block>data_.*?)[ \t]*|(?P<loop>loop_)[ \t]*(?:\#.*)?"
+    r"|(?P<label>_[A-Za-z]\w*)(?P<rest>.*))$",
+    re.MULTILINE,
 )
-#: What makes a table's rows more than rows.
-_NEW_BLOCK = re.compile(r"^\s*(?:data_|loop_|_|#)|['\"#]", re.MULTILINE)
+#: After a label in a loop: nothing, or its number.
+_LABEL_NUMBER = re.compile(r"\s*(?:#\s*(?P<number>\d+)?.*)?", re.DOTALL)
+_NOT_A_VALUE = re.compile(r"#\s*\d+")
+_HOLDS_ROWS = re.compile(r"^[ \t]*[^\s#]", re.MULTILINE)
 
 
 def read_star(path: Path | str) -> Blocks:
@@ -52,18 +62,10 @@ def read_star(path: Path | str) -> Blocks:
     Raises
     ------
     ProblemError
-        The file is missing, empty or not a STAR file.
+        The file is missing, empty or not a STAR file, or a row has more or fewer values than there are labels.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ProblemError(_missing(path))
-    try:
-        blocks = starfile.read(path, always_dict=True, parse_as_string=TEXT_LABELS)
-    except Exception as error:
-        raise ProblemError(_unreadable(path, str(error))) from error
-    if not blocks:
-        raise ProblemError(_unreadable(path, "it has no data block"))
-    return {name: _as_table(block) for name, block in blocks.items()}
+    return {block.name: _table([block]) for block in _raw_blocks(path)}
 
 
 def read_stars(paths: Iterable[Path]) -> dict[Path, Blocks | ProblemError]:
@@ -84,58 +86,192 @@ def read_stars(paths: Iterable[Path]) -> dict[Path, Blocks | ProblemError]:
         files may hold text in those that were parsed with it.
     """
     found: dict[Path, Blocks | ProblemError] = {path: {} for path in paths}
-    alike: dict[tuple[str, ...], list[tuple[Path, str, list[str]]]] = defaultdict(list)
+    alike: dict[tuple[str, ...], list[_Block]] = defaultdict(list)
     for path in found:
-        loop = _single_loop(path)
-        if loop:
-            labels, name, rows = loop
-            alike[labels].append((path, name, rows))
-    for labels, files in alike.items():
-        if len(files) > 1:
-            found.update(_read_together(labels, files))
-    return {path: blocks or _read_or_error(path) for path, blocks in found.items()}
+        try:
+            blocks = _raw_blocks(path)
+        except ProblemError as error:
+            found[path] = error
+            continue
+        if len(blocks) == 1 and blocks[0].is_loop and blocks[0].count:
+            alike[blocks[0].labels].append(blocks[0])
+            continue
+        found[path] = _tables_or_error(blocks)
+    for files in alike.values():
+        found.update(_together(files))
+    return found
 
 
-def _read_or_error(path: Path) -> Blocks | ProblemError:
+@dataclass(frozen=True)
+class _Block:
+    """A block as it stands in its file: what its rows mean is not looked at yet."""
+
+    path: Path
+    name: str
+    labels: tuple[str, ...]
+    rows: str
+    line: int
+    is_loop: bool
+
+    @cached_property
+    def count(self) -> int:
+        """Its rows."""
+        return len(_HOLDS_ROWS.findall(self.rows))
+
+
+def _raw_blocks(path: Path) -> list[_Block]:
+    """The blocks of a STAR file, in its order, each of its own name."""
+    if not path.is_file():
+        raise ProblemError(_missing(path))
+    text = read_text(path, "a STAR file", largest=None)
+    found = list(_STRUCTURE.finditer(text))
+    blocks: list[_Block] = []
+    starts = [n for n, match in enumerate(found) if match["block"] is not None]
+    for n, following in zip(starts, [*starts[1:], len(found)][: len(starts)], strict=True):
+        end = found[following].start() if following < len(found) else len(text)
+        blocks.append(_block(path, text, found[n:following], end))
+    names = [block.name for block in blocks]
+    for n, name in enumerate(names):
+        if name in names[:n]:
+            raise ProblemError(_unreadable(path, f"the block data_{name} is there twice", blocks[n].line))
+    before = text[: found[starts[0]].start()] if starts else text
+    if not starts or _HOLDS_ROWS.search(before):
+        reason = "there are values before its first data block" if starts else "it has no data block"
+        raise ProblemError(_unreadable(path, reason))
+    return blocks
+
+
+def _block(path: Path, text: str, found: list[re.Match], end: int) -> _Block:
+    name, line = found[0]["block"][5:], text.count("\n", 0, found[0].start()) + 1
+
+    def broken(reason: str, position: int) -> ProblemError:
+        return ProblemError(_unreadable(path, reason, text.count("\n", 0, position) + 1))
+
+    if len(found) == 1 or found[1]["loop"] is None:
+        outside = _HOLDS_ROWS.search(_without(text, found[1:], found[0].end(), end))
+        if outside or any(match["loop"] for match in found):
+            raise broken(f"the block data_{name} has rows, and no loop_ before its labels", found[0].start())
+        return _Block(path, name, *_single_values(found[1:], broken), line, False)
+    labels, numbers, place = [], [], found[1].end()
+    for match in found[2:]:
+        number = _LABEL_NUMBER.fullmatch(match["rest"] or "")
+        if match["label"] is None or not number or _HOLDS_ROWS.search(text, place, match.start()):
+            if match["label"] is not None and not number:
+                break
+            raise broken(f"there is {match[0].strip()!r} among the rows of data_{name}", match.start())
+        if match["label"][1:] in labels:
+            raise broken(f"the label {match['label']} is there twice", match.start())
+        labels.append(match["label"][1:])
+        numbers += [int(number["number"])] if number["number"] else []
+        if len(numbers) > 1 and numbers[-1] < numbers[-2]:
+            reason = f"{match[0].strip()} is column {len(labels)}, and comes after column {numbers[-2]}"
+            raise broken(f"its labels contradict their own numbers: {reason}", match.start())
+        place = match.end()
+    rest = found[2 + len(labels) :]
+    stray = next((match for match in rest if match["loop"] or _LABEL_NUMBER.fullmatch(match["rest"] or "")), None)
+    if stray is not None:
+        raise broken(f"there is {stray[0].strip()!r} among the rows of data_{name}", stray.start())
+    if not labels:
+        raise broken(f"the table of data_{name} has no labels", found[1].start())
+    return _Block(path, name, tuple(labels), text[place:end], text.count("\n", 0, place) + 1, True)
+
+
+def _without(text: str, found: list[re.Match], start: int, end: int) -> str:
+    """Text between two places, without some lines."""
+    edges = [start, *(edge for match in found for edge in match.span()), end]
+    return "".join(text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True))
+
+
+def _single_values(found: list[re.Match], broken: Callable[[str, int], ProblemError]) -> tuple[tuple[str, ...], str]:
+    """Labels of a block of single values, and its values as a row."""
+    labels, values = [], []
+    for match in found:
+        try:
+            words = [] if _NOT_A_VALUE.fullmatch(match["rest"].strip()) else shlex.split(match["rest"], comments=True)
+        except ValueError as error:
+            raise broken(f"a quotation mark is not closed at {match['label']}", match.start()) from error
+        if len(words) != 1:
+            raise broken(f"the label {match['label']} has {len(words)} values instead of one", match.start())
+        if match["label"][1:] in labels:
+            raise broken(f"the label {match['label']} is there twice", match.start())
+        labels.append(match["label"][1:])
+        values.append(words[0])
+    return tuple(labels), "\0".join(values)
+
+
+def _table(blocks: list[_Block]) -> pd.DataFrame:
+    """The rows of blocks with the same labels as one table."""
+    first = blocks[0]
+    if not first.is_loop:
+        values = first.rows.split("\0") if first.labels else []
+        row = {
+            label: value if label in TEXT_LABELS else _number(value)
+            for label, value in zip(first.labels, values, strict=True)
+        }
+        return pd.DataFrame([row] if row else [])
+    if not any(block.count for block in blocks):
+        return pd.DataFrame(np.zeros((0, len(first.labels))), columns=list(first.labels))
+    text = {n: str for n, label in enumerate(first.labels) if label in TEXT_LABELS}
     try:
-        return read_star(path)
+        table = pd.read_csv(
+            io.StringIO("\n".join(block.rows for block in blocks).replace("'", '"')),
+            delimiter=r"\s+", header=None, comment="#", dtype=text, keep_default_na=False,
+            na_values=["nan", "NaN", "<NA>"], engine="c",
+        )  # fmt: skip
+    except (ValueError, pd.errors.ParserError) as error:
+        for block in blocks:
+            _refuse_other_widths(block)
+        raise ProblemError(_unreadable(first.path, str(error), first.line)) from error
+    if table.shape[1] != len(first.labels) or table.iloc[:, -1].isna().any():
+        # A row that is too short ends in what looks like nan.
+        for block in blocks:
+            _refuse_other_widths(block)
+    table.columns = list(first.labels)
+    return table
+
+
+def _refuse_other_widths(block: _Block) -> None:
+    """Name the first row that has not one value for each label."""
+    for number, row in enumerate(block.rows.split("\n"), start=block.line):
+        row = row.partition("#")[0].strip()
+        if not row:
+            continue
+        try:
+            count = len(shlex.split(row)) if "'" in row or '"' in row else len(row.split())
+        except ValueError as error:
+            raise ProblemError(_unreadable(block.path, "a quotation mark is not closed", number)) from error
+        if count != len(block.labels):
+            reason = f"a row of data_{block.name} has {count} values for {len(block.labels)} labels"
+            raise ProblemError(_unreadable(block.path, reason, number))
+
+
+def _number(value: str) -> str | int | float:
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(value)
+    return value
+
+
+def _tables_or_error(blocks: list[_Block]) -> Blocks | ProblemError:
+    try:
+        return {block.name: _table([block]) for block in blocks}
     except ProblemError as error:
         return error
 
 
-def _single_loop(path: Path) -> tuple[tuple[str, ...], str, list[str]] | None:
-    """Labels, block name and rows of a file with one table and nothing else; None for any other file."""
+def _together(blocks: list[_Block]) -> dict[Path, Blocks | ProblemError]:
+    """The tables of files that hold one each, with the same labels."""
     try:
-        match = _SINGLE_LOOP.fullmatch(path.read_text())
-    except (OSError, ValueError):
-        return None
-    if not match or _NEW_BLOCK.search(match["rows"]):
-        return None
-    rows = [row for row in match["rows"].splitlines() if row.strip()]
-    labels = tuple(line.split()[0] for line in match["labels"].splitlines())
-    return (labels, match["name"], rows) if rows else None
-
-
-def _read_together(labels: tuple[str, ...], files: list[tuple[Path, str, list[str]]]) -> dict[Path, Blocks]:
-    with tempfile.NamedTemporaryFile("w", suffix=".star") as file:
-        file.write("data_\n\nloop_\n" + "".join(f"{label}\n" for label in labels))
-        file.writelines(f"{row}\n" for _, _, rows in files for row in rows)
-        file.flush()
-        try:
-            table = read_star(file.name)[""]
-        except ProblemError:
-            return {}
-    if len(table) != sum(len(rows) for _, _, rows in files):
-        return {}
+        table = _table(blocks)
+    except ProblemError:
+        table = pd.DataFrame()
+    if len(table) != sum(block.count for block in blocks):
+        return {block.path: _tables_or_error([block]) for block in blocks}
     result, start = {}, 0
-    for path, name, rows in files:
-        result[path] = {name: table.iloc[start : start + len(rows)].reset_index(drop=True)}
-        start += len(rows)
+    for block in blocks:
+        result[block.path] = {block.name: table.iloc[start : start + block.count].reset_index(drop=True)}
+        start += block.count
     return result
-
-
-def _as_table(block: pd.DataFrame | dict[str, object]) -> pd.DataFrame:
-    return block if isinstance(block, pd.DataFrame) else pd.DataFrame([block])
 
 
 def _missing(path: Path) -> Problem:
@@ -145,10 +281,10 @@ def _missing(path: Path) -> Problem:
     return Problem("A STAR file is missing.", str(path), "an existing file", "Correct the path.")
 
 
-def _unreadable(path: Path, reason: str) -> Problem:
+def _unreadable(path: Path, reason: str, line: int | None = None) -> Problem:
     return Problem(
         f"A STAR file cannot be read: {reason}.",
-        str(path),
+        f"{path}, line {line}" if line else str(path),
         "a STAR file with data blocks",
         "Look at the file; write it again with the program that made it.",
     )
