@@ -214,7 +214,7 @@ def of_labels(labels: Iterable[str], blocks: Iterable[str] = ()) -> Kind | None:
         if own & found:
             return KINDS[key]
     if "rlnCoordinateX" in found:
-        if "rlnCoordinateZ" not in found:
+        if not {"rlnCoordinateZ", "rlnTomoName"} & found:
             return KINDS["images"]
         named = {"rlnTomoName", "rlnMicrographName", "rlnImageName"} & found
         return KINDS["particles" if named else "plain coordinates"]
