@@ -56,7 +56,7 @@ class Inputs:
 
 #: Labels of which one makes a file the one that is wanted, whatever else is in it.
 WANTED = {
-    "particles": {"rlnCenteredCoordinateXAngst", "rlnCoordinateX"},
+    "particles": {"rlnCenteredCoordinateXAngst", "rlnCoordinateZ"},
     "tilt series": {"rlnTomoTiltSeriesStarFile"},
 }
 #: File names that one problem lists.

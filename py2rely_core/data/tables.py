@@ -249,8 +249,9 @@ def _table(blocks: list[_Block]) -> pd.DataFrame:
         for block in blocks:
             _refuse_other_widths(block)
         raise ProblemError(_unreadable(first.path, str(error), first.line)) from error
-    if table.shape[1] != len(first.labels) or table.iloc[:, -1].isna().any():
-        # A row that is too short ends in what looks like nan.
+    last = table.iloc[:, -1]
+    if table.shape[1] != len(first.labels) or last.isna().any() or (last == "").any():
+        # A row that is too short ends in what looks like nan, or like an empty text.
         for block in blocks:
             _refuse_other_widths(block)
     table.columns = list(first.labels)

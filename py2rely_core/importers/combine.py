@@ -194,6 +194,9 @@ def filter_unused_tilts(particles: Path, tilt_series: Path, output: Path) -> Imp
     ProblemError
         None has, or particles belong to tilt series that are not there.
     """
+    if kinds.look(output) is kinds.KINDS["optimisation set"]:
+        fix = "Give --output: the set stays as it is."
+        raise ProblemError(Problem("The output would replace an optimisation set.", str(output), "a new file", fix))
     particles = from_optimisation_set(particles, "particles", Path.cwd())
     tilt_series = from_optimisation_set(tilt_series, "tilt series", Path.cwd())
     picks, blocks = read_star(particles), read_star(tilt_series)
