@@ -54,9 +54,11 @@ def _kinds(*rows: tuple[str, str, str], is_star: bool = False) -> dict[str, Kind
 _OTHER = "Give the file that is meant."
 _TILT_SERIES = "It describes tilt series: give it as --tilt-series, and a particle file here."
 KINDS = _kinds(
-    ("particles", "a particle file", "The two files may have been exchanged: look at in_particles and in_tomograms."),
+    ("particles", "a particle file",
+     "It is given as particles (in_particles): the two files may have been exchanged. One of another program is "
+     "imported with 'py2rely import particles'."),
     ("tilt series", "a tilt-series file",
-     "The two files may have been exchanged: look at in_particles and in_tomograms."),
+     "It is given as tilt series (in_tomograms, --tilt-series): the two files may have been exchanged."),
     ("one tilt series", "the file of one tilt series",
      "Give the file that lists all tilt series, one row for each (data_global)."),
     ("old tomograms", "a RELION 4 tomograms.star (Warp and M write it, too)",
@@ -187,6 +189,12 @@ def look(path: Path) -> Kind | None:
         return KINDS["empty"]
     found = _of_star(text) if _BLOCK.search(text) else _of_text(text.lstrip())
     return KINDS.get(found or "")
+
+
+def is_star(path: Path) -> bool:
+    """Whether a text has a data block in what is looked at, so that a STAR reader can say what is wrong with it."""
+    with Path(path).open("rb") as file:
+        return bool(_BLOCK.search(decoded(file.read(LOOKED_AT))))
 
 
 def _of_bytes(start: bytes) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -127,7 +128,12 @@ class Coordinates:
 
 
 def place(
-    coordinates: Coordinates, extent: np.ndarray, names: pd.Series, pixel_size: float, where: str
+    coordinates: Coordinates,
+    extent: np.ndarray,
+    names: pd.Series,
+    pixel_size: float,
+    where: str,
+    row_at: Callable[[int], str] | None = None,
 ) -> tuple[np.ndarray, str]:
     """Centred positions in Angstrom, (n, 3), and in words what the coordinates were taken for and why.
 
@@ -143,15 +149,26 @@ def place(
         Of the unbinned tilt series, Angstrom.
     where : str
         For messages.
+    row_at : callable or None
+        Says where a row, counted from 0, stands in its file.
 
     Raises
     ------
     ProblemError
         The unit is not known, or particles are outside of their tomograms.
     """
+
+    def row_text(row: int) -> str:
+        seen = ", ".join(f"{value:g}" for value in coordinates.values[row])
+        return f"{row_at(row) if row_at else f'{where}, first in row {row + 1}'}: ({seen})"
+
     if not len(coordinates.values):
         raise ProblemError(Problem("There are no particles.", where, "at least one", "Pick particles first."))
-    told = coordinates if _is_known(coordinates) else _recognised(coordinates, extent, pixel_size, where)
+    if not np.isfinite(coordinates.values).all():
+        row = int((~np.isfinite(coordinates.values)).any(axis=1).argmax())
+        what = "Coordinates are no finite numbers."
+        raise ProblemError(Problem(what, row_text(row), "finite numbers", "Correct or remove these particles."))
+    told = coordinates if _is_known(coordinates) else _recognised(coordinates, extent, pixel_size, where, row_text)
     values, voxel = told.values - told.first, told.voxel_size or pixel_size
     if told.unit is Unit.CENTRED:
         centred = values
@@ -164,7 +181,7 @@ def place(
     if told.unit is Unit.PIXEL:
         text = f"pixels of {voxel:g} A from the corner" + (", counted from 1" if told.first == 1 else "")
     text = f"{text} ({told.source}"
-    _must_be_inside(centred, told, extent, names, f"{text})", where)
+    _must_be_inside(centred, told, extent, names, f"{text})", row_text)
     return centred, f"coordinates: {text}; all {len(centred)} are inside of their tomograms)"
 
 
@@ -177,7 +194,12 @@ def _is_known(coordinates: Coordinates) -> bool:
 
 
 def _must_be_inside(
-    centred: np.ndarray, told: Coordinates, extent: np.ndarray, names: pd.Series, text: str, where: str
+    centred: np.ndarray,
+    told: Coordinates,
+    extent: np.ndarray,
+    names: pd.Series,
+    text: str,
+    row_text: Callable[[int], str],
 ) -> None:
     outside = (np.abs(centred) > (1 + 1e-6) * extent / 2).any(axis=1)
     if not outside.any():
@@ -190,18 +212,16 @@ def _must_be_inside(
         if _both_sides(told.values):
             fix = "If the coordinates are Angstrom from the centre, give --units centred."
     size = " x ".join(f"{value:.0f}" for value in extent[row])
-    raise ProblemError(Problem(what, f"{_row(where, row, told.values)} of {names.iloc[row]}", f"within {size} A", fix))
-
-
-def _row(where: str, row: int, values: np.ndarray) -> str:
-    return f"{where}, first in row {row + 1}: ({', '.join(f'{value:g}' for value in values[row])})"
+    raise ProblemError(Problem(what, f"{row_text(row)} of {names.iloc[row]}", f"within {size} A", fix))
 
 
 def _both_sides(values: np.ndarray) -> bool:
     return bool(((values[:, :2] < -1e-6).mean(axis=0) > CENTRED_SHARE).all())
 
 
-def _recognised(coordinates: Coordinates, extent: np.ndarray, pixel: float, where: str) -> Coordinates:
+def _recognised(
+    coordinates: Coordinates, extent: np.ndarray, pixel: float, where: str, row_text: Callable[[int], str]
+) -> Coordinates:
     """Coordinates with the one unit that fits, where there is no doubt."""
     allowed, values = coordinates.allowed, coordinates.values
     as_pixel = float(((values - coordinates.first) * pixel / extent).max())
@@ -217,9 +237,7 @@ def _recognised(coordinates: Coordinates, extent: np.ndarray, pixel: float, wher
         if _both_sides(values) and (np.abs(values) <= (1 + 1e-6) * extent / 2).all():
             return taken(Unit.CENTRED, f"{negative.mean():.0%} have negative ones")
         seen, row = f"{int(negative.sum())} of {len(values)} particles have negative ones", int(negative.argmax())
-        raise ProblemError(
-            Problem(f"{_UNKNOWN}: {seen}.", _row(where, row, values), "one unit that fits all", _choices(allowed))
-        )
+        raise ProblemError(Problem(f"{_UNKNOWN}: {seen}.", row_text(row), "one unit that fits all", _choices(allowed)))
     if Unit.ANGSTROM in allowed and not negative.any() and as_pixel > 1 and FILLED <= as_angstrom <= 1:
         why = f"they fill {as_angstrom:.0%} of the tomograms, and as pixels {as_pixel:.0%}"
         return taken(Unit.ANGSTROM, why)

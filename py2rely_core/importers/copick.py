@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from py2rely_core.data.geometry import ANGLES, matrix_to_euler
+from py2rely_core.data.names import match
 from py2rely_core.importers.coordinates import Coordinates, Unit, place
 from py2rely_core.importers.particles import Tomograms, finish
 from py2rely_core.importers.result import Import
@@ -134,6 +135,8 @@ def import_copick(
             notes.append(f"{run.name}: no picks")
             continue
         name = prefix + (run.name.replace(remove, "") if remove else run.name)
+        # A run may be called as a program called its tomogram.
+        name = match([name], tomograms.sizes)[0].get(name, name)
         try:
             table, positions, text = _read_run(run, found, name, tomograms, own_sizes)
         except _Unknown:

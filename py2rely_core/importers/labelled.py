@@ -91,7 +91,7 @@ def read_relion(blocks: Blocks, source: Path, tomogram: str | None) -> Picked:
     notes = [f"labels left out: {', '.join(left)}"] if left else []
     result = table[kept].reset_index(drop=True)
     result.insert(0, "rlnTomoName", names.to_numpy())
-    return Picked(result, coordinates, where, shift, in_pixels, notes, optics)
+    return Picked(result, coordinates, where, shift, in_pixels, notes, optics, place)
 
 
 def _relion_coordinates(
@@ -206,7 +206,8 @@ def read_csv(source: Path) -> Picked:
     if angles:
         result[angles] = numbers(table, angles, str(source), place)
     allowed = _csv_units(labels)
-    return Picked(result, Coordinates(values, allowed, source=labels["x"]), str(source), notes=[f"columns {named}"])
+    coordinates = Coordinates(values, allowed, source=labels["x"])
+    return Picked(result, coordinates, str(source), notes=[f"columns {named}"], place=place)
 
 
 def _csv_units(labels: dict[str, str]) -> tuple[Unit, ...]:

@@ -106,6 +106,10 @@ def tomograms_of(tilt_series: Path) -> Tomograms:
     return Tomograms(dict(zip(names, values, strict=True)), pixel, made.row(pixel))
 
 
+#: What can be read, for messages.
+KNOWN = "a particle file of RELION, Warp, M, Dynamo, crYOLO, TomoTwin or pytom-match-pick, a list of x y z, or CSV"
+
+
 @dataclass(frozen=True)
 class Options:
     """How particles are taken.
@@ -207,6 +211,9 @@ def _read_any(source: Path, options: Options) -> list[Picked]:
         return _read_directory(source, options)
     source = from_optimisation_set(source, "particles", Path.cwd())
     kind = kinds.look(source)
+    if kind is None and source.is_file() and not kinds.is_star(source):
+        fix = kinds.CSV
+        raise ProblemError(Problem("It cannot be told what kind of file this is.", str(source), KNOWN, fix))
     if kind is None or kind.is_star:
         return _read_tables(source, options)
     if kind.key == "dynamo":
@@ -286,6 +293,13 @@ def _placed(parts: list[Picked], output: Path, tomograms: Tomograms, options: Op
     table = table[known].reset_index(drop=True)
     table["rlnTomoName"] = names[known].to_numpy()
     values, group, shift, in_pixels = values[known], group[known], shift[known], in_pixels[known]
+    starts = np.cumsum([0, *(len(one.table) for one in parts)])
+    rows_before = np.flatnonzero(known)
+
+    def row_at(row: int) -> str:
+        part = int(np.searchsorted(starts, rows_before[row], side="right")) - 1
+        return parts[part].row(int(rows_before[row] - starts[part]))
+
     notes += left
     centred, voxel = np.empty_like(values), np.empty(len(values))
     for number in np.unique(group):
@@ -295,7 +309,10 @@ def _placed(parts: list[Picked], output: Path, tomograms: Tomograms, options: Op
         here = table["rlnTomoName"][rows]
         _one_frame(written[known].to_numpy()[rows], here.to_numpy(), told, where)
         extent = tomograms.of(here) * tomograms.pixel_size
-        centred[rows], text = place_coordinates(told, extent, here, tomograms.pixel_size, where)
+        at = np.flatnonzero(rows)
+        centred[rows], text = place_coordinates(
+            told, extent, here, tomograms.pixel_size, where, lambda row, at=at: row_at(at[row])
+        )
         voxel[rows] = told.voxel_size or tomograms.pixel_size
         notes += [*said, text]
     centred -= shift * np.where(in_pixels, voxel, 1.0)[:, None]

@@ -37,6 +37,8 @@ class Picked:
         What was read and left out.
     optics : DataFrame
         The file's optics groups; empty where it has none.
+    place : callable or None
+        Gives file and line of a row, counted from 0.
     """
 
     table: pd.DataFrame
@@ -46,6 +48,11 @@ class Picked:
     shift_in_pixels: bool = False
     notes: list[str] = field(default_factory=list)
     optics: pd.DataFrame = field(default_factory=pd.DataFrame)
+    place: Callable[[int], str] | None = None
+
+    def row(self, number: int) -> str:
+        """Where a row, counted from 0, stands in the file, for messages."""
+        return f"{self.place(number) if self.place else self.where}, first in row {number + 1}"
 
 
 def numbers(

@@ -21,7 +21,7 @@ from py2rely_core.data.tables import Blocks, resolve, row_line
 from py2rely_core.data.text import read_text
 from py2rely_core.importers.coordinates import Coordinates, Unit
 from py2rely_core.importers.picked import Picked, check_angles, numbers
-from py2rely_core.importers.text import read_lines, read_numbers
+from py2rely_core.importers.text import LARGEST_NUMBER, read_lines, read_numbers
 from py2rely_core.problems import Problem, ProblemError
 
 #: Columns of a Dynamo table, counted from 1 as in its documentation.
@@ -65,18 +65,15 @@ def read_dynamo(path: Path, names: Path | None = None) -> Picked:
     wanted = table[[column - 1 for column in DYNAMO.values()]].set_axis(list(DYNAMO), axis=1)
     values = pd.DataFrame(numbers(wanted, list(DYNAMO), str(path), place), columns=list(DYNAMO))
     tomograms = values["tomo"].to_numpy()
-    if (tomograms != np.round(tomograms)).any():
-        row = int((tomograms != np.round(tomograms)).argmax())
-        what = f"The number of a tomogram is {tomograms[row]:g} (column 20)."
-        raise ProblemError(Problem(what, place(row), "a whole number", "Correct column 20."))
+    tomograms = _whole(tomograms, "The number of a tomogram (column 20)", place)
     found = _dynamo_names(path, names)
     read = _names_of_tomograms(found, path)
-    missing = sorted({int(number) for number in np.unique(tomograms)} - set(read))
+    missing = sorted(set(tomograms.tolist()) - set(read))
     if missing:
         what = f"Tomograms of the table have no name: {', '.join(map(str, missing[:5]))}."
         fix = "Add them to the .doc, or give the one that belongs to this table with --doc."
         raise ProblemError(Problem(what, f"column 20 of {path}, and {found}", "a line for each", fix))
-    result = pd.DataFrame({"rlnTomoName": pd.Series(tomograms.astype(int)).map(read)})
+    result = pd.DataFrame({"rlnTomoName": pd.Series(tomograms).map(read)})
     angles = values[["tdrot", "tilt", "narot"]].set_axis(ANGLES, axis=1)
     check_angles(angles, str(path), place)
     result[ANGLES] = matrix_to_euler(dynamo_matrices(angles.to_numpy()))
@@ -87,7 +84,7 @@ def read_dynamo(path: Path, names: Path | None = None) -> Picked:
     if not angles.to_numpy().any():
         notes.append("all orientations are the identity: they are probably not known")
     coordinates = Coordinates(positions, (Unit.PIXEL,), voxel, 1.0, source)
-    return Picked(result, coordinates, str(path), notes=notes)
+    return Picked(result, coordinates, str(path), notes=notes, place=place)
 
 
 def _number_table(path: Path) -> tuple[pd.DataFrame, Callable[[int], str]]:
@@ -188,8 +185,8 @@ def read_cbox(blocks: Blocks, path: Path, name: str | None = None) -> Picked:
     values[:, :2] += values[:, 3:] / 2
     result = pd.DataFrame({"rlnTomoName": [name or path.name] * len(table)})
     if "filamentid" in table and pd.to_numeric(table["filamentid"], errors="coerce").notna().any():
-        result["rlnHelicalTubeID"] = numbers(table, ["filamentid"], where, place)[:, 0].astype(int)
-    return Picked(result, Coordinates(values[:, :3], (Unit.PIXEL,), source="crYOLO's boxes"), where)
+        result["rlnHelicalTubeID"] = _whole(numbers(table, ["filamentid"], where, place)[:, 0], "filamentid", place)
+    return Picked(result, Coordinates(values[:, :3], (Unit.PIXEL,), source="crYOLO's boxes"), where, place=place)
 
 
 def read_coordinates(path: Path, name: str | None = None) -> Picked:
@@ -199,7 +196,9 @@ def read_coordinates(path: Path, name: str | None = None) -> Picked:
     """
     table = read_numbers(path, "a list of coordinates (x y z)", ["x", "y", "z"], separators=r"[,;\s]+", largest=None)
     result = pd.DataFrame({"rlnTomoName": [name or path.name] * len(table)})
-    return Picked(result, Coordinates(table.to_numpy(), source="x y z"), str(path))
+    lines = table.index.to_numpy()
+    coordinates = Coordinates(table.to_numpy(), source="x y z")
+    return Picked(result, coordinates, str(path), place=lambda row: f"{path}, line {lines[row]}")
 
 
 def read_m(blocks: Blocks, path: Path) -> Picked:
@@ -212,6 +211,9 @@ def read_m(blocks: Blocks, path: Path) -> Picked:
     """
     block = next((name for name, table in blocks.items() if any("wrpCoordinate" in one for one in table)), "")
     table, where, place = blocks.get(block, pd.DataFrame()), str(path), _places(path, block)
+    if table.empty:
+        fix = "Give the *_particles.star of a species of M."
+        raise ProblemError(Problem("There are no particles.", where, "at least one row", fix))
     ending = "1" if "wrpCoordinateX1" in table else ""
     positions = [f"wrpCoordinate{axis}{ending}" for axis in AXES]
     angles = [f"wrpAngle{name}{ending}" for name in ("Rot", "Tilt", "Psi")]
@@ -233,7 +235,8 @@ def read_m(blocks: Blocks, path: Path) -> Picked:
     if poses > 1:
         notes.append(f"M has {poses} poses over the exposure of each particle: the first is taken")
     values = numbers(table, positions, where, place)
-    return Picked(result, Coordinates(values, (Unit.ANGSTROM,), source=positions[0]), where, notes=notes)
+    coordinates = Coordinates(values, (Unit.ANGSTROM,), source=positions[0])
+    return Picked(result, coordinates, where, notes=notes, place=place)
 
 
 def read_files(blocks: Blocks, path: Path, read: Callable[[Path, str], list[Picked]]) -> list[Picked]:
@@ -256,6 +259,9 @@ def read_files(blocks: Blocks, path: Path, read: Callable[[Path, str], list[Pick
     if "rlnTomoName" not in table:
         fix = "Add the column: the tomogram of each file."
         raise ProblemError(Problem("There is no rlnTomoName.", str(path), "a name for each file", fix))
+    if table.empty:
+        fix = "Write it again with the program that made it."
+        raise ProblemError(Problem("The table names no particle files.", str(path), "a file in every row", fix))
     files = [resolve(str(file), path.absolute(), Path.cwd()) for file in table[label]]
     gone = [str(file) for file in files if not file.is_file()]
     if gone:
@@ -285,7 +291,20 @@ def _of_tomogram(picked: Picked, name: str, path: Path) -> Picked:
     old = picked.coordinates
     values = Coordinates(old.values[same], old.allowed, old.voxel_size, old.first, old.source)
     shift = None if picked.shift is None else picked.shift[same]
-    return Picked(table, values, picked.where, shift, picked.shift_in_pixels, picked.notes, picked.optics)
+    rows, place = np.flatnonzero(same), picked.place
+    at = (lambda row: place(rows[row])) if place else None
+    return Picked(table, values, picked.where, shift, picked.shift_in_pixels, picked.notes, picked.optics, at)
+
+
+def _whole(values: np.ndarray, what: str, place: Callable[[int], str]) -> np.ndarray:
+    """Numbers that count something, as int."""
+    wrong = (values != np.round(values)) | (np.abs(values) > LARGEST_NUMBER)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ProblemError(
+            Problem(f"{what} is {values[row]:g}.", place(row), "a whole number", "Correct or remove this row.")
+        )
+    return values.astype(int)
 
 
 def _places(path: Path, block: str) -> Callable[[int], str]:

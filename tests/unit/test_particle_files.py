@@ -250,7 +250,9 @@ def test_one_negative_pixel_makes_no_file_centred(tmp_path, fits):
     assert "from the centre" not in words(error)
     assert ("1 of 200 particles are outside" in words(error)) == fits
     if fits:
-        assert "first in row 18" in words(error)
+        assert re.search(r"p\.star, line \d+, first in row 18: \(.*-3\.2\) of TS_01", words(error))
+        lines = (tmp_path / "p.star").read_text().splitlines()
+        assert "-3.2" in lines[int(re.search(r"line (\d+)", words(error))[1]) - 1]
         assert "before the corner" in words(error)
     else:
         assert "--voxel-size" in words(error)
@@ -290,6 +292,25 @@ def test_tables_of_particle_files(tmp_path):
     (tmp_path / "TS_02.coords").rename(tmp_path / "gone")
     with pytest.raises(ProblemError, match="1 particle files are missing"):
         taken(tmp_path / "files.star", tmp_path, VOXEL)
+
+
+def test_tables_without_rows(tmp_path):
+    write_m(tmp_path / "m.star")
+    write_files(tmp_path)
+    for file, text in (("m.star", "There are no particles"), ("files.star", "The table names no particle files")):
+        blocks = read_star(tmp_path / file)
+        write_star({name: table.head(0) for name, table in blocks.items()}, tmp_path / file)
+        with pytest.raises(ProblemError, match=text):
+            taken(tmp_path / file, tmp_path, VOXEL)
+
+
+def test_filaments_have_whole_numbers(tmp_path):
+    write_cbox(tmp_path, filaments=True)
+    blocks = read_star(tmp_path / "TS_01_rec.cbox")
+    for value in (1e30, 0.5):
+        write_star(blocks | {"cryolo": blocks["cryolo"].assign(filamentid=value)}, tmp_path / "TS_01_rec.cbox")
+        with pytest.raises(ProblemError, match=f"filamentid is {re.escape(f'{value:g}')}"):
+            taken(tmp_path / "TS_01_rec.cbox", tmp_path, VOXEL)
 
 
 def test_a_file_in_a_table_is_of_its_tomogram(tmp_path):
@@ -473,10 +494,10 @@ def test_archives_texts_and_nothing(tmp_path):
         archive.writestr("p.star", "data_\n")
     assert kinds.look(tmp_path / "a.star").key == "zip"
     (tmp_path / "e.star").write_text("\n")
-    with pytest.raises(ProblemError, match="it has no data block"):
+    with pytest.raises(ProblemError, match="This is an empty file, not a particle file"):
         taken(tmp_path / "e.star", tmp_path)
     (tmp_path / "t.star").write_text("Dear colleague,\nhere are the particles.\n")
-    with pytest.raises(ProblemError, match="it has no data block"):
+    with pytest.raises(ProblemError, match="It cannot be told what kind of file this is"):
         taken(tmp_path / "t.star", tmp_path)
     with pytest.raises(ProblemError, match="missing"):
         taken(tmp_path / "none.star", tmp_path)
