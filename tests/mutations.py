@@ -1,4 +1,4 @@
-"""Files of other programs, broken in the ways in which files break: what a reader makes of each is the same or a message.
+"""Files of other programs, broken in the ways in which files break: the same result, or a message.
 
 A mutation is drawn by hypothesis, applied to one good file, and the importer runs on it. Three outcomes are right: the
 result of the good file; a ``ProblemError`` that names a file; or, where the mutation takes away what may be away, a
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from py2rely_core.problems import ProblemError
 
 #: Inputs per test: some in CI, ``make fuzz`` tries many more.
-EXAMPLES = int(os.environ.get("PY2RELY_FUZZ", "40"))
+EXAMPLES = int(os.environ.get("PY2RELY_FUZZ", "20"))
 FUZZ = settings(
     max_examples=EXAMPLES, deadline=None, derandomize="PY2RELY_FUZZ" not in os.environ, database=None,
     suppress_health_check=list(HealthCheck),

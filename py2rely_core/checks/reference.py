@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from py2rely_core.checks.context import CheckContext
-from py2rely_core.maps.io import Map, read_map, says_nothing
+from py2rely_core.maps.io import Map, known_pixel_size, read_map
 from py2rely_core.maps.masks import is_degenerate
 from py2rely_core.problems import Problem, ProblemError
 
@@ -29,10 +29,10 @@ def check_reference(context: CheckContext) -> Iterator[Problem]:
         fix = "Set the voxel size in its header, or run 'py2rely prepare template' with --input-voxel-size."
         yield Problem("The reference map's header has no voxel size.", where, "Angstrom per voxel > 0", fix)
         return
-    if says_nothing(reference.pixel_size):
-        what = "The reference map's header says exactly 1 A per voxel, which programs write that do not know it."
-        fix = "If it is another, set the voxel size in its header, or use 'py2rely prepare template -ivs'."
-        yield Problem(what, where, "its true voxel size", fix, "warning")
+    if known_pixel_size(reference.pixel_size) is None:
+        what = "The reference map's header says exactly 1 A per voxel, which programs write when they do not know."
+        fix = "If it is another, run 'py2rely prepare template' with --input-voxel-size."
+        yield Problem(what, where, "the map's own voxel size", fix, "warning")
     diameter = context.recipe.refine3D.particle_diameter
     extent = max(reference.data.shape) * reference.pixel_size
     if not 0.7 * diameter <= extent <= 20 * diameter:

@@ -37,7 +37,7 @@ def template(
 ) -> None:
     """Resample, filter and centre a map as a reference."""
     from py2rely_core.data.symmetry import parse_point_group
-    from py2rely_core.maps.io import Map, read_map, says_nothing, write_map
+    from py2rely_core.maps.io import Map, known_pixel_size, read_map, write_map
     from py2rely_core.maps.template import make_template
     from py2rely_core.problems import Problem, ProblemError
 
@@ -48,10 +48,10 @@ def template(
     if not voxel or voxel <= 0 or output_voxel <= 0:
         fix = "Give --input-voxel-size."
         raise ProblemError(Problem("The input's voxel size is not known.", str(source), "Angstrom per voxel > 0", fix))
-    if not input_voxel and says_nothing(original.pixel_size):
-        log.warning("the header says exactly 1 A per voxel, as programs write that do not know it: -ivs sets another")
-    if input_voxel and not says_nothing(original.pixel_size) and abs(input_voxel - original.pixel_size) > 1e-3:
+    if input_voxel and original.pixel_size and abs(input_voxel - original.pixel_size) > 1e-3:
         log.warning("the header says %g A per voxel; --input-voxel-size %g is used", original.pixel_size, input_voxel)
+    if not input_voxel and known_pixel_size(original.pixel_size) is None:
+        log.warning("the header says exactly 1 A per voxel, as programs write that do not know: see --input-voxel-size")
     edge = box or natural_box(max(original.data.shape) * voxel / output_voxel)
     resolution = low_pass or 2 * output_voxel
     if resolution < 2 * output_voxel:

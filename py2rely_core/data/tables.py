@@ -250,8 +250,12 @@ def _table(blocks: list[_Block]) -> pd.DataFrame:
             _refuse_other_widths(block)
         raise ProblemError(_unreadable(first.path, str(error), first.line)) from error
     last = table.iloc[:, -1]
-    if table.shape[1] != len(first.labels) or last.isna().any() or (last == "").any():
-        # A row that is too short ends in what looks like nan, or like an empty text.
+    if (
+        table.shape[1] != len(first.labels)
+        or last.isna().any()
+        or (last.dtype.kind not in "iuf" and (last == "").any())
+    ):
+        # A row that is too short ends in what looks like nan or an empty text.
         for block in blocks:
             _refuse_other_widths(block)
     table.columns = list(first.labels)

@@ -103,8 +103,3 @@ def decoded(content: bytes) -> str:
     r"""The text of the first bytes of a file, with ``\n`` between its lines; a letter that is cut is replaced."""
     text = content.decode(_encoding(content), errors="replace")
     return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def is_plain(start: bytes) -> bool:
-    """Whether a text is UTF-8 without a mark, by its first bytes: what other libraries read as it is."""
-    return not any(start.startswith(bom) for bom, _ in _BOMS) and _encoding(start) == "utf-8"

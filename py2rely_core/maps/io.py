@@ -40,6 +40,15 @@ class MapHeader:
     mode: int
 
 
+#: What programs write into headers when they do not know the pixel size, Angstrom.
+UNKNOWN_PIXELS = (0.0, 1.0)
+
+
+def known_pixel_size(pixel_size: float) -> float | None:
+    """The pixel size that a header really says, Angstrom; None for 0, and for exactly 1, which is written unasked."""
+    return None if round(pixel_size, 6) in UNKNOWN_PIXELS else pixel_size
+
+
 def read_header(path: Path | str) -> MapHeader:
     """Read only the header of a map or an image stack.
 
@@ -87,11 +96,6 @@ def write_map(path: Path | str, data: Volume, pixel_size: float) -> None:
     with mrcfile.new(path, overwrite=True) as mrc:
         mrc.set_data(np.ascontiguousarray(data, dtype=np.float32))
         mrc.voxel_size = pixel_size
-
-
-def says_nothing(pixel_size: float) -> bool:
-    """Whether a header's pixel size is one that programs write when they do not know it: 0, or exactly 1 Angstrom."""
-    return pixel_size in (0.0, 1.0)
 
 
 def _unreadable(path: Path | str, error: Exception) -> Problem:
