@@ -205,8 +205,8 @@ def check_filaments(context: CheckContext) -> Iterator[Problem]:
         what = (
             f"{count} of {len(halves)} filaments are in both half sets: neighbours share noise, which raises the FSC."
         )
-        fix = "Remove rlnRandomSubset: whole filaments are then put into one half set each. (If these are no filaments, "
-        fix += "remove rlnHelicalTubeID.)"
+        fix = "Remove rlnRandomSubset: whole filaments are then put into one half set each. "
+        fix += "If these are no filaments, remove rlnHelicalTubeID."
         # Refined against both half maps, particles cannot be made independent any more.
         severity = "error" if context.start == "picks" else "warning"
         fix += "" if context.start == "picks" else " Half sets that a refinement used have to be refined anew for that."
