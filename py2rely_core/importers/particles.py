@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -149,7 +149,20 @@ def import_particles(source: Path, output: Path, tomograms: Tomograms, options: 
     ProblemError
         The file holds no particles, or they cannot be placed.
     """
-    return _placed(_read_any(source, options), output, tomograms, options, str(source))
+    parts = _read_any(source, options)
+    _refuse_unused(parts, source, options)
+    return _placed(parts, output, tomograms, options, str(source))
+
+
+def _refuse_unused(parts: list[Picked], source: Path, options: Options) -> None:
+    """Stop where an option says what the file says itself."""
+    named = {str(name) for one in parts for name in one.table["rlnTomoName"].unique()}
+    if options.tomogram is not None and named != {options.tomogram}:
+        what = f"The file names its tomograms ({', '.join(sorted(named)[:3])}), and --tomogram is given."
+        raise ProblemError(Problem(what, str(source), "a file that names none", "Leave out --tomogram."))
+    if options.doc is not None and kinds.look(source) is not kinds.KINDS["dynamo"]:
+        what = "A .doc is given, and the particles are not of a Dynamo table."
+        raise ProblemError(Problem(what, str(source), "a .tbl of Dynamo", "Leave out --doc."))
 
 
 def import_star(
@@ -258,10 +271,9 @@ def _read_tables(source: Path, options: Options) -> list[Picked]:
         cached: dict[Path, list[Picked]] = {}
 
         def read(file: Path, name: str) -> list[Picked]:
-            named = Options(options.given, options.skip_unknown, options.drop_duplicates, options.doc, name)
             if file not in cached:
-                cached[file] = _read_any(file, named)
-            return [one for one in cached[file] if one.table["rlnTomoName"].nunique() > 1] or _read_any(file, named)
+                cached[file] = _read_any(file, replace(options, tomogram=name))
+            return cached[file]
 
         return read_files(blocks, source, read)
     if kind is not None and key not in ("particles", "pytom", "plain coordinates"):
@@ -281,42 +293,47 @@ def _placed(parts: list[Picked], output: Path, tomograms: Tomograms, options: Op
     for one in parts:
         _check_optics(one.optics, tomograms, one.where)
     table = _joined(parts)
-    notes += list(dict.fromkeys(note for one in parts for note in one.notes))
-    values = np.concatenate([one.coordinates.values for one in parts])
-    group = np.repeat(_groups(parts), [len(one.table) for one in parts])
-    shift = np.concatenate([np.zeros((len(one.table), 3)) if one.shift is None else one.shift for one in parts])
-    in_pixels = np.repeat([one.shift_in_pixels for one in parts], [len(one.table) for one in parts])
-    written = table["rlnTomoName"]
-    names, said = match_names(written, tomograms, where)
-    notes += said
+    names, said = match_names(table["rlnTomoName"], tomograms, where)
     known, left = _known(names, tomograms, where, options.skip_unknown)
+    notes += [*dict.fromkeys(note for one in parts for note in one.notes), *said, *left]
+    centred, said = _centred(parts, table["rlnTomoName"], names, known, tomograms, options.given, where)
     table = table[known].reset_index(drop=True)
     table["rlnTomoName"] = names[known].to_numpy()
-    values, group, shift, in_pixels = values[known], group[known], shift[known], in_pixels[known]
-    starts = np.cumsum([0, *(len(one.table) for one in parts)])
-    rows_before = np.flatnonzero(known)
+    return finish(table, centred, tomograms, output, notes + said, where, options.drop_duplicates)
 
-    def row_at(row: int) -> str:
-        part = int(np.searchsorted(starts, rows_before[row], side="right")) - 1
-        return parts[part].row(int(rows_before[row] - starts[part]))
 
-    notes += left
-    centred, voxel = np.empty_like(values), np.empty(len(values))
-    for number in np.unique(group):
-        rows = group == number
-        meant = next(one for one, own in zip(parts, _groups(parts), strict=True) if own == number).coordinates
-        told, said = Coordinates(values[rows], *meant.meaning).with_given(options.given, where)
-        here = table["rlnTomoName"][rows]
-        _one_frame(written[known].to_numpy()[rows], here.to_numpy(), told, where)
+def _centred(
+    parts: list[Picked], written: pd.Series, names: pd.Series, known: np.ndarray, tomograms: Tomograms, given: Given,
+    where: str,
+) -> tuple[np.ndarray, list[str]]:  # fmt: skip
+    """Positions of the particles that are `known`, (n, 3) Angstrom from the centre, and what was taken for what.
+
+    Coordinates that mean the same are taken together, from whichever of the `parts` they are.
+    """
+    lengths = [len(one.table) for one in parts]
+    starts, groups = np.cumsum([0, *lengths]), _groups(parts)
+    values = np.concatenate([one.coordinates.values for one in parts])
+    shift = np.concatenate([np.zeros((n, 3)) if one.shift is None else one.shift
+                            for one, n in zip(parts, lengths, strict=True)])  # fmt: skip
+    in_pixels, group = np.repeat([one.shift_in_pixels for one in parts], lengths), np.repeat(groups, lengths)
+    centred, notes = np.empty_like(values), []
+    for number in np.unique(group[known]):
+        rows = np.flatnonzero(known & (group == number))
+        meaning = parts[groups.index(number)].coordinates.meaning
+        told, said = Coordinates(values[rows], *meaning).with_given(given, where)
+        here = names.iloc[rows]
+        _one_frame(written.iloc[rows].to_numpy(), here.to_numpy(), told, where)
+
+        def row_at(row: int, rows: np.ndarray = rows) -> str:
+            part = int(np.searchsorted(starts, rows[row], side="right")) - 1
+            return parts[part].row(int(rows[row] - starts[part]))
+
         extent = tomograms.of(here) * tomograms.pixel_size
-        at = np.flatnonzero(rows)
-        centred[rows], text = place_coordinates(
-            told, extent, here, tomograms.pixel_size, where, lambda row, at=at: row_at(at[row])
-        )
-        voxel[rows] = told.voxel_size or tomograms.pixel_size
+        centred[rows], text = place_coordinates(told, extent, here, tomograms.pixel_size, where, row_at)
+        voxel = told.voxel_size or tomograms.pixel_size
+        centred[rows] -= shift[rows] * np.where(in_pixels[rows], voxel, 1.0)[:, None]
         notes += [*said, text]
-    centred -= shift * np.where(in_pixels, voxel, 1.0)[:, None]
-    return finish(table, centred, tomograms, output, notes, where, options.drop_duplicates)
+    return centred[known], notes
 
 
 def _check_optics(optics: pd.DataFrame, tomograms: Tomograms, source: str) -> None:

@@ -294,6 +294,14 @@ def test_tables_of_particle_files(tmp_path):
         taken(tmp_path / "files.star", tmp_path, VOXEL)
 
 
+def test_options_that_say_what_the_file_says(tmp_path):
+    write_m(tmp_path / "m.star")
+    with pytest.raises(ProblemError, match=r"The file names its tomograms \(TS_01.tomostar, TS_02.tomostar\)"):
+        taken(tmp_path / "m.star", tmp_path, tomogram="TS_01")
+    with pytest.raises(ProblemError, match=r"A \.doc is given"):
+        taken(tmp_path / "m.star", tmp_path, doc=tmp_path / "x.doc")
+
+
 def test_tables_without_rows(tmp_path):
     write_m(tmp_path / "m.star")
     write_files(tmp_path)
