@@ -42,14 +42,14 @@ VoxelSize = Annotated[
     float | None,
     typer.Option("--voxel-size", help="Of the pixels of coordinates, Angstrom.", show_default="the unbinned ones"),
 ]
-SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Leave out particles without a tilt series.")]
-DropDuplicates = Annotated[bool, typer.Option("--drop-duplicates", help="Keep the first of particles at one place.")]
 Doc = Annotated[
     Path | None, typer.Option("--doc", help="Of a Dynamo table, names its tomograms.", show_default="beside the table")
 ]
 OfTomogram = Annotated[
     str | None, typer.Option("--tomogram", help="Of a file that names none.", show_default="the file's name")
 ]
+SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Leave out particles without a tilt series.")]
+DropDuplicates = Annotated[bool, typer.Option("--drop-duplicates", help="Keep the first of particles at one place.")]
 SkipMissing = Annotated[
     str, typer.Option("--skip-missing", "-sm", metavar="[True|False]", help="Leave out files that are not there.")
 ]
