@@ -5,6 +5,7 @@ The exit codes that the command line and the workflow share are defined here and
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
@@ -108,6 +109,8 @@ def merged(problems: Iterable[Problem]) -> list[Problem]:
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint that names the nearest known name, or an empty string.
 
+    Of names that are about as near, the one with the same numbers is meant: ``TS_2`` is ``TS_02``, not ``TS_12``.
+
     Parameters
     ----------
     name : str
@@ -116,5 +119,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
         What would have been understood.
     """
     lookup = {candidate.lower(): candidate for candidate in known}
-    matches = get_close_matches(name.lower(), lookup, n=1, cutoff=0.6)
-    return f"did you mean '{lookup[matches[0]]}'?" if matches else ""
+    matches = get_close_matches(name.lower(), lookup, n=20, cutoff=0.6)
+    best = next((match for match in matches if _numbers(match) == _numbers(name)), matches[0] if matches else "")
+    return f"did you mean '{lookup[best]}'?" if best else ""
+
+
+def _numbers(name: str) -> list[int]:
+    return [int(digits) for digits in re.findall(r"\d+", name, re.ASCII)]

@@ -24,7 +24,8 @@ def check_pixel_coordinates(context: CheckContext) -> Iterator[Problem]:
     """Coordinates are centred, in Angstrom."""
     if set(PIXEL) <= set(context.inputs.particles) and not set(CENTRED) <= set(context.inputs.particles):
         what = "Coordinates are in pixels from a corner (rlnCoordinateX/Y/Z), as RELION 4 and Warp write them."
-        fix = "Import them: centred = (pixel x binning - rlnTomoSize / 2) x pixel size, in Angstrom, for each axis."
+        fix = "Import them with 'py2rely import particles', which knows of which tomogram they are pixels, or asks: "
+        fix += "centred = (pixel x binning - rlnTomoSize / 2) x pixel size, in Angstrom, for each axis."
         yield Problem(what, str(context.inputs.particles_file), ", ".join(CENTRED), fix)
 
 

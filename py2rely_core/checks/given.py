@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from py2rely_core.checks.context import CheckContext
+import pandas as pd
+
+from py2rely_core.checks.context import CheckContext, examples
+from py2rely_core.data import kinds
 from py2rely_core.data.geometry import ANGLES
+from py2rely_core.data.inputs import from_optimisation_set
 from py2rely_core.data.tables import read_star
 from py2rely_core.maps.io import read_map
 from py2rely_core.maps.masks import is_degenerate
@@ -42,20 +46,32 @@ def check_mask(context: CheckContext) -> Iterator[Problem]:
 
 
 def check_motion(context: CheckContext) -> Iterator[Problem]:
-    """There is a trajectory for every particle."""
+    """There is a trajectory for every particle, of its name."""
     path = context.given.get("motion")
     if path is None:
         return
     try:
+        path = from_optimisation_set(path, "trajectories", context.inputs.project)
         blocks = read_star(path)
     except ProblemError as error:
         yield from error.problems
         return
-    count, expected = len([name for name in blocks if name != "general"]), len(context.inputs.particles)
-    if expected and count != expected:
-        what = f"There are {count} trajectories for {expected} particles."
-        fix = "Give the motion.star of the polishing that these particles come from."
-        yield Problem(what, str(path), "one for each particle", fix)
+    kind, particles = kinds.of_blocks(blocks), context.inputs.particles
+    if kind is not None and kind.key != "trajectories":
+        yield kinds.problem_of(kind, path, kinds.KINDS["trajectories"].name, "a block for each particle")
+        return
+    tracks = [name for name in blocks if name != "general"]
+    fix = "Give the motion.star of the polishing that these particles come from."
+    if len(particles) and "rlnTomoParticleName" not in particles:
+        what = "The particles have no names, by which trajectories belong to them."
+        yield Problem(what, str(context.inputs.particles_file), "rlnTomoParticleName", fix)
+        return
+    names = particles["rlnTomoParticleName"].astype(str) if len(particles) else pd.Series(dtype=str)
+    without = names[~names.isin(tracks)]
+    if len(without):
+        what = f"There are {len(tracks)} trajectories for {len(names)} particles: {len(without)} particles have none."
+        where = f"{path}: none for {examples(list(without))}"
+        yield Problem(what, where, "a block of the name of each particle", fix)
 
 
 CHECKS = (check_refined, check_mask, check_motion)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,6 +17,8 @@ from py2rely_core.checks.context import (
     not_numbers,
 )
 from py2rely_core.data.geometry import ANGLES, CENTRED, ORIGINS, PIXEL
+from py2rely_core.data.names import match
+from py2rely_core.data.particles import filaments, half_sets
 from py2rely_core.problems import Problem, nearest
 
 SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{name}" for name in ("Rot", "Tilt", "Psi"))
@@ -25,8 +26,6 @@ SUBTOMOGRAM = tuple(f"rlnTomoSubtomogram{name}" for name in ("Rot", "Tilt", "Psi
 MINIMUM_PER_HALF = 5
 #: Below this many, a run is allowed but unlikely to converge.
 USUAL_PER_HALF = 50
-#: What programs put before and after the name of a tilt series.
-DECORATION = re.compile(r"^(?:rec|tomo|tomogram)_|(?:_Vol|_rec|_tomo|_aligned|_\d+(?:\.\d+)?Apx)+(?:\.mrc|\.st)?$")
 #: Positions closer than this, Angstrom, are written from the same pick.
 SAME_POSITION = 0.01
 
@@ -76,9 +75,8 @@ def check_names(context: CheckContext) -> Iterator[Problem]:
 
 def _proposal(unknown: list[str], known: set[str]) -> str:
     """Which known names are meant: what is left without a program's decoration, or else the nearest name."""
-    bare = {DECORATION.sub("", name): name for name in known}
-    pairs = [(name, bare.get(DECORATION.sub("", name), "")) for name in unknown[:3]]
-    found = [f"{name}: did you mean '{meant}'?" for name, meant in pairs if meant]
+    matched, _ = match(unknown[:3], sorted(known))
+    found = [f"{name}: did you mean '{meant}'?" for name, meant in matched.items()]
     if not found:
         found = [f"{name}: {hint}" for name in unknown[:3] if (hint := nearest(name, known))]
     return " ".join([*found, ""])
@@ -155,9 +153,8 @@ def check_count(context: CheckContext) -> Iterator[Problem]:
         if not context.inputs.problems:
             yield Problem("There are no particles.", where, "at least one row", "Pick particles first.")
         return
-    halves = [len(particles) // 2]
-    if "rlnRandomSubset" in particles:
-        halves = [int((as_numbers(particles["rlnRandomSubset"]) == half).sum()) for half in (1, 2)]
+    subset = as_numbers(particles["rlnRandomSubset"]) if "rlnRandomSubset" in particles else half_sets(particles)
+    halves = [int((subset == half).sum()) for half in (1, 2)]
     if min(halves) < MINIMUM_PER_HALF:
         what = f"A half set has only {min(halves)} particles."
         yield Problem(what, where, f"at least {MINIMUM_PER_HALF} per half set", "Add particles.")
@@ -182,6 +179,39 @@ def check_half_sets(context: CheckContext) -> Iterator[Problem]:
         what = f"The half sets are uneven: {first} and {second} particles."
         fix = "Remove the label, and RELION splits the particles anew."
         yield Problem(what, str(context.inputs.particles_file), "about half of the particles each", fix, "warning")
+
+
+def check_filaments(context: CheckContext) -> Iterator[Problem]:
+    """No filament is in both half sets, and half sets of whole filaments are about even."""
+    particles, where = context.inputs.particles, str(context.inputs.particles_file)
+    filament = filaments(particles)
+    if filament is None:
+        return
+    yield from not_numbers(particles, ("rlnHelicalTubeID",), where)
+    if "rlnRandomSubset" not in particles:
+        first, second = (int((half_sets(particles) == half).sum()) for half in (1, 2))
+        if max(first, second) > 1.5 * min(first, second):
+            what = f"Whole filaments do not divide evenly: half sets of {first} and {second} particles."
+            fix = (
+                "There are few filaments, or one is long: add others, or give its parts rlnHelicalTubeID of their own."
+            )
+            yield Problem(what, f"{where}: {filament.max() + 1} filaments", "about half each", fix, "warning")
+        return
+    subset = as_numbers(particles["rlnRandomSubset"])
+    halves = pd.DataFrame({"filament": filament, "half": subset}).groupby("filament")["half"].nunique()
+    split = np.isin(filament, halves.index[halves.to_numpy() > 1])
+    if split.any():
+        count = int((halves > 1).sum())
+        what = (
+            f"{count} of {len(halves)} filaments are in both half sets: neighbours share noise, which raises the FSC."
+        )
+        fix = "Remove rlnRandomSubset: whole filaments are then put into one half set each. "
+        fix += "If these are no filaments, remove rlnHelicalTubeID."
+        # Refined against both half maps, particles cannot be made independent any more.
+        severity = "error" if context.start == "picks" else "warning"
+        fix += "" if context.start == "picks" else " Half sets that a refinement used have to be refined anew for that."
+        expected = "each filament (rlnTomoName and rlnHelicalTubeID) in one half set"
+        yield Problem(what, at_rows(context.inputs.particles_file, split), expected, fix, severity)
 
 
 def check_particle_names(context: CheckContext) -> Iterator[Problem]:
@@ -251,6 +281,7 @@ CHECKS = (
     check_extraction_traces,
     check_count,
     check_half_sets,
+    check_filaments,
     check_particle_names,
     check_duplicates,
     check_subtomogram_angles,

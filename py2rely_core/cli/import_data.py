@@ -34,10 +34,19 @@ Directory = Annotated[Path, typer.Option("--output", "-o", help="Directory for t
 TiltSeries = Annotated[
     Path, typer.Option("--tilt-series", "-ts", help="Tilt-series STAR file: sizes, pixel size, microscope, names.")
 ]
-Units = Annotated[str, typer.Option("--units", help="auto, centred (Angstrom), angstrom or pixel (from a corner).")]
+Units = Annotated[
+    str,
+    typer.Option("--units", help="Where the file does not say: centred (Angstrom), or angstrom, pixel, fraction."),
+]
 VoxelSize = Annotated[
     float | None,
     typer.Option("--voxel-size", help="Of the pixels of coordinates, Angstrom.", show_default="the unbinned ones"),
+]
+Doc = Annotated[
+    Path | None, typer.Option("--doc", help="Of a Dynamo table, names its tomograms.", show_default="beside the table")
+]
+OfTomogram = Annotated[
+    str | None, typer.Option("--tomogram", help="Of a file that names none.", show_default="the file's name")
 ]
 SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Leave out particles without a tilt series.")]
 DropDuplicates = Annotated[bool, typer.Option("--drop-duplicates", help="Keep the first of particles at one place.")]
@@ -197,20 +206,25 @@ def warp(
 
 @app.command("particles")
 def particles(
-    source: Annotated[Path, typer.Option("--input", "-i", help="STAR file of RELION 4, RELION 5 or Warp.")],
+    source: Annotated[
+        Path, typer.Option("--input", "-i", help="Of RELION, Warp, M, Dynamo, crYOLO, TomoTwin, pytom-match-pick.")
+    ],
     tilt_series: TiltSeries,
     output: ParticleFile = FULL_PICKS,
     units: Units = "auto",
     voxel_size: VoxelSize = None,
+    doc: Doc = None,
+    tomogram: OfTomogram = None,
     skip_unknown: SkipUnknown = False,
     drop_duplicates: DropDuplicates = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Particles of a STAR file, placed in the tomograms of the tilt series."""
-    from py2rely_core.importers.particles import import_star, tomograms_of
+    """Particles of another program, placed in the tomograms of the tilt series."""
+    from py2rely_core.importers.coordinates import Given
+    from py2rely_core.importers.particles import Options, import_particles, tomograms_of
 
-    result = import_star(source, output, tomograms_of(tilt_series), units, voxel_size, skip_unknown, drop_duplicates)
-    _finish(result, overwrite)
+    options = Options(Given(units, voxel_size), skip_unknown, drop_duplicates, doc, tomogram)
+    _finish(import_particles(source, output, tomograms_of(tilt_series), options), overwrite)
 
 
 @app.command("csv")

@@ -55,8 +55,8 @@ def relion5_parameters(
     from py2rely_core.parameters.boxes import box_size
     from py2rely_core.parameters.files import new_recipe, write_recipe
 
-    _must_exist(tilt_series, "--tilt-series")
-    _must_exist(particles, "--particles")
+    _must_be(tilt_series, "--tilt-series", "tilt series")
+    _must_be(particles, "--particles", "particles")
     recipe = new_recipe(
         tilt_series=str(tilt_series),
         particles=str(particles),
@@ -80,6 +80,14 @@ def relion5_parameters(
     typer.echo(f"[Initialize] Wrote {output}")
 
 
-def _must_exist(path: Path, option: str) -> None:
+def _must_be(path: Path, option: str, wanted: str) -> None:
+    """Stop where a file is missing, or surely of another kind."""
+    from py2rely_core.data import kinds
+    from py2rely_core.data.inputs import from_optimisation_set
+
     if not path.is_file():
         raise ProblemError(Problem("An input file is missing.", f"{option} {path}", "a STAR file", "Correct the path."))
+    from_optimisation_set(path, wanted, Path.cwd())
+    kind = kinds.look(path)
+    if kind is not None and kind.key not in (wanted, "optimisation set"):
+        raise ProblemError(kinds.problem_of(kind, Path(f"{option} {path}"), kinds.KINDS[wanted].name))

@@ -6,17 +6,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from py2rely_core.data.geometry import ANGLES, euler_to_matrix, matrix_to_euler
-from py2rely_core.data.inputs import Inputs, load_inputs
+from py2rely_core.data.inputs import Inputs, from_optimisation_set, load_inputs
+from py2rely_core.data.particles import half_sets
 from py2rely_core.data.symmetry import has_rotations_only, into_asymmetric_unit
 from py2rely_core.data.tables import write_star
 from py2rely_core.problems import ExitCode, ProblemError
-
-#: Of the division into half sets, where the particles have none.
-HALVES_SEED = 1
 
 
 def import_inputs(
@@ -47,12 +44,12 @@ def import_inputs(
     tomograms["rlnTomoTiltSeriesStarFile"] = tomograms["rlnTomoName"].map(files)
     write_star({"global": tomograms}, output / job / "tomograms.star")
     if motion is not None:
-        shutil.copyfile(project / motion, output / job / "motion.star")
+        motion = from_optimisation_set(project / motion, "trajectories", project)
+        shutil.copyfile(motion, output / job / "motion.star")
     particles_table = inputs.particles.drop(columns="rlnImageName", errors="ignore")
     if "rlnRandomSubset" not in particles_table:
         # Half sets from the start, so that known orientations give two independent half maps.
-        halves = np.random.default_rng(HALVES_SEED).permutation(np.arange(len(particles_table)) % 2 + 1)
-        particles_table = particles_table.assign(rlnRandomSubset=halves)
+        particles_table = particles_table.assign(rlnRandomSubset=half_sets(particles_table))
     particles_table = _within_asymmetric_unit(particles_table, symmetry)
     tables = {"optics": inputs.optics, "particles": particles_table}
     write_star(tables, output / picks / "particles.star")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from py2rely_core.data import kinds
 from py2rely_core.data.tables import Blocks, candidates, read_star, read_stars, resolve, split_image_name
 from py2rely_core.problems import Problem, ProblemError, merged
 
@@ -53,18 +54,10 @@ class Inputs:
         return list(dict.fromkeys(stack for series in self.tilt_series.values() for stack in series.stacks))
 
 
-#: What a file is that was given in place of another, by labels that only it has.
-KINDS = {
-    "a RELION 4 tomograms.star": {"rlnTomoProjX", "rlnTomoTiltSeriesName", "rlnTomoImportCtfFindFile"},
-    "an optimisation set": {"rlnTomoParticlesFile", "rlnTomoTomogramsFile"},
-    "the file of one tilt series": {"rlnTomoTiltMovieIndex", "rlnMicrographMovieName", "rlnTomoYTilt"},
-    "a tilt-series file": {"rlnTomoTiltSeriesStarFile"},
-    "a particle file": {"rlnCenteredCoordinateXAngst", "rlnCoordinateX"},
-}
-ADVICE = {
-    "a RELION 4 tomograms.star": "Import it into RELION 5 first: relion_tomo_convert, or RELION 5's own import.",
-    "an optimisation set": "Give the particle file and the tilt-series file that it names.",
-    "the file of one tilt series": "Give the file that lists all tilt series, one row for each (data_global).",
+#: Labels of which one makes a file the one that is wanted, whatever else is in it.
+WANTED = {
+    "particles": {"rlnCenteredCoordinateXAngst", "rlnCoordinateZ"},
+    "tilt series": {"rlnTomoTiltSeriesStarFile"},
 }
 #: File names that one problem lists.
 LISTED = 100
@@ -86,32 +79,71 @@ def load_inputs(particles: Path, tilt_series: Path, project: Path) -> Inputs:
         Never raises for what is wrong with the files: see ``Inputs.problems``.
     """
     inputs = Inputs(project, project / particles, project / tilt_series)
-    blocks = _read(inputs, inputs.particles_file, "a particle file", "particles")
+    inputs.particles_file, blocks = _read(inputs, inputs.particles_file, "particles", "particles")
     inputs.particles = blocks.get("particles", pd.DataFrame())
     inputs.optics = _block(inputs, blocks, inputs.particles_file, "optics")
-    blocks = _read(inputs, inputs.tilt_series_file, "a tilt-series file", "global")
+    inputs.tilt_series_file, blocks = _read(inputs, inputs.tilt_series_file, "tilt series", "global")
     inputs.tomograms = blocks.get("global", pd.DataFrame())
     if {"rlnTomoName", "rlnTomoTiltSeriesStarFile"} <= set(inputs.tomograms.columns):
         _load_all_series(inputs)
     return inputs
 
 
-def _read(inputs: Inputs, path: Path, wanted: str, block: str) -> Blocks:
-    """The blocks of a file; none when it is of another kind than `wanted` or lacks its main block."""
+def _read(inputs: Inputs, path: Path, wanted: str, block: str) -> tuple[Path, Blocks]:
+    """A file's blocks; none when it is of another kind or lacks its main block. Of an optimisation set, its file's."""
     try:
+        path = from_optimisation_set(path, wanted, inputs.project)
         blocks = read_star(path)
     except ProblemError as error:
         inputs.problems += error.problems
-        return {}
-    labels = {column for table in blocks.values() for column in table.columns}
-    as_wanted = KINDS[wanted] & set(blocks.get(block, pd.DataFrame()).columns)
-    kind = next((kind for kind, own in KINDS.items() if own & labels and kind != wanted), "")
-    if kind and not as_wanted:
-        fix = ADVICE.get(kind, "The two files may have been exchanged: look at in_particles and in_tomograms.")
-        inputs.problems.append(Problem(f"This is {kind}, not {wanted}.", str(path), f"block data_{block}", fix))
-        return {}
+        return path, {}
+    kind, expected = kinds.of_blocks(blocks), kinds.KINDS[wanted]
+    as_wanted = WANTED[wanted] & set(blocks.get(block, pd.DataFrame()).columns)
+    if kind and kind is not expected and not as_wanted:
+        inputs.problems.append(kinds.problem_of(kind, path, expected.name, f"block data_{block}"))
+        return path, {}
     _block(inputs, blocks, path, block)
-    return blocks if block in blocks else {}
+    return path, blocks if block in blocks else {}
+
+
+#: Labels of an optimisation set, by what they name.
+IN_SET = {
+    "particles": "rlnTomoParticlesFile",
+    "tilt series": "rlnTomoTomogramsFile",
+    "trajectories": "rlnTomoTrajectoriesFile",
+}
+
+
+def from_optimisation_set(path: Path, wanted: str, project: Path) -> Path:
+    """The file that an optimisation set names; any other file itself.
+
+    Parameters
+    ----------
+    path : Path
+        Absolute, or relative to the current directory.
+    wanted : {"particles", "tilt series", "trajectories"}
+        Which of its files.
+    project : Path
+        Absolute path of the directory from which its names hold.
+
+    Raises
+    ------
+    ProblemError
+        The set names no such file, or one that is not there.
+    """
+    if kinds.look(path) is not kinds.KINDS["optimisation set"]:
+        return path
+    label = IN_SET[wanted]
+    values = [str(table[label].iloc[0]) for table in read_star(path).values() if label in table and len(table)]
+    named = next((value for value in values if value not in ("", "None", "nan")), None)
+    what = f"This is an optimisation set, and it names no {label}."
+    if named is not None:
+        found = resolve(named, Path(path).absolute(), project)
+        if found.is_file():
+            return found
+        what = f"This is an optimisation set, and the file that it names is missing: {named}."
+    fix = "Start in the directory of the RELION project, or give the file itself."
+    raise ProblemError(Problem(what, str(path), f"{label} with an existing file", fix))
 
 
 def _block(inputs: Inputs, blocks: Blocks, path: Path, name: str) -> pd.DataFrame:

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import starfile
 
+from py2rely_core.data import kinds
 from py2rely_core.data.text import read_text
 from py2rely_core.problems import Problem, ProblemError
 
@@ -121,9 +122,12 @@ class _Block:
 
 def _raw_blocks(path: Path) -> list[_Block]:
     """The blocks of a STAR file, in its order, each of its own name."""
-    if not path.is_file():
+    if not path.is_file() and not path.is_dir():
         raise ProblemError(_missing(path))
-    text = read_text(path, "a STAR file", largest=None)
+    try:
+        text = read_text(path, "a STAR file", largest=None)
+    except ProblemError as error:
+        raise _of_another_kind(path) or error from error
     found = list(_STRUCTURE.finditer(text))
     blocks: list[_Block] = []
     starts = [n for n, match in enumerate(found) if match["block"] is not None]
@@ -136,9 +140,32 @@ def _raw_blocks(path: Path) -> list[_Block]:
             raise ProblemError(_unreadable(path, f"the block data_{name} is there twice", blocks[n].line))
     before = text[: found[starts[0]].start()] if starts else text
     if not starts or _HOLDS_ROWS.search(before):
+        other = None if starts else _of_another_kind(path)
+        if other:
+            raise other
         reason = "there are values before its first data block" if starts else "it has no data block"
         raise ProblemError(_unreadable(path, reason))
     return blocks
+
+
+def _of_another_kind(path: Path) -> ProblemError | None:
+    """That a file is of a known kind that is no STAR file; None where it is not known, or empty."""
+    kind = kinds.look(path)
+    if kind is None or kind.is_star or kind is kinds.KINDS["empty"]:
+        return None
+    return ProblemError(kinds.problem_of(kind, path, "a STAR file"))
+
+
+def row_line(path: Path, block: str, row: int) -> str:
+    """Where a row (counted from 0) of a block's table stands: file and line; the file alone where it cannot be told."""
+    try:
+        found = next((one for one in _raw_blocks(Path(path)) if one.name == block and one.is_loop), None)
+    except ProblemError:
+        found = None
+    lines = enumerate(found.rows.split("\n"), start=found.line) if found else ()
+    rows = (number for number, line in lines if _HOLDS_ROWS.match(line))
+    number = next((line for n, line in enumerate(rows) if n == row), None)
+    return f"{path}, line {number}" if number else str(path)
 
 
 def _block(path: Path, text: str, found: list[re.Match], end: int) -> _Block:

@@ -97,3 +97,9 @@ def _encoding(start: bytes) -> str:
 
 def _other(path: Path, what: str, kind: str) -> Problem:
     return Problem(what, str(path), kind, "Give the file that is meant, or remove this one if nothing is meant.")
+
+
+def decoded(content: bytes) -> str:
+    r"""The text of the first bytes of a file, with ``\n`` between its lines; a letter that is cut is replaced."""
+    text = content.decode(_encoding(content), errors="replace")
+    return text.replace("\r\n", "\n").replace("\r", "\n")

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from py2rely_core.data import kinds
 from py2rely_core.data.geometry import ANGLES, AXES, CENTRED, matrix_to_euler, orientations, true_positions
+from py2rely_core.data.inputs import from_optimisation_set
 from py2rely_core.data.particles import SCORES, without_duplicates
 from py2rely_core.data.tables import read_star
 from py2rely_core.importers.particles import duplicates, numbers
@@ -78,7 +80,11 @@ def read_poses(source: Path, what_of_duplicates: str = "error", distance: float 
     ProblemError
         There are no particles or labels, or there are duplicates that nobody said what to do about.
     """
+    source = from_optimisation_set(source, "particles", Path.cwd())
     blocks = read_star(source)
+    kind = kinds.of_blocks(blocks)
+    if kind is not None and kind.key != "particles" and "particles" not in blocks:
+        raise ProblemError(kinds.problem_of(kind, source, "a particle file of RELION 5"))
     table = blocks.get("particles", pd.DataFrame())
     missing = [label for label in ("rlnTomoName", *CENTRED) if label not in table]
     if missing or table.empty:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
@@ -17,6 +18,8 @@ from py2rely_core.importers.particles import Tomograms
 from py2rely_core.importers.result import refuse_existing
 from py2rely_core.problems import Problem, ProblemError, nearest
 
+#: Names of tomograms that ArtiaX takes apart: a prefix, and a number after an underscore.
+NUMBERED = re.compile(r".+_\d+", re.ASCII)
 #: Labels that other programs understand and that do not change with a particle's frame.
 KEPT = ["rlnRandomSubset", "rlnClassNumber", "rlnTomoParticleName", "rlnMaxValueProbDistribution", "rlnHelicalTubeID"]
 
@@ -93,11 +96,19 @@ def plain_csv(poses: Poses, output: Path, tomograms: Tomograms | None, voxel_siz
 
 
 def artiax(poses: Poses, directory: Path, tomograms: Tomograms, voxel_size: float, radius: float) -> Export:
-    """Per tomogram, a STAR file for ArtiaX and a marker file (.cmm) that ChimeraX opens without it."""
+    """Per tomogram, a STAR file for ArtiaX and a marker file (.cmm) that ChimeraX opens without it.
+
+    ArtiaX takes ``rlnTomoName`` for a prefix and a number, and opens no file where it is something else: such names
+    stand in the names of the files alone.
+    """
     positions, angles = voxels(poses, tomograms, voxel_size), _angles(poses)
-    export = Export()
+    export, unnumbered = Export(), []
     for name, rows in poses.table.groupby(poses.names.to_numpy()).indices.items():
-        table = pd.DataFrame({"rlnTomoName": [name] * len(rows)})
+        table = pd.DataFrame(index=range(len(rows)))
+        if NUMBERED.fullmatch(str(name)):
+            table["rlnTomoName"] = name
+        else:
+            unnumbered.append(str(name))
         table[PIXEL] = positions[rows]
         # ArtiaX wants the labels of shifts, which are applied already.
         table[[f"rlnOrigin{axis}" for axis in AXES]] = 0.0
@@ -109,6 +120,9 @@ def artiax(poses: Poses, directory: Path, tomograms: Tomograms, voxel_size: floa
         export.texts[directory / f"{file}.cmm"] = _markers(str(name), positions[rows] * voxel_size, radius)
     pixel = f"set the pixel size of the particle list in ArtiaX to {voxel_size:g}"
     export.notes.append(f"{directory}: {len(poses.table)} particles in {len(export.tables)} tomograms; {pixel}")
+    if unnumbered:
+        what = f"rlnTomoName is left out for {', '.join(unnumbered[:3])}{', ...' if len(unnumbered) > 3 else ''}"
+        export.notes.append(f"{what}: ArtiaX opens only names that end in _NUMBER; the files' names say the tomogram")
     return export
 
 

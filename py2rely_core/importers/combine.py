@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from py2rely_core.data import kinds
 from py2rely_core.data.geometry import CENTRED
+from py2rely_core.data.inputs import from_optimisation_set
 from py2rely_core.data.tables import read_star, resolve
 from py2rely_core.importers.optics import merge_optics
 from py2rely_core.importers.particles import duplicates
@@ -24,14 +26,18 @@ def _read_all(inputs: list[Path], block: str, skip_missing: bool) -> tuple[dict[
         if path in found:
             problems.append(Problem("A file is given twice.", str(path), "each once", "Give it once."))
             continue
+        wanted = kinds.KINDS["particles" if block == "particles" else "tilt series"]
         try:
-            blocks = read_star(path)
+            blocks = read_star(from_optimisation_set(path, wanted.key, Path.cwd()))
         except ProblemError as error:
             problems += error.problems
             continue
         if block not in blocks:
+            kind = kinds.of_blocks(blocks)
             fix = f"Give files with the block data_{block}."
-            problems.append(Problem(f"The block data_{block} is missing.", str(path), f"data_{block}", fix))
+            missing = Problem(f"The block data_{block} is missing.", str(path), f"data_{block}", fix)
+            other = kind is not None and kind is not wanted
+            problems.append(kinds.problem_of(kind, path, wanted.name) if other else missing)
         found[path] = blocks
     if not found and not problems:
         problems.append(Problem("No input file is there.", ", ".join(map(str, inputs)), "files", "Correct --input."))
@@ -188,7 +194,17 @@ def filter_unused_tilts(particles: Path, tilt_series: Path, output: Path) -> Imp
     ProblemError
         None has, or particles belong to tilt series that are not there.
     """
-    table, blocks = read_star(particles).get("particles"), read_star(tilt_series)
+    if kinds.look(output) is kinds.KINDS["optimisation set"]:
+        fix = "Give --output: the set stays as it is."
+        raise ProblemError(Problem("The output would replace an optimisation set.", str(output), "a new file", fix))
+    particles = from_optimisation_set(particles, "particles", Path.cwd())
+    tilt_series = from_optimisation_set(tilt_series, "tilt series", Path.cwd())
+    picks, blocks = read_star(particles), read_star(tilt_series)
+    for read, path, key in ((picks, particles, "particles"), (blocks, tilt_series, "tilt series")):
+        kind = kinds.of_blocks(read)
+        if kind is not None and kind.key != key and ("particles" if key == "particles" else "global") not in read:
+            raise ProblemError(kinds.problem_of(kind, path, kinds.KINDS[key].name))
+    table = picks.get("particles")
     if table is None or "rlnTomoName" not in table:
         raise ProblemError(Problem("There are no particles.", str(particles), "data_particles", "Correct --particles."))
     if "global" not in blocks or "rlnTomoName" not in blocks["global"]:

@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from py2rely_core.data.geometry import ANGLES, matrix_to_euler
-from py2rely_core.importers.particles import Tomograms, finish, place
+from py2rely_core.data.names import match
+from py2rely_core.importers.coordinates import Coordinates, Unit, place
+from py2rely_core.importers.particles import Tomograms, finish
 from py2rely_core.importers.result import Import
 from py2rely_core.problems import Problem, ProblemError, nearest
 
@@ -133,6 +135,8 @@ def import_copick(
             notes.append(f"{run.name}: no picks")
             continue
         name = prefix + (run.name.replace(remove, "") if remove else run.name)
+        # A run may be called as a program called its tomogram.
+        name = match([name], tomograms.sizes)[0].get(name, name)
         try:
             table, positions, text = _read_run(run, found, name, tomograms, own_sizes)
         except _Unknown:
@@ -226,9 +230,10 @@ def _read_run(
     corner = corner + transforms[:, :3, 3]
     # The centre is that of the tomogram in which picks were made: their size is rounded to whole binned voxels.
     middle = (own[0] * own[1] if own else size * tomograms.pixel_size) / 2
-    frame = Tomograms({name: size}, tomograms.pixel_size, tomograms.optics)
     names = pd.Series([name] * len(corner))
-    centred, _ = place(corner - middle, names, frame, "centred", None, f"run {run.name}")
+    extent = np.tile(size * tomograms.pixel_size, (len(corner), 1))
+    told = Coordinates(corner - middle, (Unit.CENTRED,), source="copick")
+    centred, _ = place(told, extent, names, tomograms.pixel_size, f"run {run.name}")
     angles = matrix_to_euler(transforms[:, :3, :3])
     table = pd.DataFrame({"rlnTomoName": names} | dict(zip(ANGLES, angles.T, strict=True)))
     where = f"its tomogram of {own[1]:g} A voxels" if own else "the size that is given"

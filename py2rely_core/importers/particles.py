@@ -1,57 +1,31 @@
-"""Particles of RELION 4, RELION 5 and Warp STAR files and of CSV files, proven against the tomograms' sizes."""
+"""Particles of any known kind of file, placed in the tomograms of tilt series and proven against their sizes."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.spatial import cKDTree
 
-from py2rely_core.data.geometry import (
-    ANGLES,
-    AXES,
-    CENTRED,
-    PIXEL,
-    centred_from_pixels,
-    pixels_from_centred,
-    subtomogram_matrices,
-)
-from py2rely_core.data.tables import Blocks, read_star
+from py2rely_core.data import kinds
+from py2rely_core.data.geometry import ANGLES, AXES, CENTRED, PIXEL, pixels_from_centred
+from py2rely_core.data.inputs import from_optimisation_set
+from py2rely_core.data.names import match
+from py2rely_core.data.tables import Blocks, read_star, row_line
+from py2rely_core.importers.coordinates import Coordinates, Given, Unit
+from py2rely_core.importers.coordinates import place as place_coordinates
+from py2rely_core.importers.labelled import main_table, read_csv, read_relion
 from py2rely_core.importers.optics import Optics
+from py2rely_core.importers.picked import Picked, numbers
+from py2rely_core.importers.pickers import read_cbox, read_coordinates, read_dynamo, read_files, read_m
 from py2rely_core.importers.result import Import
 from py2rely_core.problems import Problem, ProblemError, nearest
 
-#: What describes a particle itself; labels of images and of one refinement's statistics are left out.
-KEPT = [
-    *ANGLES,
-    *(f"rlnTomoSubtomogram{name}" for name in ("Rot", "Tilt", "Psi")),
-    "rlnAngleTiltPrior",
-    "rlnAnglePsiPrior",
-    "rlnHelicalTubeID",
-    "rlnHelicalTrackLengthAngst",
-    "rlnRandomSubset",
-    "rlnClassNumber",
-    "rlnTomoParticleName",
-    "rlnLCCmax",
-    "rlnAutopickFigureOfMerit",
-]
 #: Two particles of a tomogram at less than this from each other are one, Angstrom.
 SAME_PLACE = 0.1
-#: Coordinates fill a tomogram when they reach this share of an edge; by less, their unit is not certain.
-FILLED = 0.6
-UNITS = ("auto", "centred", "angstrom", "pixel")
-CSV_COLUMNS = {
-    "rlnTomoName": ("rlntomoname", "tomogram", "tomo", "tomo_name", "tomogram_name", "tilt_series", "run", "run_name"),
-    "x": ("x", "x_angst", "x_px", "rlncoordinatex", "rlncenteredcoordinatexangst"),
-    "y": ("y", "y_angst", "y_px", "rlncoordinatey", "rlncenteredcoordinateyangst"),
-    "z": ("z", "z_angst", "z_px", "rlncoordinatez", "rlncenteredcoordinatezangst"),
-    "rlnAngleRot": ("rot", "rlnanglerot", "phi"),
-    "rlnAngleTilt": ("tilt", "rlnangletilt", "theta"),
-    "rlnAnglePsi": ("psi", "rlnanglepsi"),
-}
 
 
 @dataclass(frozen=True)
@@ -78,7 +52,9 @@ class Tomograms:
     def of(self, names: pd.Series) -> np.ndarray:
         """Size of the tomogram of each particle, (n, 3)."""
         unknown = np.full(3, np.nan) if self.default is None else self.default
-        return np.array([self.sizes.get(name, unknown) for name in names], dtype=float).reshape(-1, 3)
+        codes, unique = pd.factorize(names)
+        sizes = np.array([self.sizes.get(name, unknown) for name in unique], dtype=float).reshape(-1, 3)
+        return sizes[codes] if len(sizes) else np.empty((0, 3))
 
 
 def tomograms_of(tilt_series: Path) -> Tomograms:
@@ -89,30 +65,104 @@ def tomograms_of(tilt_series: Path) -> Tomograms:
     ProblemError
         Sizes are unknown, or tilt series differ in pixel size or microscope.
     """
-    table = read_star(tilt_series).get("global", pd.DataFrame())
+    tilt_series = from_optimisation_set(tilt_series, "tilt series", Path.cwd())
+    blocks = read_star(tilt_series)
+    table = blocks.get("global", pd.DataFrame())
     sizes = [f"rlnTomoSize{axis}" for axis in AXES]
     optics = ["rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast", "rlnTomoTiltSeriesPixelSize"]
     missing = [label for label in ("rlnTomoName", *sizes, *optics) if label not in table]
     if missing:
+        kind = kinds.of_blocks(blocks)
+        if kind and kind.key not in ("tilt series", "old tomograms"):
+            raise ProblemError(kinds.problem_of(kind, tilt_series, "a tilt-series file"))
         fix = "Give the tilt-series STAR file of RELION 5 or of 'py2rely import'."
         raise ProblemError(Problem(f"Labels are missing: {', '.join(missing)}.", str(tilt_series), "data_global", fix))
-    values = table[sizes].to_numpy(dtype=float)
+
+    def place(row: int) -> str:
+        return row_line(tilt_series, "global", row)
+
+    values, microscope = (numbers(table, labels, str(tilt_series), place) for labels in (sizes, optics))
+    names = [str(name) for name in table["rlnTomoName"]]
     if (values <= 0).any():
-        name = table["rlnTomoName"].iloc[int((values <= 0).any(axis=1).argmax())]
+        name = names[int((values <= 0).any(axis=1).argmax())]
         fix = "Set rlnTomoSizeX/Y/Z to the size of the tomogram in unbinned voxels."
         raise ProblemError(Problem(f"The size of the tomogram {name} is not known.", str(tilt_series), "> 0", fix))
-    different = [label for label in optics if table[label].astype(float).nunique() > 1]
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        fix = "Give every tilt series a name of its own."
+        what = f"Tilt series are named twice: {', '.join(twice[:3])}."
+        raise ProblemError(Problem(what, str(tilt_series), "unique rlnTomoName", fix))
+    different = [label for label, column in zip(optics, microscope.T, strict=True) if len(np.unique(column)) > 1]
     if different:
         fix = "Import particles of one pixel size and microscope at a time."
         raise ProblemError(
             Problem(f"Tilt series differ in {', '.join(different)}.", str(tilt_series), "one value", fix)
         )
-    row = table.iloc[0]
-    group = str(row.get("rlnOpticsGroupName", "opticsGroup1"))
-    made = Optics(*(float(row[label]) for label in optics[:3]), group_name=group)
-    names = [str(name) for name in table["rlnTomoName"]]
-    pixel = float(row["rlnTomoTiltSeriesPixelSize"])
+    made = Optics(
+        *(float(value) for value in microscope[0, :3]),
+        group_name=str(table.iloc[0].get("rlnOpticsGroupName", "opticsGroup1")),
+    )
+    pixel = float(microscope[0, 3])
     return Tomograms(dict(zip(names, values, strict=True)), pixel, made.row(pixel))
+
+
+#: What can be read, for messages.
+KNOWN = "a particle file of RELION, Warp, M, Dynamo, crYOLO, TomoTwin or pytom-match-pick, a list of x y z, or CSV"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How particles are taken.
+
+    Attributes
+    ----------
+    given : Given
+        What the user says of the coordinates.
+    skip_unknown : bool
+        Leave out particles of tomograms that are not there instead of stopping.
+    drop_duplicates : bool
+        Keep the first of particles at one place instead of stopping.
+    doc : Path or None
+        Names of the tomograms of a Dynamo table.
+    tomogram : str or None
+        Of a file that does not name it.
+    """
+
+    given: Given = field(default_factory=Given)
+    skip_unknown: bool = False
+    drop_duplicates: bool = False
+    doc: Path | None = None
+    tomogram: str | None = None
+
+
+def import_particles(source: Path, output: Path, tomograms: Tomograms, options: Options) -> Import:
+    """Particles of a file of any known kind, or of a directory of .cbox or .coords files.
+
+    Parameters
+    ----------
+    source, output : Path
+    tomograms : Tomograms
+    options : Options
+
+    Raises
+    ------
+    ProblemError
+        The file holds no particles, or they cannot be placed.
+    """
+    parts = _read_any(source, options)
+    _refuse_unused(parts, source, options)
+    return _placed(parts, output, tomograms, options, str(source))
+
+
+def _refuse_unused(parts: list[Picked], source: Path, options: Options) -> None:
+    """Stop where an option says what the file says itself."""
+    named = {str(name) for one in parts for name in one.table["rlnTomoName"].unique()}
+    if options.tomogram is not None and named != {options.tomogram}:
+        what = f"The file names its tomograms ({', '.join(sorted(named)[:3])}), and --tomogram is given."
+        raise ProblemError(Problem(what, str(source), "a file that names none", "Leave out --tomogram."))
+    if options.doc is not None and kinds.look(source) is not kinds.KINDS["dynamo"]:
+        what = "A .doc is given, and the particles are not of a Dynamo table."
+        raise ProblemError(Problem(what, str(source), "a .tbl of Dynamo", "Leave out --doc."))
 
 
 def import_star(
@@ -124,47 +174,26 @@ def import_star(
     skip_unknown: bool = False,
     drop_duplicates: bool = False,
 ) -> Import:
-    """Particles of a STAR file of RELION 4, RELION 5 or Warp.
+    """Particles of a STAR file: see :func:`import_particles`.
 
     Parameters
     ----------
     source, output : Path
     tomograms : Tomograms
-    units : {"auto", "centred", "angstrom", "pixel"}
-        Of the coordinates; ``pixel`` and ``angstrom`` count from the first corner.
+    units : {"auto", "centred", "angstrom", "pixel", "fraction"}
+        Of the coordinates, where the file does not say it; all but ``centred`` count from the first corner.
     voxel_size : float or None
-        Of the pixels that coordinates are in, Angstrom; None: the unbinned ones.
-    skip_unknown : bool
-        Leave out particles of tomograms that are not there instead of stopping.
-    drop_duplicates : bool
-        Keep the first of particles at one place instead of stopping.
+        Of the pixels that coordinates are in, Angstrom.
+    skip_unknown, drop_duplicates : bool
+        See :class:`Options`.
 
     Raises
     ------
     ProblemError
         The file has no particles, or they cannot be placed.
     """
-    blocks = read_star(source)
-    table, optics = _particles_block(blocks, source), blocks.get("optics", pd.DataFrame())
-    _check_optics(optics, tomograms, source)
-    if "rlnTomoName" not in table and "rlnMicrographName" not in table:
-        fix = "Add the column: the name of the tilt series of each particle."
-        raise ProblemError(Problem("There is no rlnTomoName (nor rlnMicrographName).", str(source), "names", fix))
-    names = table["rlnTomoName" if "rlnTomoName" in table else "rlnMicrographName"].astype(str)
-    table = table.assign(rlnTomoName=match_names(names, tomograms))
-    labels, found = (CENTRED, "centred") if set(CENTRED) <= set(table) else (PIXEL, units)
-    if not set(labels) <= set(table):
-        fix = "Add rlnCenteredCoordinateX/Y/ZAngst (RELION 5) or rlnCoordinateX/Y/Z (RELION 4, Warp)."
-        raise ProblemError(Problem("The particles have no coordinates.", str(source), "coordinates", fix))
-    table, notes = _known(table, tomograms, str(source), skip_unknown)
-    coordinates = numbers(table, labels, str(source))
-    centred, text = place(coordinates, table["rlnTomoName"], tomograms, found, voxel_size, str(source))
-    centred = centred - _origins(table, optics, voxel_size or tomograms.pixel_size, str(source))
-    kept = [label for label in KEPT if label in table]
-    left = sorted(set(table) - {*kept, "rlnTomoName", *CENTRED, *PIXEL, "rlnOpticsGroup"})
-    notes = [f"{source}: {len(names)} particles", text, *notes]
-    notes += [f"labels left out: {', '.join(left)}"] if left else []
-    return finish(table[["rlnTomoName", *kept]], centred, tomograms, output, notes, str(source), drop_duplicates)
+    options = Options(Given(units, voxel_size), skip_unknown, drop_duplicates)
+    return import_particles(source, output, tomograms, options)
 
 
 def import_csv(
@@ -178,64 +207,140 @@ def import_csv(
 ) -> Import:
     """Particles of a CSV file with named columns: the tomogram, x, y, z, and (all or none) rot, tilt, psi.
 
-    The parameters are those of :func:`import_star`; the names that are understood are in :data:`CSV_COLUMNS`.
+    The parameters are those of :func:`import_star`; ``labelled.CSV_COLUMNS`` has the names that are understood.
     """
-    try:
-        table = pd.read_csv(source, sep=None, engine="python", dtype=str, comment="#", skipinitialspace=True)
-    except (OSError, ValueError) as error:
-        fix = "Give a CSV file whose first line names the columns."
-        raise ProblemError(Problem(f"The CSV file cannot be read: {error}.", str(source), "a CSV file", fix)) from error
-    table, named = _named(table, source)
-    table["rlnTomoName"] = match_names(table["rlnTomoName"], tomograms)
-    count = len(table)
-    table, notes = _known(table, tomograms, str(source), skip_unknown)
-    coordinates = numbers(table, ["x", "y", "z"], str(source))
-    angles = [label for label in ANGLES if label in table]
-    if 0 < len(angles) < 3:
-        fix = "Add the missing columns, or remove the angles."
-        raise ProblemError(Problem(f"Only {', '.join(angles)} of the three angles are there.", str(source), "", fix))
-    if angles:
-        table[angles] = numbers(table, angles, str(source))
-    centred, text = place(coordinates, table["rlnTomoName"], tomograms, units, voxel_size, str(source))
-    notes = [f"{source}: {count} particles ({named})", text, *notes]
-    return finish(table[["rlnTomoName", *angles]], centred, tomograms, output, notes, str(source), drop_duplicates)
+    kind = kinds.look(source)
+    if kind is not None and kind.key != "csv":
+        raise ProblemError(kinds.problem_of(kind, source, "a CSV file that names its columns"))
+    options = Options(Given(units, voxel_size), skip_unknown, drop_duplicates)
+    return _placed([read_csv(source)], output, tomograms, options, str(source))
 
 
-def _named(table: pd.DataFrame, source: Path) -> tuple[pd.DataFrame, str]:
-    lower = {str(column).strip().lower(): column for column in table.columns}
-    found = {}
-    for label, names in CSV_COLUMNS.items():
-        hits = [lower[name] for name in names if name in lower]
-        if len(hits) > 1:
-            fix = "Remove or rename one of them."
-            raise ProblemError(Problem(f"The columns {hits} mean the same.", str(source), "one of them", fix))
-        if hits:
-            found[hits[0]] = label
-    missing = [label for label in ("rlnTomoName", "x", "y", "z") if label not in found.values()]
-    if missing:
-        wanted = "; ".join(" or ".join(CSV_COLUMNS[label][:3]) for label in missing)
-        what = f"Columns are missing: {', '.join(missing)}. The file has {', '.join(map(str, table.columns))}."
-        raise ProblemError(Problem(what, str(source), wanted, "Name the columns in the first line."))
-    text = ", ".join(f"{name}" for name in found)
-    return table[list(found)].rename(columns=found), f"columns {text}"
+# Reading
 
 
-def _particles_block(blocks: Blocks, source: Path) -> pd.DataFrame:
-    named = blocks.get("particles")
-    if named is None:
-        tables = [table for name, table in blocks.items() if name not in ("optics", "general")]
-        named = tables[0] if len(tables) == 1 else None
-    if named is None or named.empty:
-        fix = "Give a particle STAR file."
-        seen = ", ".join(f"data_{name}" for name in blocks)
-        raise ProblemError(Problem("There are no particles.", f"{source} (it has {seen})", "data_particles", fix))
-    return named
+def _read_any(source: Path, options: Options) -> list[Picked]:
+    if source.is_dir():
+        return _read_directory(source, options)
+    source = from_optimisation_set(source, "particles", Path.cwd())
+    kind = kinds.look(source)
+    if kind is None and source.is_file() and not kinds.is_star(source):
+        fix = kinds.CSV
+        raise ProblemError(Problem("It cannot be told what kind of file this is.", str(source), KNOWN, fix))
+    if kind is None or kind.is_star:
+        return _read_tables(source, options)
+    if kind.key == "dynamo":
+        return [read_dynamo(source, options.doc)]
+    if kind.key == "coordinates":
+        return [read_coordinates(source, options.tomogram)]
+    if kind.key == "csv":
+        return [read_csv(source)]
+    raise ProblemError(kinds.problem_of(kind, source, "a particle file"))
 
 
-def _check_optics(optics: pd.DataFrame, tomograms: Tomograms, source: Path) -> None:
+def _read_directory(source: Path, options: Options) -> list[Picked]:
+    """Every file of a directory of picks, one file for each tomogram."""
+    found = {ending: sorted(source.glob(f"*{ending}")) for ending in (".cbox", ".coords")}
+    there = [files for files in found.values() if files]
+    if len(there) != 1 or options.tomogram:
+        what = "The directory holds .cbox and .coords files." if len(there) > 1 else "The directory holds no picks."
+        if options.tomogram and len(there) == 1:
+            what = "One name of a tomogram is given for a directory of files, each of which is of its own tomogram."
+        fix = "Give a file, or a directory with the .cbox or the .coords of crYOLO or TomoTwin, without --tomogram."
+        raise ProblemError(Problem(what, str(source), "*.cbox or *.coords", fix))
+    picked, problems = [], []
+    for file in there[0]:
+        try:
+            picked += _read_any(file, options)
+        except ProblemError as error:
+            problems += error.problems
+    if problems:
+        raise ProblemError(problems)
+    return picked
+
+
+def _read_tables(source: Path, options: Options) -> list[Picked]:
+    blocks = read_star(source)
+    kind = kinds.of_blocks(blocks)
+    key = kind.key if kind else ""
+    if key == "m":
+        return [read_m(blocks, source)]
+    if key == "cbox":
+        return [read_cbox(blocks, source, options.tomogram)]
+    if key == "particle files":
+        cached: dict[Path, list[Picked]] = {}
+
+        def read(file: Path, name: str) -> list[Picked]:
+            if file not in cached:
+                cached[file] = _read_any(file, replace(options, tomogram=name))
+            return cached[file]
+
+        return read_files(blocks, source, read)
+    if kind is not None and key not in ("particles", "pytom", "plain coordinates"):
+        table = main_table(blocks)
+        if table is None or not ({*CENTRED} <= set(table) or {*PIXEL} <= set(table)):
+            raise ProblemError(kinds.problem_of(kind, source, "a particle file"))
+    return [read_relion(blocks, source, options.tomogram)]
+
+
+# Placing
+
+
+def _placed(parts: list[Picked], output: Path, tomograms: Tomograms, options: Options, where: str) -> Import:
+    """Particles of one or several files in their tomograms, as one particle file."""
+    count = sum(len(one.table) for one in parts)
+    notes = [f"{where}: {count} particles" + (f" of {len(parts)} files" if len(parts) > 1 else "")]
+    for one in parts:
+        _check_optics(one.optics, tomograms, one.where)
+    table = _joined(parts)
+    names, said = match_names(table["rlnTomoName"], tomograms, where)
+    known, left = _known(names, tomograms, where, options.skip_unknown)
+    notes += [*dict.fromkeys(note for one in parts for note in one.notes), *said, *left]
+    centred, said = _centred(parts, table["rlnTomoName"], names, known, tomograms, options.given, where)
+    table = table[known].reset_index(drop=True)
+    table["rlnTomoName"] = names[known].to_numpy()
+    return finish(table, centred, tomograms, output, notes + said, where, options.drop_duplicates)
+
+
+def _centred(
+    parts: list[Picked], written: pd.Series, names: pd.Series, known: np.ndarray, tomograms: Tomograms, given: Given,
+    where: str,
+) -> tuple[np.ndarray, list[str]]:  # fmt: skip
+    """Positions of the particles that are `known`, (n, 3) Angstrom from the centre, and what was taken for what.
+
+    Coordinates that mean the same are taken together, from whichever of the `parts` they are.
+    """
+    lengths = [len(one.table) for one in parts]
+    starts, groups = np.cumsum([0, *lengths]), _groups(parts)
+    values = np.concatenate([one.coordinates.values for one in parts])
+    shift = np.concatenate([np.zeros((n, 3)) if one.shift is None else one.shift
+                            for one, n in zip(parts, lengths, strict=True)])  # fmt: skip
+    in_pixels, group = np.repeat([one.shift_in_pixels for one in parts], lengths), np.repeat(groups, lengths)
+    centred, notes = np.empty_like(values), []
+    for number in np.unique(group[known]):
+        rows = np.flatnonzero(known & (group == number))
+        meaning = parts[groups.index(number)].coordinates.meaning
+        told, said = Coordinates(values[rows], *meaning).with_given(given, where)
+        here = names.iloc[rows]
+        _one_frame(written.iloc[rows].to_numpy(), here.to_numpy(), told, where)
+
+        def row_at(row: int, rows: np.ndarray = rows) -> str:
+            part = int(np.searchsorted(starts, rows[row], side="right")) - 1
+            return parts[part].row(int(rows[row] - starts[part]))
+
+        extent = tomograms.of(here) * tomograms.pixel_size
+        centred[rows], text = place_coordinates(told, extent, here, tomograms.pixel_size, where, row_at)
+        voxel = told.voxel_size or tomograms.pixel_size
+        centred[rows] -= shift[rows] * np.where(in_pixels[rows], voxel, 1.0)[:, None]
+        notes += [*said, text]
+    return centred[known], notes
+
+
+def _check_optics(optics: pd.DataFrame, tomograms: Tomograms, source: str) -> None:
+    """Stop where the particles say another microscope or pixel size than the tilt series."""
     problems = []
     for label in ("rlnTomoTiltSeriesPixelSize", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast"):
-        for value in optics[label].astype(float).unique() if label in optics else ():
+        for value in np.unique(numbers(optics, [label], f"{source}, data_optics")) if label in optics else ():
             expected = float(tomograms.optics[label])
             if abs(value - expected) > 2e-3 * abs(expected):
                 fix = "Correct the one that is wrong; other pixel sizes or microscopes go into a run of their own."
@@ -245,139 +350,89 @@ def _check_optics(optics: pd.DataFrame, tomograms: Tomograms, source: Path) -> N
         raise ProblemError(problems)
 
 
-def match_names(names: pd.Series, tomograms: Tomograms) -> list[str]:
-    """Names as the tilt series have them: the same, or without Warp's and picking programs' endings."""
-    lookup = {}
-    for name in names.unique():
-        bare = re.sub(r"\.(tomostar|mrcs?|rec|st|star)$", "", Path(str(name)).name)
-        shorter = re.sub(r"_\d+(\.\d+)?Apx$", "", bare)
-        known = (one for one in (str(name), bare, shorter, bare.removesuffix("_Vol")) if one in tomograms.sizes)
-        lookup[name] = next(known, bare if tomograms.default is not None else str(name))
-    return [lookup[name] for name in names]
+def _groups(parts: list[Picked]) -> list[int]:
+    """A number for each part: the same where coordinates mean the same."""
+    meanings = list(dict.fromkeys(one.coordinates.meaning for one in parts))
+    return [meanings.index(one.coordinates.meaning) for one in parts]
 
 
-def _known(table: pd.DataFrame, tomograms: Tomograms, where: str, skip: bool) -> tuple[pd.DataFrame, list[str]]:
-    if tomograms.default is not None:
-        return table.reset_index(drop=True), []
-    unknown = ~table["rlnTomoName"].isin(list(tomograms.sizes))
-    if not unknown.any():
-        return table.reset_index(drop=True), []
-    names = table["rlnTomoName"][unknown].unique()
-    text = f"{int(unknown.sum())} particles of {len(names)} tomograms without a tilt series: {', '.join(names[:3])}"
-    if skip and not unknown.all():
-        return table[~unknown].reset_index(drop=True), [f"left out {text}"]
-    hint = nearest(names[0], tomograms.sizes)
-    fix = f"{names[0]}: {hint} Rename them, " if hint else "Rename them, "
-    what = f"There are {text}."
-    raise ProblemError(
-        Problem(what, where, "the names of the tilt series", fix + "or leave them out with --skip-unknown.")
-    )
+def _joined(parts: list[Picked]) -> pd.DataFrame:
+    """The tables of all parts; only labels that all have."""
+    if len(parts) == 1:
+        return parts[0].table
+    labels = dict.fromkeys(label for one in parts for label in one.table)
+    some = [label for label in labels if not all(label in one.table for one in parts)]
+    if some:
+        lacking = next(one.where for one in parts if some[0] not in one.table)
+        fix = "Import files that differ one by one, and join them with 'py2rely import combine-particles'."
+        raise ProblemError(Problem(f"Only some files have {', '.join(some)}.", lacking, "the same labels in all", fix))
+    return pd.concat([one.table for one in parts], ignore_index=True)
 
 
-def numbers(table: pd.DataFrame, labels: list[str], where: str) -> np.ndarray:
-    """Columns as finite numbers, (n, len(labels)).
-
-    Raises
-    ------
-    ProblemError
-        With the first row that is none.
-    """
-    values = table[labels].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
-    bad = ~np.isfinite(values).all(axis=1)
-    if bad.any():
-        row = int(bad.argmax())
-        what = f"{', '.join(labels)} are no numbers in {int(bad.sum())} rows."
-        seen = f"{where}, first in row {row + 1}: {list(table[labels].iloc[row])}"
-        raise ProblemError(Problem(what, seen, "finite numbers", "Correct or remove these rows."))
-    return values
-
-
-def place(
-    coordinates: np.ndarray,
-    names: pd.Series,
-    tomograms: Tomograms,
-    units: str,
-    voxel_size: float | None,
-    where: str,
-) -> tuple[np.ndarray, str]:
-    """Centred positions in Angstrom, (n, 3), and in words what the coordinates were taken for and why.
+def match_names(names: pd.Series, tomograms: Tomograms, where: str) -> tuple[pd.Series, list[str]]:
+    """Names as the tilt series have them, without what other programs add; and which were changed.
 
     Parameters
     ----------
-    coordinates : (n, 3) float
-        In any of the units.
     names : Series of str
-        Tomogram of each.
     tomograms : Tomograms
-    units : {"auto", "centred", "angstrom", "pixel"}
-    voxel_size : float or None
-        Of the pixels; given, coordinates that are not centred are pixels of it.
+        Names that it does not know stay as they are.
     where : str
         For messages.
 
     Raises
     ------
     ProblemError
-        The unit cannot be told, or particles are outside of their tomograms.
+        A name could mean several tilt series.
     """
-    if units not in UNITS:
-        raise ProblemError(Problem(f"'{units}' is no unit.", "--units", ", ".join(UNITS), "Correct --units."))
-    if not len(coordinates):
-        raise ProblemError(Problem("There are no particles.", where, "at least one", "Pick particles first."))
-    pixel, extent = tomograms.pixel_size, tomograms.of(names) * tomograms.pixel_size
-    why = "as given"
-    if units == "auto":
-        if voxel_size:
-            units = "pixel"
-        else:
-            units, why = _recognise(coordinates, extent, pixel, where)
-    unit = {"centred": 1.0, "angstrom": 1.0, "pixel": voxel_size or pixel}[units]
-    centred = coordinates if units == "centred" else centred_from_pixels(coordinates, extent / unit, unit)
-    share = np.abs(centred) / (extent / 2)
-    outside = (share > 1 + 1e-6).any(axis=1)
-    text = {"centred": "Angstrom from the centre", "angstrom": "Angstrom from the corner"}.get(
-        units, f"pixels of {unit:g} A from the corner"
-    )
-    if outside.any():
-        row = int(outside.argmax())
-        seen = ", ".join(f"{value:g}" for value in coordinates[row])
-        what = f"{int(outside.sum())} of {len(centred)} particles are outside of their tomogram, as {text} ({why})."
-        size = " x ".join(f"{value:.0f}" for value in extent[row])
-        fix = "Correct --units or --voxel-size, or the size of the tomogram."
-        problem = Problem(what, f"{where}, first in row {row + 1}: ({seen})", f"within {size} A", fix)
-        raise ProblemError(problem)
-    return centred, f"coordinates: {text} ({why}; all {len(centred)} are inside of their tomograms)"
+    unique = [str(name) for name in names.unique()]
+    found, several = match(unique, tomograms.sizes)
+    if several:
+        name, meant = next(iter(several.items()))
+        fix = "Rename the tomograms of the particles as the tilt series are called."
+        what = f"The tomogram {name} could be {' or '.join(meant[:4])}."
+        raise ProblemError(Problem(what, where, "a name that only one tilt series has", fix))
+    if tomograms.default is not None:
+        found = {name: _without_file_ending(name) for name in unique} | found
+    changed = [f"{name} is {meant}" for name, meant in found.items() if meant != name]
+    more = f" and {len(changed) - 2} more" if len(changed) > 2 else ""
+    notes = [f"names of tomograms: {', '.join(changed[:2])}{more}"] if changed else []
+    return names.map({name: found.get(name, name) for name in unique}), notes
 
 
-def _recognise(coordinates: np.ndarray, extent: np.ndarray, pixel: float, where: str) -> tuple[str, str]:
-    """Which unit coordinates are in, if only one of them fits."""
-    if (coordinates < -1e-6).any():
-        return "centred", "there are negative ones"
-    as_pixel = float((coordinates * pixel / extent).max())
-    as_angstrom = float((coordinates / extent).max())
-    if as_pixel > 1 and FILLED <= as_angstrom <= 1:
-        return "angstrom", f"they fill {as_angstrom:.0%} of the tomograms, and as pixels {as_pixel:.0%}"
-    if pixel > 1.2 and FILLED <= as_pixel <= 1 and as_angstrom < 1 / 1.2 * as_pixel and as_angstrom < FILLED + 0.25:
-        return "pixel", f"they fill {as_pixel:.0%} of the tomograms, and as Angstrom only {as_angstrom:.0%}"
-    what = (
-        f"It cannot be told what unit the coordinates have: as unbinned pixels they reach {as_pixel:.0%} of the "
-        f"tomograms' edges, as Angstrom {as_angstrom:.0%}."
-    )
-    fix = "Give --units pixel or angstrom; and --voxel-size, if they are pixels of binned tomograms."
-    raise ProblemError(Problem(what, where, "one unit that fits", fix))
+def _without_file_ending(name: str) -> str:
+    return re.sub(r"\.(tomostar|mrcs?|rec|st|star|cbox|coords)$", "", Path(name).name)
 
 
-def _origins(table: pd.DataFrame, optics: pd.DataFrame, pixel: float, where: str) -> np.ndarray:
-    """Refined shifts in the tomogram's frame, (n, 3) Angstrom."""
-    angst = [f"rlnOrigin{axis}Angst" for axis in AXES]
-    plain = [f"rlnOrigin{axis}" for axis in AXES]
-    if set(angst) <= set(table):
-        shift = numbers(table, angst, where)
-    elif set(plain) <= set(table):
-        shift = numbers(table, plain, where) * pixel
-    else:
-        return np.zeros((len(table), 3))
-    return np.einsum("nij,nj->ni", subtomogram_matrices(table), shift)
+def _one_frame(written: np.ndarray, names: np.ndarray, told: Coordinates, where: str) -> None:
+    """Stop where pixels of tomograms of several names belong to one tilt series: they may be of several binnings."""
+    if told.unit in (Unit.CENTRED, Unit.ANGSTROM):
+        return
+    pairs = pd.DataFrame({"name": names, "written": written}).drop_duplicates()
+    twice = pairs[pairs["name"].duplicated(keep=False)].sort_values("name", kind="stable")
+    if len(twice):
+        first = twice[twice["name"] == twice["name"].iloc[0]]
+        what = f"Tomograms of several names are all {first['name'].iloc[0]}: {', '.join(first['written'][:4])}."
+        fix = "Are they of several binnings? Import the particles of each on their own, then combine them."
+        raise ProblemError(Problem(what, where, "one tomogram for each tilt series", fix))
+
+
+def _known(names: pd.Series, tomograms: Tomograms, where: str, skip: bool) -> tuple[np.ndarray, list[str]]:
+    """Which particles are of tomograms that are there, (n,) bool, and what was left out."""
+    if tomograms.default is not None:
+        return np.ones(len(names), dtype=bool), []
+    known = names.isin(list(tomograms.sizes)).to_numpy()
+    if known.all():
+        return known, []
+    gone = [str(name) for name in names[~known].unique()]
+    text = f"{int((~known).sum())} particles of {len(gone)} tomograms without a tilt series: {', '.join(gone[:3])}"
+    if skip and known.any():
+        return known, [f"left out {text}"]
+    hint = nearest(gone[0], tomograms.sizes)
+    there = f"The tilt series are called {', '.join(list(tomograms.sizes)[:3])}."
+    fix = f"{gone[0]}: {hint} " if hint else f"{there} "
+    fix += "Rename them, or leave them out with --skip-unknown."
+    raise ProblemError(Problem(f"There are {text}.", where, "the names of the tilt series", fix))
 
 
 def finish(

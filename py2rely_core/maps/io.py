@@ -9,6 +9,7 @@ import mrcfile
 import numpy as np
 from numpy.typing import NDArray
 
+from py2rely_core.data import kinds
 from py2rely_core.problems import Problem, ProblemError
 
 Volume = NDArray[np.floating]
@@ -98,6 +99,11 @@ def write_map(path: Path | str, data: Volume, pixel_size: float) -> None:
 
 
 def _unreadable(path: Path | str, error: Exception) -> Problem:
+    kind = None if isinstance(error, FileNotFoundError) else kinds.look(Path(path))
+    if kind is not None and kind.key not in ("map", "binary"):
+        return Problem(
+            f"A map or stack cannot be read: this is {kind.name}.", str(path), "a map or stack (MRC)", kind.fix
+        )
     reason = "it is missing" if isinstance(error, FileNotFoundError) else str(error)
     fix = "Correct the path, or copy or write the file again."
     return Problem(f"A map or stack cannot be read: {reason}.", str(path), "a complete MRC file", fix)

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from py2rely_core.data.inputs import from_optimisation_set
 from py2rely_core.parameters.files import parse_recipe
 from py2rely_core.parameters.gpus import gpu_problems
 from py2rely_core.parameters.recipe import KNOWN_BLOCKS, Recipe
@@ -188,6 +189,13 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[
         recipe = parse_recipe(recipe.model_dump(by_alias=True) | {"ctf_refine": {}, "bayesian_polish": {}}, where)
     particles, tilt_series = _inputs(recipe, row, where)
     given = {key: str(_existing(str(row[key]), roots)) if row.get(key) else None for key in ("motion", "mask")}
+    found = _existing(particles, roots)
+    # Trajectories travel with the particles that they belong to.
+    trajectories = _of_set(found, "trajectories", launch)
+    if given["motion"]:
+        given["motion"] = str(_of_set(Path(given["motion"]), "trajectories", launch))
+    elif start != "picks" and trajectories != found:
+        given["motion"] = str(trajectories)
     return given | {
         "id": row["id"],
         "recipe": recipe.model_dump(by_alias=True),
@@ -196,8 +204,8 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[
         "low_pass": float(row["low_pass"]) if row.get("low_pass") else None,
         "launch_dir": str(launch),
         "project": "" if row["id"] == SINGLE_ID else row["id"],
-        "particles": str(_existing(particles, roots)),
-        "tilt_series": str(_existing(tilt_series, roots)),
+        "particles": str(_of_set(found, "particles", launch)),
+        "tilt_series": str(_of_set(_existing(tilt_series, roots), "tilt series", launch)),
         "reference": str(_existing(str(template), roots)) if template else None,
     }
 
@@ -248,6 +256,15 @@ def _start_problems(row: dict[str, Any], start: str, recipe: Recipe, where: str)
 def _existing(name: str, roots: list[Path]) -> Path:
     """A path from the first of these directories where it exists: launch, the sample sheet's, the parameter file's."""
     return next((root / name for root in roots if (root / name).exists()), roots[0] / name)
+
+
+def _of_set(path: Path, wanted: str, launch: Path) -> Path:
+    """The file that an optimisation set names, so that a run sees when it changes; another file, or none, itself."""
+    try:
+        return from_optimisation_set(path, wanted, launch)
+    except ProblemError:
+        # The preflight says what is wrong with it.
+        return path
 
 
 def _initial_model(recipe: Recipe) -> dict[str, Any]:

@@ -8,9 +8,11 @@ import subprocess
 
 import numpy as np
 import pandas as pd
+import particle_formats
 import pytest
 from formats import DARK, PIXEL, SIZE, THICKNESS, write_aretomo, write_imod, write_warp
 from helpers import REPO, cli, copick_project
+from particle_formats import write_coords, write_dynamo
 
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.simulation.simulate import Settings, write_dataset
@@ -238,6 +240,35 @@ def test_import_copick(folder):
     found = read_star("input/full_picks.star")
     assert np.allclose(found["particles"][CENTRED], 80 - np.array([[SIZE, SIZE, THICKNESS]]) * PIXEL / 2)
     assert found["optics"]["rlnTomoTiltSeriesPixelSize"].iloc[0] == PIXEL
+
+
+def test_particles_of_other_programs(folder, capsys):
+    """From the command line: units are asked for, names matched, other kinds named in one line."""
+    write_dynamo(folder / "d")
+    series = pd.DataFrame(
+        [{"rlnTomoName": name, "rlnTomoSizeX": size[0], "rlnTomoSizeY": size[1], "rlnTomoSizeZ": size[2],
+          "rlnTomoTiltSeriesPixelSize": particle_formats.PIXEL, "rlnVoltage": 300.0, "rlnSphericalAberration": 2.7,
+          "rlnAmplitudeContrast": 0.07, "rlnTomoTiltSeriesStarFile": f"{name}.star", "rlnTomoHand": -1.0}
+         for name, size in particle_formats.SIZES.items()]
+    )  # fmt: skip
+    write_star({"global": series}, folder / "series.star")
+    cli("import", "particles", "-i", "d/crop.tbl", "-ts", "series.star", code=65)
+    assert "--voxel-size" in capsys.readouterr().err
+    cli("import", "particles", "-i", "d/crop.tbl", "-ts", "series.star", "--voxel-size", 10, "--doc", "d/crop.doc")
+    assert "counted from 1" in capsys.readouterr().out
+    assert set(read_star("input/full_picks.star")["particles"]["rlnTomoName"]) == {"TS_01", "TS_02"}
+    cli("import", "csv", "-i", "d/crop.tbl", "-ts", "series.star", code=65)
+    assert "This is a table of Dynamo" in capsys.readouterr().err
+    cli("import", "particles", "-i", "d/crop.doc", "-ts", "series.star", code=65)
+    assert "Give the .tbl" in capsys.readouterr().err
+    write_coords(folder / "c")
+    given = ("-ts", "series.star", "-o", "c.star", "--units", "pixel", "--voxel-size", 10)
+    cli("import", "particles", "-i", "c/TS_01.coords", *given, "--tomogram", "TS_01_rec.mrc")
+    assert len(read_star("c.star")["particles"]) == 6
+    cli("prepare", "relion5-parameters", "-ts", "series.star", "-p", "d/crop.tbl", code=65)
+    assert "This is a table of Dynamo (.tbl), not a particle file" in capsys.readouterr().err
+    cli("prepare", "import-particles", "-i", "d/crop.tbl", "-ts", "series.star", "--voxel-size", 10, "-o", "p.star")
+    assert len(read_star("p.star")["particles"]) == 12
 
 
 def test_other_exports(folder, capsys):

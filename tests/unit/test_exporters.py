@@ -303,6 +303,26 @@ def test_artiax_and_chimerax(refined, tmp_path):
     assert np.abs(np.array(markers) - expected).max() < 1e-2
 
 
+def test_names_that_artiax_cannot_take_apart_are_left_to_the_files(refined, tmp_path):
+    """ArtiaX makes rlnTomoName a number after a prefix, and opens no file where that fails."""
+    blocks = read_star(refined)
+    names = blocks["particles"]["rlnTomoName"].replace({"s1_one": "TS_07", "s1_two": "lamella_a"})
+    write_star(blocks | {"particles": blocks["particles"].assign(rlnTomoName=names)}, tmp_path / "p.star")
+    known = Tomograms({"TS_07": SIZES["s1_one"], "lamella_a": SIZES["s1_two"]}, PIXEL, TOMOGRAMS.optics)
+    export = artiax(read_poses(tmp_path / "p.star"), tmp_path / "x", known, 8.0, 40)
+    write_export(export)
+    assert set(read_star(tmp_path / "x/TS_07_artiax.star")["particles"]["rlnTomoName"]) == {"TS_07"}
+    other = read_star(tmp_path / "x/lamella_a_artiax.star")["particles"]
+    assert "rlnTomoName" not in other
+    assert len(other) == 15
+    text = "\n".join(export.notes)
+    assert "rlnTomoName is left out for lamella_a" in text
+    assert "_NUMBER" in text
+    with pytest.raises(ProblemError, match="This is a list of coordinates"):
+        (tmp_path / "c.star").write_text("1 2 3\n4 5 6\n")
+        read_poses(tmp_path / "c.star")
+
+
 def test_warp(refined, tmp_path):
     poses = read_poses(refined)
     write_export(warp(poses, tmp_path / "w.star", TOMOGRAMS, 4.0))

@@ -298,6 +298,16 @@ BROKEN = {
     "uneven halves": (
         particles(lambda t: t.assign(rlnRandomSubset=[1] * 90 + [2] * 54)), "uneven: 90 and 54", "warning",
     ),
+    "filament in both halves": (
+        particles(lambda t: t.assign(rlnHelicalTubeID=np.arange(len(t)) // 48, rlnRandomSubset=[1, 2] * 72)),
+        "3 of 3 filaments are in both half sets",
+        "error",
+    ),
+    "filaments uneven": (
+        particles(lambda t: t.assign(rlnHelicalTubeID=[0] * 140 + [1, 2, 3, 4], rlnTomoName="TS_01")),
+        "half sets of 140 and 4 particles",
+        "warning",
+    ),
     "names twice": (
         particles(lambda t: t.assign(rlnTomoParticleName=[f"TS_01/{n // 2}" for n in range(len(t))])),
         "72 names of particles are used twice",
@@ -738,7 +748,7 @@ def test_large_tables_cost_little_more_than_reading(tmp_path):
 # The documentation.
 
 
-MODULES = ("checks/*.py", "inputs.py", "tables.py", "preflight.py", "maps/io.py")
+MODULES = ("checks/*.py", "data/inputs.py", "data/tables.py", "data/kinds.py", "maps/io.py")
 
 
 def templates(path):

@@ -129,17 +129,26 @@ def _pass_on(source: Path, output: Path) -> None:
 
 
 def motion_of(path: Path, particles: Path) -> dict[str, Any]:
-    """Root mean square of the particles' motion from their mean position, Angstrom, in all and by tilt series."""
+    """Root mean square of the particles' motion from their mean position, Angstrom, in all and by tilt series.
+
+    RELION writes trajectories tilt series by tilt series, each under the name of its particle, which need not be the
+    order of the particles.
+    """
     from py2rely_core.data.geometry import AXES
 
-    tracks = [block for name, block in read_star(path).items() if name != "general"]
-    names = read_star(particles)["particles"]["rlnTomoName"].to_numpy()
+    tracks = {name: block for name, block in read_star(path).items() if name != "general"}
+    table = read_star(particles)["particles"]
+    tomogram = {}
+    if "rlnTomoParticleName" in table:
+        tomogram = dict(zip(table["rlnTomoParticleName"].astype(str), table["rlnTomoName"], strict=True))
+    # RELION calls particles without a name by their tomogram and a number.
+    names = [tomogram.get(name, name.rpartition("/")[0]) for name in tracks]
     labels = [f"rlnOrigin{axis}Angst" for axis in AXES]
     squares = []
-    for track in tracks:
+    for track in tracks.values():
         positions = track[labels].to_numpy(dtype=float)
         squares.append(((positions - positions.mean(axis=0)) ** 2).sum(axis=1).mean())
-    table = pd.DataFrame({"tomogram": names[: len(squares)], "square": squares})
-    series = table.groupby("tomogram")["square"].mean() ** 0.5
+    moved = pd.DataFrame({"tomogram": names, "square": squares})
+    series = moved[moved["tomogram"] != ""].groupby("tomogram")["square"].mean() ** 0.5
     rms = float(np.sqrt(np.mean(squares))) if squares else 0.0
     return {"rms": round(rms, 3), "per_tomogram": {name: round(float(value), 3) for name, value in series.items()}}
