@@ -41,16 +41,20 @@ HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 def build(used: str | None) -> typer.Typer:
     """The command line with the group that is used in full, and the others by name only."""
-    cli = typer.Typer(no_args_is_help=True, context_settings=HELP_NAMES, pretty_exceptions_enable=False)
+    # The list of all groups is plain: boxes and colours take longer to import than all the rest.
+    boxes = {} if used else {"rich_markup_mode": None}
+    cli = typer.Typer(no_args_is_help=True, context_settings=HELP_NAMES, pretty_exceptions_enable=False, **boxes)
     cli.callback()(_options)
     for name, (module, text) in COMMANDS.items():
         imported = importlib.import_module(module) if name == used else None
         if hasattr(imported, "app"):
-            cli.add_typer(imported.app, name=name, help=text, hidden=name in HIDDEN, context_settings=HELP_NAMES)
+            cli.add_typer(
+                imported.app, name=name, help=text, short_help=text, hidden=name in HIDDEN, context_settings=HELP_NAMES
+            )
         else:
             command = getattr(imported, "command", _not_imported)
             settings = HELP_NAMES | getattr(imported, "CONTEXT", {})
-            cli.command(name, help=text, hidden=name in HIDDEN, context_settings=settings)(command)
+            cli.command(name, context_settings=settings, **shown)(command)
     return cli
 
 
@@ -118,7 +122,6 @@ def _used(arguments: list[str]) -> str | None:
 
 def main() -> None:
     """Run the command line; problems are printed as one list, with the exit code that they carry."""
-    os.environ.setdefault("MPLBACKEND", "Agg")
     command = typer.main.get_command(build(_used(sys.argv[1:])))
     try:
         command(with_values(sys.argv[1:], command), prog_name=PROGRAM)

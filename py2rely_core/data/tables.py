@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
-import starfile
 
+from py2rely_core.data import star
 from py2rely_core.problems import Problem, ProblemError
 
 Blocks = dict[str, pd.DataFrame]
@@ -58,12 +58,12 @@ def read_star(path: Path | str) -> Blocks:
     if not path.is_file():
         raise ProblemError(_missing(path))
     try:
-        blocks = starfile.read(path, always_dict=True, parse_as_string=TEXT_LABELS)
-    except Exception as error:
+        blocks = star.parse(path, TEXT_LABELS)
+    except (OSError, ValueError) as error:
         raise ProblemError(_unreadable(path, str(error))) from error
     if not blocks:
         raise ProblemError(_unreadable(path, "it has no data block"))
-    return {name: _as_table(block) for name, block in blocks.items()}
+    return blocks
 
 
 def read_stars(paths: Iterable[Path]) -> dict[Path, Blocks | ProblemError]:
@@ -134,10 +134,6 @@ def _read_together(labels: tuple[str, ...], files: list[tuple[Path, str, list[st
     return result
 
 
-def _as_table(block: pd.DataFrame | dict[str, object]) -> pd.DataFrame:
-    return block if isinstance(block, pd.DataFrame) else pd.DataFrame([block])
-
-
 def _missing(path: Path) -> Problem:
     if path.is_symlink():
         what, fix = "A STAR file is a link to a file that is gone.", "Copy the file here, or make the link anew."
@@ -157,7 +153,7 @@ def _unreadable(path: Path, reason: str) -> Problem:
 def write_star(blocks: Blocks, path: Path) -> None:
     """Write blocks to a new STAR file; its directory is made when it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    starfile.write(blocks, path, overwrite=True)
+    star.write(blocks, path)
 
 
 def candidates(name: str, star_file: Path, project: Path) -> list[Path]:
