@@ -47,10 +47,9 @@ def build(used: str | None) -> typer.Typer:
     cli.callback()(_options)
     for name, (module, text) in COMMANDS.items():
         imported = importlib.import_module(module) if name == used else None
+        shown = {"help": text, "short_help": text, "hidden": name in HIDDEN}
         if hasattr(imported, "app"):
-            cli.add_typer(
-                imported.app, name=name, help=text, short_help=text, hidden=name in HIDDEN, context_settings=HELP_NAMES
-            )
+            cli.add_typer(imported.app, name=name, context_settings=HELP_NAMES, **shown)
         else:
             command = getattr(imported, "command", _not_imported)
             settings = HELP_NAMES | getattr(imported, "CONTEXT", {})
