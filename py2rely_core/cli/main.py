@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from py2rely_core import __version__
+from py2rely_core.cli.options import HELP_NAMES, SWITCH, SWITCH_WORDS
 from py2rely_core.problems import ExitCode, ProblemError
 
 #: Name to module and the line that ``--help`` shows. A module has a typer ``app``, or is one command, ``command``.
@@ -27,16 +28,13 @@ COMMANDS = {
     "compare-truth": ("py2rely_core.cli.truth", "Compare a run on simulated data with the truth, with a picture."),
     "report": ("py2rely_core.cli.report", "Make the page of a run again, from results.json and the maps."),
     "compare": ("py2rely_core.cli.compare", "Put two runs side by side."),
+    "utils": ("py2rely_core.cli.utils", "Names and picks between programs."),
     "config": ("py2rely_core.cli.config", "Set up RELION, SLURM and scratch for this site, once."),
     "task": ("py2rely_core.cli.task", "The workflow's own steps."),
 }
 #: Not for people.
 HIDDEN = {"task"}
-#: What may follow a flag. An option with this metavar takes such a word, and may stand alone for True.
-SWITCH = "[True|False]"
-SWITCH_WORDS = {"true": True, "yes": True, "false": False, "no": False}
 PROGRAM = "py2rely"
-HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 
 def build(used: str | None) -> typer.Typer:
