@@ -24,8 +24,10 @@ demo: setup ## Make a small data set and run the pipeline on it
 	@echo "== demo run"
 	@$(ACTIVATE); tools/demo
 
-test: setup ## Run all tests (PYTEST_ARGS="-k name" chooses)
+test: ## Set up what tests need, too, and run all of them (PYTEST_ARGS="-k name" chooses)
+	@echo "== setup"
 	@tools/setup tests
+	@tools/setup
 	@echo "== tests"
 	@$(ACTIVATE); python -m pytest tests -n 2 --dist worksteal $(PYTEST_ARGS)
 
@@ -37,17 +39,22 @@ image: setup ## Build the Apptainer image with RELION (CPU) in .tools/images (IM
 	@echo "== image"
 	@containers/build cpu $(IMAGE_ARGS)
 
-lint: setup ## Check Python with ruff and the workflow with nextflow lint
+lint: ## Check Python with ruff and import-linter, and the workflow with nextflow lint
+	@echo "== setup"
+	@tools/setup python-tests
+	@tools/setup
 	@echo "== ruff check"
 	@$(ACTIVATE); ruff check .
 	@echo "== ruff format"
 	@$(ACTIVATE); ruff format --check .
+	@echo "== imports"
+	@$(ACTIVATE); lint-imports
 	@echo "== nextflow lint"
 	@$(ACTIVATE); NXF_ANSI_LOG=false nextflow lint .
 
-lock: ## Pin the newest versions that pyproject.toml allows in requirements.lock (needs a network)
-	@echo "== requirements.lock"
+lock: ## Pin the newest versions that pyproject.toml allows in requirements*.lock (needs a network)
+	@echo "== requirements*.lock"
 	@tools/lock
 
 clean: ## Remove .tools, .demo and what runs and tests leave in the checkout
-	rm -rf .tools .demo .nextflow .nextflow.log* work results .pytest_cache .ruff_cache build dist
+	rm -rf .tools .demo .nextflow .nextflow.log* work results .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(context_settings={"help_option_names": ["-h", "--help"]})
+from py2rely_core.cli.options import HELP_NAMES
+
+app = typer.Typer(context_settings=HELP_NAMES)
 
 OutputOption = Annotated[
     Path | None, typer.Option("--output", "-o", help="File to write.", show_default="~/.config/py2rely/site.config")
@@ -43,9 +45,13 @@ def config(
     ] = None,
     output: OutputOption = None,
     shared: SharedOption = False,
+    show_only: Annotated[bool, typer.Option("--show-only", help="Show the settings, as 'config print' does.")] = False,
 ) -> None:
     """Write the site's settings. Values that are not given stay as they are; without any, a few questions are asked."""
     if context.invoked_subcommand:
+        return
+    if show_only:
+        show()
         return
     given = {
         "image": str(image.resolve()) if image else None,
@@ -94,6 +100,30 @@ def take(
     from py2rely_core.launching.site import imported_settings
 
     _write(imported_settings(path), None, output, shared)
+
+
+@app.command("add")
+def add(
+    python_load: Annotated[
+        str | None, typer.Option("--python-load", help="Shell commands that load Python.", show_default="asked for")
+    ] = None,
+    relion_load: Annotated[
+        str | None, typer.Option("--relion-load", help="Shell commands that load RELION.", show_default="asked for")
+    ] = None,
+    output: OutputOption = None,
+    shared: SharedOption = False,
+) -> None:
+    """Set what loads Python and RELION on the nodes; an empty answer for both changes nothing."""
+    from py2rely_core.launching.site import load_commands
+
+    asked = {"Commands that load Python": python_load, "Commands that load RELION": relion_load}
+    if python_load is None and relion_load is None:
+        asked = {text: typer.prompt(text, default="", show_default=False) for text in asked}
+    settings = load_commands(*asked.values())
+    if settings:
+        _write(settings, None, output, shared)
+    else:
+        typer.echo("Nothing is changed.")
 
 
 def _write(settings: dict, scratch: str | None, output: Path | None, shared: bool) -> None:

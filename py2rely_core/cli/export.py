@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+from py2rely_core.cli.options import (
+    HELP_NAMES,
+    Overwrite,
+    SizeX,
+    SizeY,
+    SizeZ,
+    SkipMissing,
+    echo_import,
+    is_given,
+    is_parameter_file,
+    is_true,
+)
+
+app = typer.Typer(no_args_is_help=True, context_settings=HELP_NAMES)
 
 Particles = Annotated[Path, typer.Option("--particles", "-p", help="Particle STAR file, such as run_data.star.")]
 TiltSeries = Annotated[Path, typer.Option("--tilt-series", "-ts", help="Tilt-series STAR file: sizes of tomograms.")]
@@ -15,7 +28,6 @@ Duplicates = Annotated[
     str, typer.Option("--duplicates", help="Particles at one place: error, best (keeps the better scored) or keep.")
 ]
 Distance = Annotated[float, typer.Option("--distance", help="Closer than this is one place, Angstrom.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 
 
 @app.callback()
@@ -39,9 +51,9 @@ def star2copick(
     session_id: Annotated[
         str, typer.Option("--session-id", "-sid", "--export-session-id", help="Session of the picks.")
     ] = "99",
-    x: Annotated[float, typer.Option("-x", help="Tomogram, unbinned voxels, where nothing says.")] = 4096,
-    y: Annotated[float, typer.Option("-y", help="Tomogram, unbinned voxels, where nothing says.")] = 4096,
-    z: Annotated[float, typer.Option("-z", help="Tomogram, unbinned voxels, where nothing says.")] = 1200,
+    x: SizeX = 4096,
+    y: SizeY = 4096,
+    z: SizeZ = 1200,
     tilt_series: Annotated[
         Path | None, typer.Option("--tilt-series", "-ts", help="Sizes of tomograms that the project does not have.")
     ] = None,
@@ -50,14 +62,11 @@ def star2copick(
     ] = "error",
     duplicates: Duplicates = "error",
     distance: Distance = 1.0,
-    skip_missing: Annotated[
-        str, typer.Option("--skip-missing", "-sm", metavar="[True|False]", help="Leave out tomograms without a run.")
-    ] = "False",
+    skip_missing: SkipMissing = "False",
 ) -> None:
     """Write particles as picks into copick projects."""
     import numpy as np
 
-    from py2rely_core.cli.options import is_true
     from py2rely_core.exporters.copick import Target, export_copick
     from py2rely_core.exporters.poses import read_poses
     from py2rely_core.importers.particles import tomograms_of
@@ -78,8 +87,7 @@ def star2copick(
     for note in [*poses.notes, *notes]:
         typer.echo(note)
     used = [note for note in notes if "size as given by -x -y -z" in note]
-    given = [axis for axis in "xyz" if getattr(context.get_parameter_source(axis), "name", "") != "DEFAULT"]
-    if used and len(given) < 3:
+    if used and not all(is_given(context, axis) for axis in "xyz"):
         typer.echo(f"assumed, as it was not given: -x {x:g} -y {y:g} -z {z:g}")
 
 
@@ -255,27 +263,38 @@ def heterogeneity(
 
 @app.command("class2star")
 def class2star(
-    particles: Annotated[
-        Path | None, typer.Option("--particles", "-p", help="Classified particles.", show_default="those of the job")
+    source: Annotated[
+        Path | None,
+        typer.Option("-p", help="Classified particles (STAR), or the parameter file.", show_default="those of the job"),
+    ] = None,
+    particles: Annotated[Path | None, typer.Option("--particles", help="Classified particles.")] = None,
+    parameter: Annotated[
+        Path | None,
+        typer.Option("--parameter", help="Parameter file: the class job is looked for in its directory."),
     ] = None,
     class_job: Annotated[str, typer.Option("--class-job", "-cj", help="Class3D job: name or directory.")] = "job001",
     classes: Annotated[str, typer.Option("--export-classes", help="Classes, separated by commas.")] = "1,2",
-    path: Annotated[
-        Path | None, typer.Option("--export-path", help="STAR file.", show_default="{job}_classes_{classes}.star")
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", "--export-path", help="STAR file.", show_default="{job}_classes_{classes}.star"),
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Particles of chosen classes of a classification, as a file of their own."""
     from py2rely_core.exporters.classes import data_of_job, export_classes, parse_classes
-    from py2rely_core.importers.result import write_import
+    from py2rely_core.parameters.files import load_recipe
 
+    if source and is_parameter_file(source):
+        parameter = source
+    elif source:
+        particles = source
+    if parameter:
+        load_recipe(parameter)
     chosen = parse_classes(classes)
-    source = particles or data_of_job(class_job, Path.cwd())
+    project = parameter.absolute().parent if parameter else Path.cwd()
     stem = f"{Path(class_job).name}_classes_{'_'.join(map(str, chosen))}.star"
-    result = export_classes(source, chosen, path or Path(stem))
-    write_import(result, overwrite)
-    for note in result.notes:
-        typer.echo(note)
+    result = export_classes(particles or data_of_job(class_job, project), chosen, output or Path(stem))
+    echo_import(result, overwrite)
 
 
 def _finish(poses, made, overwrite: bool) -> None:

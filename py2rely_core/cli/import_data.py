@@ -7,15 +7,32 @@ from typing import Annotated
 
 import typer
 
-HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+from py2rely_core.cli.options import (
+    HELP_NAMES,
+    SWITCH,
+    Aberration,
+    Authors,
+    Contrast,
+    CopickConfig,
+    OnlySpacing,
+    Overwrite,
+    PickedBy,
+    PickedIn,
+    RunIds,
+    SizeX,
+    SizeY,
+    SizeZ,
+    SkipMissing,
+    Voltage,
+    echo_import,
+    is_given,
+    names_in,
+)
+
 app = typer.Typer(no_args_is_help=True, context_settings=HELP_NAMES)
 
-Voltage = Annotated[float, typer.Option("--voltage", "-v", help="kV.")]
-Aberration = Annotated[float, typer.Option("--spherical-aberration", "-sa", help="mm.")]
-Contrast = Annotated[float, typer.Option("--amplitude-contrast", "-ac", help="Share.")]
 Group = Annotated[int, typer.Option("--optics-group", "-og", help="Number of the optics group.")]
 GroupName = Annotated[str, typer.Option("--optics-group-name", "-ogn", help="Name of the optics group.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")]
 Hand = Annotated[float, typer.Option("--hand", help="rlnTomoHand: 1 or -1, one for the data set; see check-hand.")]
 PixelSize = Annotated[
     float | None, typer.Option("--pixel-size", "-ps", help="Of the images, Angstrom.", show_default="their headers")
@@ -50,9 +67,6 @@ OfTomogram = Annotated[
 ]
 SkipUnknown = Annotated[bool, typer.Option("--skip-unknown", help="Leave out particles without a tilt series.")]
 DropDuplicates = Annotated[bool, typer.Option("--drop-duplicates", help="Keep the first of particles at one place.")]
-SkipMissing = Annotated[
-    str, typer.Option("--skip-missing", "-sm", metavar="[True|False]", help="Leave out files that are not there.")
-]
 ParticleFile = Annotated[Path, typer.Option("--output", "-o", help="Particle STAR file.")]
 FULL_PICKS = Path("input/full_picks.star")
 Inputs = Annotated[list[Path], typer.Option("--input", "-i", help="STAR file; give it once for each.")]
@@ -70,11 +84,7 @@ def register_prepare(prepare: typer.Typer) -> None:
 
 def _finish(result, overwrite: bool, assumed: list[str] | None = None) -> None:
     """Write an import and say what was read, assumed, left out and written."""
-    from py2rely_core.importers.result import write_import
-
-    write_import(result, overwrite)
-    for note in result.notes:
-        typer.echo(note)
+    echo_import(result, overwrite)
     for text in assumed or []:
         typer.echo(f"assumed, as it was not given: {text}")
     for warning in result.warnings:
@@ -92,11 +102,6 @@ def _assumed(context: typer.Context, *names: str) -> list[str]:
         if parameter.name in names and source is not None and source.name == "DEFAULT":
             found.append(f"{parameter.opts[0]} {context.params[parameter.name]}")
     return found
-
-
-def _given(context: typer.Context, name: str) -> bool:
-    source = context.get_parameter_source(name)
-    return source is not None and source.name != "DEFAULT"
 
 
 MICROSCOPE = ("voltage", "spherical_aberration", "amplitude_contrast")
@@ -247,17 +252,15 @@ def csv(
 
 @app.command("copick")
 def copick(
-    config: Annotated[Path, typer.Option("--config", "-c", help="copick configuration.")],
+    config: CopickConfig,
     name: Annotated[str, typer.Option("--name", "-n", help="Object.")],
     tilt_series: TiltSeries,
     output: ParticleFile = FULL_PICKS,
-    user_id: Annotated[str | None, typer.Option("--user-id", "-uid", help="User that picked.")] = None,
-    session_id: Annotated[str | None, typer.Option("--session-id", "-sid", help="Session of the picks.")] = None,
-    run_ids: Annotated[str | None, typer.Option("--run-ids", "-rids", help="Runs, separated by commas.")] = None,
-    voxel_size: Annotated[
-        float | None, typer.Option("--voxel-size", "-vs", help="Only runs with this voxel spacing.")
-    ] = None,
-    authors: Annotated[str | None, typer.Option("--authors", "-a", help="Authors on the data portal.")] = None,
+    user_id: PickedBy = None,
+    session_id: PickedIn = None,
+    run_ids: RunIds = None,
+    voxel_size: OnlySpacing = None,
+    authors: Authors = None,
     prefix: Prefix = "",
     remove: Annotated[str, typer.Option("--remove", help="Text in run names that tilt series do not have.")] = "",
     skip_unknown: SkipUnknown = False,
@@ -268,16 +271,12 @@ def copick(
     from py2rely_core.importers.copick import Picks, import_copick
     from py2rely_core.importers.particles import tomograms_of
 
-    picks = Picks(name, user_id, session_id, _list(run_ids), voxel_size, _list(authors))
+    picks = Picks(name, user_id, session_id, names_in(run_ids), voxel_size, names_in(authors))
     result = import_copick(
         config, picks, output, tomograms_of(tilt_series), prefix, remove,
         skip_unknown=skip_unknown, drop_duplicates=drop_duplicates,
     )  # fmt: skip
     _finish(result, overwrite)
-
-
-def _list(text: str | None) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()] if text else []
 
 
 @app.command("combine-particles")
@@ -313,22 +312,27 @@ def combine_tilt_series(
 @app.command("filter-unused-tilts")
 def filter_unused_tilts(
     particles: Annotated[Path, typer.Option("--particles", "-p", help="Particle STAR file.")],
-    tilt_series: Annotated[Path, typer.Option("--tilt-series", "-t", "-ts", help="Tilt-series STAR file.")],
+    tilt_series: Annotated[
+        Path, typer.Option("--tilt-series", "--tomograms", "-t", "-ts", help="Tilt-series STAR file.")
+    ],
     output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="New file.", show_default="--tilt-series itself, with --overwrite"),
+        Path | None, typer.Option("--output", "-o", help="New file.", show_default="{tilt series}_used.star, beside it")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Leave out tilt series without particles."""
+    """Leave out tilt series without particles. The file that is given stays as it is, unless --output names it."""
     from py2rely_core.importers.combine import filter_unused_tilts as used
 
-    _finish(used(particles, tilt_series, output or tilt_series), overwrite)
+    output = output or tilt_series.with_name(f"{tilt_series.stem}_used.star")
+    _finish(used(particles, tilt_series, output), overwrite)
 
 
 def prepare_tilt_series(
     context: typer.Context,
-    base_project: Annotated[Path, typer.Option("--base-project", help="Directory above the sessions.")],
+    base_project: Annotated[
+        Path | None,
+        typer.Option("--base-project", help="Directory above the sessions.", show_default="the current one"),
+    ] = None,
     session: Annotated[
         str, typer.Option("--session", "-s", help="Session, a directory of AreTomo output.")
     ] = "23dec21",
@@ -356,7 +360,9 @@ def prepare_tilt_series(
     from py2rely_core.importers.optics import Optics
     from py2rely_core.importers.tilt_series import Layout
 
-    directory = base_project / session / run if run else base_project / session
+    if base_project is None and not is_given(context, "session"):
+        raise typer.BadParameter("say where the data are: --base-project DIRECTORY, or --session of this directory")
+    directory = (base_project or Path()) / session / (run or "")
     optics = Optics(voltage, spherical_aberration, amplitude_contrast, optics_group, optics_group_name)
     doses = Doses(total=total_dose)
     layout = Layout(output / f"{session}_tiltSeries", "", symlinks)
@@ -367,9 +373,6 @@ def prepare_tilt_series(
     _finish(result, overwrite, _assumed(context, *names))
 
 
-SizeX = Annotated[float, typer.Option("-x", help="Tomogram, unbinned voxels.")]
-SizeY = Annotated[float, typer.Option("-y", help="Tomogram, unbinned voxels.")]
-SizeZ = Annotated[float, typer.Option("-z", help="Tomogram, unbinned voxels.")]
 MaybeTiltSeries = Annotated[
     Path | None,
     typer.Option("--tilt-series", "-ts", help="Takes sizes, pixel size and microscope from it instead."),
@@ -393,17 +396,15 @@ def _tomograms(context: typer.Context, tilt_series: Path | None, size: tuple[flo
 
 def prepare_particles(
     context: typer.Context,
-    config: Annotated[Path, typer.Option("--config", "-c", help="copick configuration.")],
+    config: CopickConfig,
     session: Annotated[str, typer.Option("--session", "-s", help="Session; tomograms are {session}_{run}.")],
     name: Annotated[str, typer.Option("--name", "-n", help="Object.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Directory.")] = Path("input"),
-    session_id: Annotated[str | None, typer.Option("--session-id", "-sid", help="Session of the picks.")] = None,
-    user_id: Annotated[str | None, typer.Option("--user-id", "-uid", help="User that picked.")] = None,
-    run_ids: Annotated[str | None, typer.Option("--run-ids", "-rids", help="Runs, separated by commas.")] = None,
-    voxel_size: Annotated[
-        float | None, typer.Option("--voxel-size", "-vs", help="Only runs with this voxel spacing.")
-    ] = None,
-    authors: Annotated[str | None, typer.Option("--authors", "-a", help="Authors on the data portal.")] = None,
+    session_id: PickedIn = None,
+    user_id: PickedBy = None,
+    run_ids: RunIds = None,
+    voxel_size: OnlySpacing = None,
+    authors: Authors = None,
     x: SizeX = 4096,
     y: SizeY = 4096,
     z: SizeZ = 1200,
@@ -414,7 +415,7 @@ def prepare_particles(
     optics_group: Group = 1,
     optics_group_name: GroupName = "opticsGroup1",
     relion5: Annotated[
-        str, typer.Option("--relion5", metavar="[True|False]", help="Centred coordinates; else RELION 4's pixels.")
+        str, typer.Option("--relion5", metavar=SWITCH, help="Centred coordinates; else RELION 4's pixels.")
     ] = "True",
     tilt_series: MaybeTiltSeries = None,
     skip_unknown: SkipUnknown = False,
@@ -433,13 +434,13 @@ def prepare_particles(
     tomograms, assumed = _tomograms(
         context, tilt_series, (x, y, z), pixel_size, optics_group, optics_group_name, microscope
     )
-    sized = tilt_series is not None or any(_given(context, axis) for axis in "xyz")
+    sized = tilt_series is not None or any(is_given(context, axis) for axis in "xyz")
     centred = is_true(relion5, "--relion5")
     if not centred and not sized:
         what = "RELION 4's pixels are counted from the corner of a tomogram of a known size."
         fix = "Give -x, -y and -z, or --tilt-series."
         raise ProblemError(Problem(what, "--relion5 False", "a size", fix))
-    picks = Picks(name, user_id, session_id, _list(run_ids), voxel_size, _list(authors))
+    picks = Picks(name, user_id, session_id, names_in(run_ids), voxel_size, names_in(authors))
     parts = [session, user_id, session_id, name]
     path = output / f"{'_'.join(part for part in parts if part)}.star"
     result = import_copick(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-SWITCH = "[True|False]"
+from py2rely_core.cli.options import SWITCH, constraints, is_true
 
 
 def relion5_pipeline(
@@ -52,7 +52,6 @@ def relion5_pipeline(
     output: Annotated[Path, typer.Option("--output", "-o", help="Script to write.")] = Path("pipeline.sh"),
 ) -> None:
     """Write the script of the head process, for sbatch. The site's settings come from 'py2rely config'."""
-    from py2rely_core.cli.options import is_true
     from py2rely_core.launching.job_script import Head, job_script
     from py2rely_core.launching.site import used_settings
     from py2rely_core.parameters.files import load_recipe
@@ -79,7 +78,8 @@ def relion5_pipeline(
         "num_gpus": num_gpus,
         "cpus": cpus,
     }
-    for_jobs = {"gpu_constraint": gpu_constraint, "slurm_memory_per_cpu": memory, "timeout": timeout}
+    types = ",".join(constraints([gpu_constraint] if gpu_constraint else None)) or None
+    for_jobs = {"gpu_constraint": types, "slurm_memory_per_cpu": memory, "timeout": timeout}
     if not on_cluster and gpu_constraint:
         problem = Problem("--gpu-constraint is for steps that are jobs.", "", "--submitit True", "Leave one out.")
         raise ProblemError(problem, ExitCode.BAD_PARAMETERS)

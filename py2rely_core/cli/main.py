@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from py2rely_core import __version__
+from py2rely_core.cli.options import HELP_NAMES, SWITCH, SWITCH_WORDS
 from py2rely_core.problems import ExitCode, ProblemError
 
 #: Name to module and the line that ``--help`` shows. A module has a typer ``app``, or is one command, ``command``.
@@ -27,30 +28,30 @@ COMMANDS = {
     "compare-truth": ("py2rely_core.cli.truth", "Compare a run on simulated data with the truth, with a picture."),
     "report": ("py2rely_core.cli.report", "Make the page of a run again, from results.json and the maps."),
     "compare": ("py2rely_core.cli.compare", "Put two runs side by side."),
+    "utils": ("py2rely_core.cli.utils", "Names and picks between programs."),
     "config": ("py2rely_core.cli.config", "Set up RELION, SLURM and scratch for this site, once."),
     "task": ("py2rely_core.cli.task", "The workflow's own steps."),
 }
 #: Not for people.
 HIDDEN = {"task"}
-#: What may follow a flag. An option with this metavar takes such a word, and may stand alone for True.
-SWITCH = "[True|False]"
-SWITCH_WORDS = {"true": True, "yes": True, "false": False, "no": False}
 PROGRAM = "py2rely"
-HELP_NAMES = {"help_option_names": ["-h", "--help"]}
 
 
 def build(used: str | None) -> typer.Typer:
     """The command line with the group that is used in full, and the others by name only."""
-    cli = typer.Typer(no_args_is_help=True, context_settings=HELP_NAMES, pretty_exceptions_enable=False)
+    # The list of all groups is plain: boxes and colours take longer to import than all the rest.
+    boxes = {} if used else {"rich_markup_mode": None}
+    cli = typer.Typer(no_args_is_help=True, context_settings=HELP_NAMES, pretty_exceptions_enable=False, **boxes)
     cli.callback()(_options)
     for name, (module, text) in COMMANDS.items():
         imported = importlib.import_module(module) if name == used else None
+        shown = {"help": text, "short_help": text, "hidden": name in HIDDEN}
         if hasattr(imported, "app"):
-            cli.add_typer(imported.app, name=name, help=text, hidden=name in HIDDEN, context_settings=HELP_NAMES)
+            cli.add_typer(imported.app, name=name, context_settings=HELP_NAMES, **shown)
         else:
             command = getattr(imported, "command", _not_imported)
             settings = HELP_NAMES | getattr(imported, "CONTEXT", {})
-            cli.command(name, help=text, hidden=name in HIDDEN, context_settings=settings)(command)
+            cli.command(name, context_settings=settings, **shown)(command)
     return cli
 
 
@@ -118,7 +119,6 @@ def _used(arguments: list[str]) -> str | None:
 
 def main() -> None:
     """Run the command line; problems are printed as one list, with the exit code that they carry."""
-    os.environ.setdefault("MPLBACKEND", "Agg")
     command = typer.main.get_command(build(_used(sys.argv[1:])))
     try:
         command(with_values(sys.argv[1:], command), prog_name=PROGRAM)

@@ -9,10 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+from py2rely_core.cli.options import (
+    HELP_NAMES,
+    CpuConstraintOption,
+    GpuConstraintOption,
+    GpuCountOption,
+    SubmitOption,
+    TimeoutOption,
+    constraints,
+)
+
 EXTRA = HELP_NAMES | {"allow_extra_args": True}
 EPILOG = "Flags stand alone or take True or False. What follows -- goes to nextflow run as it is."
-MACHINE, CLUSTER, RUN = "This machine", "SLURM cluster", "The run"
+MACHINE, RUN = "This machine", "The run"
 
 app = typer.Typer(no_args_is_help=True, context_settings=HELP_NAMES)
 
@@ -25,38 +34,6 @@ class ClassSelection(StrEnum):
 
 
 ParameterOption = Annotated[Path, typer.Option("--parameter", "-p", help="Parameter file (JSON).")]
-SubmitOption = Annotated[
-    bool, typer.Option("--submitit", "-s", help="Submit every step to SLURM.", rich_help_panel=CLUSTER)
-]
-GpuCountOption = Annotated[
-    int | None,
-    typer.Option(
-        "--num-gpus",
-        "-ng",
-        help="GPUs per job; without --submitit, of this machine.",
-        show_default="4 on SLURM",
-        rich_help_panel=CLUSTER,
-    ),
-]
-GpuConstraintOption = Annotated[
-    list[str] | None,
-    typer.Option("--gpu-constraint", "-gc", help="GPU type, such as a100; may be repeated.", rich_help_panel=CLUSTER),
-]
-CpuConstraintOption = Annotated[
-    str | None,
-    typer.Option(
-        "--cpu-constraint",
-        "-cc",
-        metavar="CPUS,GB",
-        help="Per job; without --submitit, CPUs of this machine.",
-        show_default="4,16 on SLURM",
-        rich_help_panel=CLUSTER,
-    ),
-]
-TimeoutOption = Annotated[
-    float | None,
-    typer.Option("--timeout", "-t", help="Hours per job.", show_default="48", rich_help_panel=CLUSTER),
-]
 GpusOption = Annotated[
     str | None,
     typer.Option("--gpus", help="Numbers of the GPUs to use, such as 0,1.", rich_help_panel=MACHINE),
@@ -227,8 +204,7 @@ def polish(
 def _cluster(submit: bool, num_gpus: int | None, gpu: list[str] | None, cpu: str | None, timeout: float | None) -> Any:
     from py2rely_core.launching.launch import Cluster
 
-    types = tuple(name for text in gpu or () for name in text.replace(",", " ").split())
-    return Cluster(submit, num_gpus, types, cpu, timeout)
+    return Cluster(submit, num_gpus, constraints(gpu), cpu, timeout)
 
 
 def _run(

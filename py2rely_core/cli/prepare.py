@@ -9,10 +9,11 @@ import typer
 
 from py2rely_core.cli.import_data import register_prepare
 from py2rely_core.cli.job_script import relion5_pipeline
+from py2rely_core.cli.options import HELP_NAMES
 from py2rely_core.cli.template import template
 from py2rely_core.problems import Problem, ProblemError
 
-app = typer.Typer(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+app = typer.Typer(no_args_is_help=True, context_settings=HELP_NAMES)
 app.command("template")(template)
 register_prepare(app)
 app.command("relion5-pipeline")(relion5_pipeline)

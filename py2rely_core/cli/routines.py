@@ -7,7 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+from py2rely_core.cli.options import HELP_NAMES, is_parameter_file
+from py2rely_core.cli.submittable import several, submittable
+
 DATA, SEARCH, COMPUTER = "Data", "Search", "Computer"
 app = typer.Typer(no_args_is_help=True, context_settings=HELP_NAMES)
 
@@ -54,6 +56,7 @@ def routines() -> None:
 
 
 @app.command("extract")
+@submittable(uses_gpu=lambda values: False)
 def extract(
     particles: ParticlesOption,
     tomogram: TomogramsOption = Path("tomograms.star"),
@@ -66,7 +69,9 @@ def extract(
     crop: Annotated[
         int | None, typer.Option("--cropsize", "-cs", help="Pixels after cropping; -1: not cropped.")
     ] = None,
-    apex: Annotated[bool, typer.Option("-apex", help="Without CTF and without the concatenated CTF image.")] = False,
+    apex: Annotated[
+        bool, typer.Option("--apex", "-apex", help="Without CTF and without the concatenated CTF image.")
+    ] = False,
     threads: ThreadsOption = None,
     ranks: RanksOption = None,
 ) -> None:
@@ -79,6 +84,7 @@ def extract(
 
 
 @app.command("reconstruct")
+@submittable(uses_gpu=lambda values: False)
 def reconstruct(
     particles: ParticlesOption,
     tomograms: Annotated[
@@ -112,6 +118,7 @@ def reconstruct(
 
 
 @app.command("refine3d")
+@submittable(uses_gpu=lambda values: values["use_gpu"])
 def refine3d(
     particles: ParticlesOption,
     reference: ReferenceOption,
@@ -163,7 +170,13 @@ def refine3d(
     pool: Annotated[
         int | None,
         typer.Option(
-            "-npool", "--npool", min=1, help="Particles per batch.", show_default="16", rich_help_panel=COMPUTER
+            "-npool",
+            "--npool",
+            "--nr-pool",
+            min=1,
+            help="Particles per batch.",
+            show_default="16",
+            rich_help_panel=COMPUTER,
         ),
     ] = None,
     use_gpu: Annotated[
@@ -188,6 +201,7 @@ def refine3d(
 
 
 @app.command("class3d")
+@submittable(uses_gpu=lambda values: values["align"])
 def class3d(
     particles: ParticlesOption,
     reference: ReferenceOption,
@@ -195,8 +209,14 @@ def class3d(
     parameter: OptionalParameter = None,
     mask: Annotated[Path | None, typer.Option("--mask", "-m", help="Mask.", rich_help_panel=DATA)] = None,
     classes: Annotated[
-        int | None,
-        typer.Option("--nr-classes", min=1, help="Classes.", show_default="5", rich_help_panel=SEARCH),
+        str | None,
+        typer.Option(
+            "--nr-classes",
+            metavar="N|FROM,TO,STEP",
+            help="Classes; 2,8,2 runs 2, 4, 6 and 8.",
+            show_default="5",
+            rich_help_panel=SEARCH,
+        ),
     ] = None,
     iterations: Annotated[
         int | None,
@@ -227,22 +247,39 @@ def class3d(
     threads: ThreadsOption = None,
     ranks: RanksOption = None,
 ) -> None:
-    """Classify particles."""
+    """Classify particles; with several numbers of classes one after the other, and a table of them at the end."""
     from py2rely_core.launching import routines as jobs
 
-    given = {"ini_high": low_pass, "nr_classes": classes, "nr_iter": iterations, "tau_fudge": tau,
-             "particle_diameter": diameter, "ref_correct_greyscale": corrected}  # fmt: skip
-    if parameter is None:
-        given = {"nr_classes": 5, "particle_diameter": 280} | {key: v for key, v in given.items() if v is not None}
-    blocks = {"class3D": given, "refine3D": {"sym_name": symmetry}}
-    recipe = jobs.recipe_of(parameter, *jobs.grid_of_particles(particles), first_low_pass=False, **blocks)
-    computer = jobs.Computer(threads, ranks, use_gpu=align)
-    job = jobs.class3d(recipe, computer, particles, tomogram, reference, mask, align)
-    _print_classes(job)
-    _print(job, "run_data.star")
+    done = []
+    for number in several(classes):
+        given = {"ini_high": low_pass, "nr_classes": number, "nr_iter": iterations, "tau_fudge": tau,
+                 "particle_diameter": diameter, "ref_correct_greyscale": corrected}  # fmt: skip
+        if parameter is None:
+            given = {"nr_classes": 5, "particle_diameter": 280} | {k: v for k, v in given.items() if v is not None}
+        blocks = {"class3D": given, "refine3D": {"sym_name": symmetry}}
+        recipe = jobs.recipe_of(parameter, *jobs.grid_of_particles(particles), first_low_pass=False, **blocks)
+        computer = jobs.Computer(threads, ranks, use_gpu=align)
+        job = jobs.class3d(recipe, computer, particles, tomogram, reference, mask, align)
+        _print_classes(job)
+        _print(job, "run_data.star")
+        done.append(job)
+    if len(done) > 1:
+        compare_classes(done)
+
+
+@app.command("compare-classes")
+def compare_classes(
+    jobs: Annotated[list[Path], typer.Argument(metavar="JOB...", help="Class3D jobs: directories.")],
+) -> None:
+    """One table of several classifications: numbers of classes, resolutions and shares."""
+    from py2rely_core.judging import classes
+
+    found = [classes.read_classification(classes.find_class_job(str(job))) for job in jobs]
+    typer.echo(classes.comparison_text(found))
 
 
 @app.command("mask-create")
+@submittable(uses_gpu=lambda values: False)
 def mask_create(
     source: Annotated[Path, typer.Option("--map", "-m", help="Map.")],
     threshold: Annotated[float, typer.Option("--threshold", "-thr", help="Density at the mask's border.")] = 0.1,
@@ -258,6 +295,7 @@ def mask_create(
 
 
 @app.command("post-process")
+@submittable(uses_gpu=lambda values: False)
 def post_process(
     half_map: Annotated[
         Path, typer.Option("--half-map", "-hm", help="First half map; the other is found by its name.")
@@ -280,18 +318,34 @@ def post_process(
 
 @app.command("select")
 def select(
-    parameter: Annotated[Path, typer.Option("--parameter", "-p", help="Parameter file, for the refinement.")] = Path(
-        "sta_parameters.json"
-    ),
+    source: Annotated[
+        Path | None,
+        typer.Option("-p", help="Parameter file, for the refinement; or classified particles (STAR)."),
+    ] = None,
+    parameter: Annotated[
+        Path | None,
+        typer.Option("--parameter", help="Parameter file, for the refinement.", show_default="sta_parameters.json"),
+    ] = None,
+    particles: Annotated[
+        Path | None,
+        typer.Option("--particles", help="Classified particles, also of a Class2D job, in place of --class-job."),
+    ] = None,
     class_job: Annotated[
         str, typer.Option("--class-job", "-cj", help="Class3D job: number, name such as bin4, or path.")
     ] = "job001",
     keep: Annotated[
-        str, typer.Option("--keep-classes", "-kc", "-c", help="Classes to keep, counted from 1, comma-separated.")
-    ] = "1,2,3",
+        str | None,
+        typer.Option(
+            "--keep-classes", "-kc", "--classes", "-c", show_default="1,2,3, of a job",
+            help="Classes to keep, counted from 1, comma-separated.",
+        ),
+    ] = None,
     best: Annotated[
-        int, typer.Option("--best-class", "-bc", min=1, help="Class that is the refinement's reference.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            "--best-class", "-bc", min=1, help="Class that is the refinement's reference.", show_default="1, of a job"
+        ),
+    ] = None,
     run_refinement: Annotated[
         bool, typer.Option("--run-refinement", "-rr", help="Refine the chosen particles.")
     ] = False,
@@ -303,20 +357,33 @@ def select(
         Path | None,
         typer.Option("--tomograms", "-t", help="Tilt series of the refinement.", show_default="as classified"),
     ] = None,
-) -> None:
-    """Keep the particles of chosen classes as a new particle set."""
+) -> None:  # fmt: skip
+    """Keep the particles of chosen classes, of a Class3D job or of a file of particles, as a new particle set."""
     from py2rely_core.judging import classes
     from py2rely_core.judging.selection import as_text
     from py2rely_core.launching import routines as jobs
 
+    if source and is_parameter_file(source):
+        parameter = source
+    elif source:
+        particles = source
+    if particles:
+        if best is not None or run_refinement or mask or tomograms:
+            raise typer.BadParameter("a refinement needs the Class3D job: give --class-job in place of particles")
+        if keep is None:
+            raise typer.BadParameter("say which classes to keep: --classes 3,7,12")
+        typer.echo(f"Wrote {jobs.select_rows(particles, classes.parse_classes(keep), output)}")
+        return
+    best = best or 1
     found = classes.read_classification(classes.find_class_job(class_job))
-    selection = classes.judge(found, classes.choice_of(classes.parse_classes(keep), best), jobs.diameter_of(found.job))
+    kept = classes.parse_classes(keep or "1,2,3")
+    selection = classes.judge(found, classes.choice_of(kept, best), jobs.diameter_of(found.job))
     typer.echo(as_text(selection))
     written = jobs.select(found, selection, output)
     typer.echo(f"Wrote {written}")
     if run_refinement:
         tilt_series = tomograms or jobs.tilt_series_of(found.job)
-        recipe = jobs.recipe_of(parameter, *jobs.grid_of_particles(written))
+        recipe = jobs.recipe_of(parameter or Path("sta_parameters.json"), *jobs.grid_of_particles(written))
         _print(
             jobs.refine3d(recipe, jobs.Computer(), written, tilt_series, None, found.maps[best], mask),
             "run_class001.mrc",

@@ -44,6 +44,12 @@ _STRUCTURE = re.compile(
 #: After a label in a loop: nothing, or its number.
 _LABEL_NUMBER = re.compile(r"\s*(?:#\s*(?P<number>\d+)?.*)?", re.DOTALL)
 _NOT_A_VALUE = re.compile(r"#\s*\d+")
+#: A comment begins a word: `#` within a name is a part of it, as is an apostrophe.
+_COMMENT = re.compile(r"(?:^|(?<=\s))#[^\n]*", re.MULTILINE)
+_SINGLE_QUOTED = re.compile(r"(?<!\S)'([^'\n]*)'(?!\S)")
+#: What is left of single quotation marks that are not closed.
+_OPEN = re.compile(r"(?<!\S)'")
+_WORD = re.compile(r'"[^"\n]*"(?!\S)|\S+')
 _HOLDS_ROWS = re.compile(r"^[ \t]*[^\s#]", re.MULTILINE)
 
 
@@ -239,10 +245,14 @@ def _table(blocks: list[_Block]) -> pd.DataFrame:
     if not any(_HOLDS_ROWS.search(block.rows) for block in blocks):
         return pd.DataFrame(np.zeros((0, len(first.labels))), columns=list(first.labels))
     text = {n: str for n, label in enumerate(first.labels) if label in TEXT_LABELS}
+    rows = _as_read("\n".join(block.rows for block in blocks))
+    if _OPEN.search(rows):
+        for block in blocks:
+            _refuse_other_widths(block)
     try:
         table = pd.read_csv(
-            io.StringIO("\n".join(block.rows for block in blocks).replace("'", '"')),
-            delimiter=r"\s+", header=None, comment="#", dtype=text, keep_default_na=False,
+            io.StringIO(rows),
+            delimiter=r"\s+", header=None, dtype=text, keep_default_na=False,
             na_values=["nan", "NaN", "<NA>"], engine="c",
         )  # fmt: skip
     except (ValueError, pd.errors.ParserError) as error:
@@ -262,17 +272,20 @@ def _table(blocks: list[_Block]) -> pd.DataFrame:
     return table
 
 
+def _as_read(rows: str) -> str:
+    """Rows without comments, and with one kind of quotation marks."""
+    rows = _COMMENT.sub("", rows) if "#" in rows else rows
+    return _SINGLE_QUOTED.sub(r'"\1"', rows) if "'" in rows else rows
+
+
 def _refuse_other_widths(block: _Block) -> None:
     """Name the first row that has not one value for each label."""
     for number, row in enumerate(block.rows.split("\n"), start=block.line):
-        row = row.partition("#")[0].strip()
-        if not row:
-            continue
-        try:
-            count = len(shlex.split(row)) if "'" in row or '"' in row else len(row.split())
-        except ValueError as error:
-            raise ProblemError(_unreadable(block.path, "a quotation mark is not closed", number)) from error
-        if count != len(block.labels):
+        row = _as_read(row)
+        if _OPEN.search(row) or row.count('"') % 2:
+            raise ProblemError(_unreadable(block.path, "a quotation mark is not closed", number))
+        count = len(_WORD.findall(row))
+        if count and count != len(block.labels):
             reason = f"a row of data_{block.name} has {count} values for {len(block.labels)} labels"
             raise ProblemError(_unreadable(block.path, reason, number))
 

@@ -41,6 +41,11 @@ class Target:
     session: str = "99"
     existing: str = "error"
 
+    def __post_init__(self) -> None:
+        if self.existing not in EXISTING:
+            what, fix = f"'{self.existing}' is no choice.", "Correct --existing."
+            raise ProblemError(Problem(what, "--existing", ", ".join(EXISTING), fix))
+
 
 @dataclass
 class Match:
@@ -85,12 +90,9 @@ def export_copick(
         what = f"There are {len(target.configs)} configurations and {len(target.sessions)} sessions."
         fix = "Give one session per configuration, separated by commas; empty where names have no prefix."
         raise ProblemError(Problem(what, "--configs and --sessions", "as many", fix))
-    if target.existing not in EXISTING:
-        fix = "Correct --existing."
-        raise ProblemError(Problem(f"'{target.existing}' is no choice.", "--existing", ", ".join(EXISTING), fix))
     roots = [open_project(config) for config in target.configs]
     problems = [problem for root, config in zip(roots, target.configs, strict=True)
-                for problem in _object_problem(root, config, target.name)]  # fmt: skip
+                for problem in object_problem(root, config, target.name)]  # fmt: skip
     matches, missing = _match(poses, roots, target)
     if missing and not skip_missing:
         problems += [_missing_problem(name, count, roots, target) for name, count in missing.items()]
@@ -102,12 +104,14 @@ def export_copick(
             fix = "Give --tilt-series with this tomogram."
             problems.append(Problem(f"The size of tomogram {name} is not known.", f"run {match.run.name}", "", fix))
         centres[id(match)] = centre
-        problems += _session_problem(match, target)
+        problems += session_problem(match, target)
     if problems:
         raise ProblemError(problems)
     notes = [f"left out {count} particles of {name}: there is no run for it" for name, count in missing.items()]
     for match in matches:
-        _write(match, poses, centres[id(match)], target)
+        positions = poses.positions[match.rows] + centres[id(match)]
+        rotations, scores = poses.rotations[match.rows], poses.scores[match.rows]
+        write_picks(match, positions, rotations, scores, target, poses.oriented)
         made = f"{len(match.rows)} picks of {target.name}, {target.user}/{match.session}"
         notes.append(f"{match.run.name}: {made}; {sources[id(match)]}")
     total = sum(len(match.rows) for match in matches)
@@ -116,7 +120,8 @@ def export_copick(
     return [*notes, f"{total} of {len(poses.table)} particles written to {len(matches)} runs"]
 
 
-def _object_problem(root: Any, config: Path, name: str) -> list[Problem]:
+def object_problem(root: Any, config: Path, name: str) -> list[Problem]:
+    """The problem, if a project has no such object."""
     known = {one.name: one for one in root.pickable_objects}
     if name in known:
         return []
@@ -185,7 +190,7 @@ def _centre(
     return (None, "") if default is None else (np.asarray(default) / 2, "size as given by -x -y -z")
 
 
-def _session_problem(match: Match, target: Target) -> list[Problem]:
+def session_problem(match: Match, target: Target) -> list[Problem]:
     """Decide the session of a run's picks; the problem if there are picks that must not be replaced."""
 
     def there(session: str) -> list[Any]:
@@ -211,11 +216,24 @@ def _session_problem(match: Match, target: Target) -> list[Problem]:
     return [Problem("There are such picks already.", where, "none", fix)]
 
 
-def _write(match: Match, poses: Poses, centre: np.ndarray, target: Target) -> None:
-    transforms = np.tile(np.eye(4), (len(match.rows), 1, 1))
-    transforms[:, :3, :3] = poses.rotations[match.rows]
+def write_picks(
+    match: Match, positions: np.ndarray, rotations: np.ndarray, scores: np.ndarray, target: Target, oriented: bool
+) -> None:
+    """Write the picks of a run.
+
+    Parameters
+    ----------
+    match : Match
+    positions : (n, 3) float
+        Angstrom from the tomogram's first corner.
+    rotations : (n, 3, 3) float
+    scores : (n,) float
+    target : Target
+    oriented : bool
+        The orientations are to be trusted.
+    """
+    transforms = np.tile(np.eye(4), (len(positions), 1, 1))
+    transforms[:, :3, :3] = rotations
     picks = match.run.new_picks(target.name, match.session, target.user, exist_ok=target.existing == "overwrite")
-    picks.meta.trust_orientation = poses.oriented
-    picks.from_numpy(
-        positions=poses.positions[match.rows] + centre, transforms=transforms, scores=poses.scores[match.rows]
-    )
+    picks.meta.trust_orientation = oriented
+    picks.from_numpy(positions=positions, transforms=transforms, scores=scores)

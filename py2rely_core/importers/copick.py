@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from py2rely_core.data.names import match
 from py2rely_core.importers.coordinates import Coordinates, Unit, place
 from py2rely_core.importers.particles import Tomograms, finish
 from py2rely_core.importers.result import Import
-from py2rely_core.problems import Problem, ProblemError, nearest
+from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
 
 #: Extents of a copick tomogram and of the tilt series' tomogram are the same within this share.
 SAME_EXTENT = 0.02
@@ -54,12 +56,11 @@ def open_project(config: Path) -> Any:
     ProblemError
         copick is missing, or the configuration cannot be read.
     """
-    from py2rely_core.problems import ExitCode
-
     try:
         import copick
     except ImportError as error:
-        problem = Problem("copick is not installed.", str(config), "the Python package copick", "pip install copick")
+        fix = f"Add it with: {how_to_install()}"
+        problem = Problem("copick is not installed.", str(config), "the Python package copick", fix)
         raise ProblemError(problem, ExitCode.MISSING_COMPONENT) from error
     if not config.is_file():
         problem = Problem("The copick configuration is missing.", str(config), "an existing file", "Correct --config.")
@@ -70,6 +71,14 @@ def open_project(config: Path) -> Any:
         fix = "Look at the file; 'copick config' writes one."
         problem = Problem(f"The copick project cannot be opened: {error}.", str(config), "a configuration", fix)
         raise ProblemError(problem) from error
+
+
+def how_to_install() -> str:
+    """The one command that adds copick: of the checkout that this package belongs to, or of the environment."""
+    setup = Path(__file__).resolve().parents[2] / "tools/setup"
+    if setup.is_file() and sys.prefix == str(setup.parents[1] / ".tools/venv"):
+        return f"{shlex.quote(str(setup))} copick"
+    return f"{shlex.quote(sys.executable)} -m pip install 'py2rely-nf[copick]'"
 
 
 def tomogram_of(run: Any, voxel_size: float | None = None) -> tuple[np.ndarray, float] | None:

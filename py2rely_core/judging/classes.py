@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.judging.selection import Choice, Selection, as_records, judge_classes, of_classes
 from py2rely_core.problems import ExitCode, Problem, ProblemError
@@ -79,6 +81,18 @@ def choice_of(keep: list[int], best: int) -> Choice:
         problem = Problem(what, "--best-class", "one of them", "Give another --best-class, or keep it.")
         raise ProblemError(problem, ExitCode.BAD_PARAMETERS)
     return Choice("manual", tuple(keep), best)
+
+
+def comparison_text(found: list[Classification]) -> str:
+    """A table of classifications: classes, the best one's resolution, and every class's share, largest first."""
+    lines = [f"{'job':<24s} {'classes':>7s} {'best, A':>8s}  shares"]
+    for one in found:
+        table = read_star(one.model)["model_classes"]
+        shares = sorted((float(share) for share in table["rlnClassDistribution"]), reverse=True)
+        best = pd.to_numeric(table["rlnEstimatedResolution"]).min()
+        shown = " ".join(f"{share:.0%}" for share in shares)
+        lines.append(f"{one.job!s:<24s} {len(table):7d} {best:8.1f}  {shown}")
+    return "\n".join(lines)
 
 
 def judge(classification: Classification, choice: Choice, diameter: float) -> Selection:

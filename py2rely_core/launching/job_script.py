@@ -41,22 +41,17 @@ class Head:
 
 def job_script(head: Head) -> str:
     """The text of the script; it works with sbatch and, on a machine without SLURM, with bash."""
-    minutes = round(head.days * 1440)
-    if minutes < 1:
+    if head.days * 1440 < 1:
         raise ProblemError(
             Problem(f"{head.days:g} days are no time.", "--num-days", "more than 0", "Give more."),
             ExitCode.BAD_PARAMETERS,
         )
     lines = ["#!/bin/bash", "#SBATCH --job-name=py2rely", "#SBATCH --output=py2rely_%j.out", "#SBATCH --nodes=1"]
     lines += ["#SBATCH --cpus-per-task=4", "#SBATCH --mem=16G", "#SBATCH --requeue"]
-    lines += [f"#SBATCH --time={minutes // 1440}-{minutes % 1440 // 60:02d}:{minutes % 60:02d}:00"]
-    for option in ("partition", "account", "qos"):
-        value = head.site.get(f"slurm_{option}")
-        lines += [f"#SBATCH --{option}={value}"] if value else []
+    lines += [time_line(head.days), *account_lines(head.site)]
     lines += ["# The head process: it submits every step as a job and waits. Submitted again, it goes on where it was."]
     lines += ["set -euo pipefail", 'cd "${SLURM_SUBMIT_DIR:-$PWD}"']
-    if (PROJECT / ".tools/activate").is_file():
-        lines.append(f"source {shlex.quote(str(PROJECT / '.tools/activate'))}")
+    lines += activation()
     resume = ["-resume"]
     if head.fresh:
         lines += ["# Started anew; only when the scheduler starts it again does it go on.", "resume=()"]
@@ -67,6 +62,24 @@ def job_script(head: Head) -> str:
     command += [[f"--{name}", shlex.quote(value)] for name, value in given.items()]
     lines.append(" \\\n    ".join(" ".join(part) for part in command))
     return "\n".join(lines) + "\n"
+
+
+def time_line(days: float) -> str:
+    """The limit on a job's time."""
+    minutes = max(1, round(days * 1440))
+    return f"#SBATCH --time={minutes // 1440}-{minutes % 1440 // 60:02d}:{minutes % 60:02d}:00"
+
+
+def account_lines(site: Mapping[str, Value]) -> list[str]:
+    """Where a job belongs: the site's partition, account and quality of service."""
+    given = ((option, site.get(f"slurm_{option}")) for option in ("partition", "account", "qos"))
+    return [f"#SBATCH --{option}={value}" for option, value in given if value]
+
+
+def activation() -> list[str]:
+    """What puts a checkout's own programs on PATH; nothing elsewhere."""
+    script = PROJECT / ".tools/activate"
+    return [f"source {shlex.quote(str(script))}"] if script.is_file() else []
 
 
 def _text(value: Any) -> str:

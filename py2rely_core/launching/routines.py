@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from py2rely_core.data.tables import read_star
+from py2rely_core.data.tables import read_star, write_star
+from py2rely_core.exporters.classes import export_classes
+from py2rely_core.importers.result import write_import
 from py2rely_core.judging.classes import Classification, write_selection
 from py2rely_core.judging.selection import Selection
 from py2rely_core.maps.io import read_header, read_map
@@ -349,6 +351,46 @@ def select(classification: Classification, selection: Selection, output: Path | 
         write_selection(classification, selection, job / "particles.star")
     finally:
         update_project(Path())
+    return job / "particles.star"
+
+
+def select_rows(source: Path, kept: list[int], output: Path | None) -> Path:
+    """Write the particles of some classes of a file, as a Select job of the project or to a file of one's own.
+
+    Parameters
+    ----------
+    source : Path
+        Particles with rlnClassNumber, of a Class3D or Class2D job; it is not changed.
+    kept : list of int
+        Counted from 1.
+    output : Path or None
+        A file that is not there yet; None for the project's next Select job.
+
+    Returns
+    -------
+    Path
+        The file that was written.
+
+    Raises
+    ------
+    ProblemError
+        The file has no classes, or one of these has no particles.
+    """
+    chosen = export_classes(source, kept, output or Path("Select/particles.star"))
+    (blocks,) = chosen.tables.values()
+    if output is not None:
+        write_import(chosen)
+        return output
+    job = new_job(Path(), "Select")
+    try:
+        write_star(blocks, job / "particles.star")
+        before = len(read_star(source)["particles"])
+        numbers = {"particles_in": before, "particles_out": len(blocks["particles"]), "classes_kept": kept}
+        write_numbers(job, **numbers, inputs=[str(source)])
+    finally:
+        update_project(Path())
+    for note in chosen.notes[:-1]:
+        print(note)
     return job / "particles.star"
 
 

@@ -133,13 +133,17 @@ def imported_settings(path: Path) -> dict[str, Value]:
             snippets = json.loads(text)
         except ValueError as error:
             raise ProblemError(Problem(f"This is not JSON: {error}.", str(path), "", "Correct it.")) from error
-        parts = [str(snippets.get(name) or "").strip() for name in ("python_load", "relion_load")]
-        load = "\n".join(part for part in parts if part)
-        found = {"relion_load": load} if load else {}
+        found = load_commands(snippets.get("python_load"), snippets.get("relion_load"))
     if not found:
         expected = "a params block with settings, or python_load and relion_load"
         raise ProblemError(Problem("The file sets nothing.", str(path), expected, "Give another file."))
     return found
+
+
+def load_commands(python: object, relion: object) -> dict[str, Value]:
+    """The setting that runs both snippets before a step, the one for Python first; none when both are empty."""
+    load = "\n".join(text for one in (python, relion) if (text := str(one or "").strip()))
+    return {"relion_load": load} if load else {}
 
 
 def _params_block(lines: list[str]) -> tuple[int | None, list[str]]:

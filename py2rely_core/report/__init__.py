@@ -14,11 +14,9 @@ from markupsafe import Markup
 from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.report import figures, pictures
 from py2rely_core.report.charts import sky_map
-from py2rely_core.report.figures import frequency_axis
-from py2rely_core.report.pictures import show_slices
 from py2rely_core.results.collect import resolution_text
 
-__all__ = ["duration", "find_in", "frequency_axis", "show_slices", "write_comparison", "write_report"]
+__all__ = ["duration", "find_in", "write_comparison", "write_report"]
 
 #: Stands for a value that is not known.
 UNKNOWN = "\N{EN DASH}"

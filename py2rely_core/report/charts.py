@@ -181,12 +181,12 @@ def sky_map(angles: dict[str, Any], title: str) -> Markup:
                 shade = ceil(SHADES * value / most)
                 shades.setdefault(shade, []).append(_cell(left, right, 90 - upper, 90 - lower))
     width, height = 480, 262
-    outline = _polygon([_mollweide(-180, latitude) for latitude in range(-90, 91, 5)]
-                       + [_mollweide(180, latitude) for latitude in range(90, -91, -5)])  # fmt: skip
+    outline = _polygon([mollweide(-180, latitude) for latitude in range(-90, 91, 5)]
+                       + [mollweide(180, latitude) for latitude in range(90, -91, -5)])  # fmt: skip
     grid = [
-        _open([_mollweide(longitude, latitude) for latitude in range(-90, 91, 6)]) for longitude in range(-120, 121, 60)
+        _open([mollweide(longitude, latitude) for latitude in range(-90, 91, 6)]) for longitude in range(-120, 121, 60)
     ]
-    grid += [_open([_mollweide(longitude, latitude) for longitude in (-180, 180)]) for latitude in (-45, 0, 45)]
+    grid += [_open([mollweide(longitude, latitude) for longitude in (-180, 180)]) for latitude in (-45, 0, 45)]
     parts = [f'<path class="globe" d="{outline}"/>']
     parts += [
         f'<path class="cell" style="fill-opacity:{0.12 + 0.88 * shade / SHADES:.2f}" d="{"".join(cells)}"/>'
@@ -194,7 +194,7 @@ def sky_map(angles: dict[str, Any], title: str) -> Markup:
     ]
     parts += [f'<path class="grid" d="{line}"/>' for line in grid]
     for latitude, text in ((90, "tilt 0°"), (-90, "tilt 180°")):
-        x, y = _mollweide(0, latitude)
+        x, y = mollweide(0, latitude)
         parts.append(f'<text x="{x}" y="{y - 6 if latitude > 0 else y + 15}" text-anchor="middle">{text}</text>')
     return Markup(
         f'<svg class="chart sky" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
@@ -207,7 +207,7 @@ def _scale_text(most: int) -> str:
     return f"0 to {most} particle{'s' if most != 1 else ''} in a cell of 1/648 of the sphere"
 
 
-def _mollweide(longitude: float, latitude: float) -> tuple[float, float]:
+def mollweide(longitude: float, latitude: float) -> tuple[float, float]:
     """Position in the picture of a direction in degrees."""
     target, theta = pi * sin(radians(latitude)), radians(latitude)
     for _ in range(40):
@@ -223,8 +223,8 @@ def _mollweide(longitude: float, latitude: float) -> tuple[float, float]:
 def _cell(left: float, right: float, upper: float, lower: float) -> str:
     middle = (upper + lower) / 2
     return _polygon(
-        [_mollweide(left, upper), _mollweide(right, upper), _mollweide(right, middle), _mollweide(right, lower),
-         _mollweide(left, lower), _mollweide(left, middle)]
+        [mollweide(left, upper), mollweide(right, upper), mollweide(right, middle), mollweide(right, lower),
+         mollweide(left, lower), mollweide(left, middle)]
     )  # fmt: skip
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
 from py2rely_core.report.charts import Axis, Line, Series, frequency_ticks, line_chart, nice_ticks
@@ -120,13 +119,3 @@ def _resolutions(values: list[float]) -> Axis:
     """An axis of resolutions, better ones higher up, linear in frequency."""
     best = 1.08 / min(values)
     return Axis(0, best, frequency_ticks(best, 5), "resolution, Å")
-
-
-def frequency_axis(axis: Any, last: float) -> None:
-    """Label a frequency axis of matplotlib with resolutions, from 0 to the `last` frequency, 1/Angstrom."""
-    ticks = np.linspace(0, last, 6)[1:]
-    axis.set_xticks(ticks, [f"{1 / tick:.1f}" for tick in ticks])
-    axis.set_xlim(0, last)
-    axis.set_ylim(-0.1, 1.05)
-    axis.set_xlabel("resolution, Å")
-    axis.spines[["top", "right"]].set_visible(False)

@@ -14,6 +14,7 @@ from PIL import Image
 from py2rely_core.maps.io import Map, Volume, read_map
 from py2rely_core.maps.masks import density_threshold, is_degenerate
 from py2rely_core.maps.resample import resample
+from py2rely_core.report.drawing import SOFT, grey_tile, paper, text, upright
 
 #: Edge of a slice's picture, pixels.
 SLICE_EDGE = 320
@@ -59,16 +60,22 @@ def central_slices(data: Volume) -> list[np.ndarray]:
     return [data[centre], data[:, centre], data[:, :, centre]]
 
 
-def show_slices(axes: Any, volume: Map, limits: np.ndarray | None = None) -> None:
-    """Draw the central slices into three matplotlib axes, in one grey scale: the map's own, or between `limits`."""
+def slice_tiles(volume: Map, edge: int = SLICE_EDGE, limits: np.ndarray | None = None) -> list[Image.Image]:
+    """Pictures of the central slices without an eighth of the box on each side, in one grey scale: xy, xz, yz.
+
+    Parameters
+    ----------
+    volume : Map
+        Cubic.
+    edge : int
+        Of a picture, pixels.
+    limits : (2,) float, optional
+        Densities of black and white; the map's own when not given.
+    """
     low, high = np.percentile(volume.data, [0.5, 99.9]) if limits is None else limits
     margin = volume.data.shape[0] // 8
-    for axis, image, name in zip(axes, central_slices(volume.data), SLICE_NAMES, strict=True):
-        shown = image[margin:-margin, margin:-margin]
-        axis.imshow(shown, cmap="gray", vmin=low, vmax=high, origin="lower", interpolation="bicubic")
-        axis.set_xlabel(name, fontsize=9, color="#666666")
-        axis.set_xticks([])
-        axis.set_yticks([])
+    inner = slice(margin, volume.data.shape[0] - margin)
+    return [grey_tile(image[inner, inner], low, high, edge) for image in central_slices(volume.data)]
 
 
 def draw_classes(classes: list[dict[str, Any]], maps: dict[int, Path], path: Path) -> None:
@@ -83,30 +90,25 @@ def draw_classes(classes: list[dict[str, Any]], maps: dict[int, Path], path: Pat
     path : Path
         The PNG.
     """
-    from matplotlib.figure import Figure
-
     volumes = {number: read_map(one) for number, one in maps.items()}
     limits = np.percentile(np.concatenate([volume.data.ravel() for volume in volumes.values()]), [0.5, 99.9])
-    figure = Figure(figsize=(2.1 * len(classes) + 0.4, 6.6), layout="constrained")
-    columns = figure.subplots(3, len(classes), squeeze=False).T
-    for axes, row in zip(columns, classes, strict=True):
-        show_slices(axes, volumes[row["class"]], limits)
+    edge, gap, top = 240, 12, 60
+    picture = paper(len(classes) * (edge + gap) + 3 * gap, 3 * (edge + gap) + top)
+    for column, row in enumerate(classes):
+        x = 3 * gap + column * (edge + gap)
         kept = "kept" if row["kept"] else "to be chosen" if row["why"] == "to be chosen" else "left out"
-        resolution = "" if row["resolution"] is None else f", {row['resolution']:.1f} Å"
-        axes[0].set_title(f"class {row['class']}: {kept}\n{row['share']:.0%}{resolution}", fontsize=10)
-    figure.savefig(path, dpi=130)
+        resolution = "" if row["resolution"] is None else f", {row['resolution']:.1f} A"
+        text(picture, (x + edge / 2, top / 2), f"class {row['class']}: {kept}\n{row['share']:.0%}{resolution}")
+        for line, tile in enumerate(slice_tiles(volumes[row["class"]], edge, limits)):
+            picture.paste(tile, (x, top + line * (edge + gap)))
+    for line, name in enumerate(SLICE_NAMES):
+        picture.paste(upright(name, 14, SOFT), (4, top + line * (edge + gap) + edge // 2 - gap))
+    picture.save(path)
 
 
 def slice_images(volume: Map, edge: int = SLICE_EDGE) -> list[tuple[str, str]]:
     """Name and data address of a picture of each central slice, without an eighth of the box on each side."""
-    low, high = np.percentile(volume.data, [0.5, 99.9])
-    margin = volume.data.shape[0] // 8
-    pictures = []
-    for name, image in zip(SLICE_NAMES, central_slices(volume.data), strict=True):
-        shown = image[margin : image.shape[0] - margin, margin : image.shape[1] - margin]
-        grey = np.clip((shown - low) / max(high - low, 1e-12) * 255, 0, 255).astype(np.uint8)[::-1]
-        pictures.append((name, _address(Image.fromarray(grey).resize((edge, edge), Image.Resampling.BICUBIC))))
-    return pictures
+    return [(name, _address(tile)) for name, tile in zip(SLICE_NAMES, slice_tiles(volume, edge), strict=True)]
 
 
 def volume_edge(count: int) -> int:

@@ -42,7 +42,7 @@ LEVEL_JOBS = (
 #: Steps of a cycle of polishing, in their order, by the ending of the names of their jobs.
 STEPS = {"ctf": "ctf_refine", "polish": "polish", "refine": "refine"}
 #: Python packages that compute or draw.
-PACKAGES = ("numpy", "scipy", "pandas", "mrcfile", "starfile", "pydantic", "jinja2", "pillow")
+PACKAGES = ("numpy", "scipy", "pandas", "mrcfile", "pydantic", "jinja2", "pillow")
 _BINNING = re.compile(r"/bin(\d+)(?:_|$)")
 _CYCLE = re.compile(r"_cycle(\d+)")
 Job = dict[str, Any]

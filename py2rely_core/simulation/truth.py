@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 from scipy import ndimage, optimize
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
@@ -21,7 +20,9 @@ from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
 from py2rely_core.maps.io import Map, Volume, read_map
 from py2rely_core.maps.masks import spherical_mask
 from py2rely_core.maps.resample import resample
-from py2rely_core.report import frequency_axis, show_slices
+from py2rely_core.report.charts import frequency_ticks
+from py2rely_core.report.drawing import curve_chart, paper, text, upright
+from py2rely_core.report.pictures import SLICE_NAMES, slice_tiles
 
 #: Orientations from which the alignment of a de novo map starts, and how many of the best are refined.
 STARTS, REFINED = 300, 6
@@ -217,17 +218,20 @@ def compare_run(run: Path, data: Path, identity: str | None = None) -> tuple[lis
 def draw(comparisons: list[MapComparison], path: Path) -> None:
     """Write a PNG: central slices of the truth and of the last map, and every level's FSC to the truth."""
     last = comparisons[-1]
-    figure = Figure(figsize=(11, 5), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(3, 2.4))
-    axes = left.subplots(2, 3)
-    for row, volume, name in zip(axes, (last.truth, last.result), ("truth", "map"), strict=True):
-        show_slices(row, volume)
-        row[0].set_ylabel(name, fontsize=12)
-    axis = right.subplots()
-    for comparison in comparisons:
-        axis.plot(1 / comparison.resolutions[1:], comparison.fsc[1:], label=f"bin {comparison.binning}", linewidth=2)
-    axis.axhline(0.5, color="#444444", linewidth=0.8, linestyle=":")
-    frequency_axis(axis, 1 / last.resolutions[-1])
-    axis.set_ylabel("FSC to the truth")
-    axis.legend(frameon=False, loc="lower left")
-    figure.savefig(path, dpi=130)
+    edge, gap, side = 240, 12, 36
+    left = side + 3 * (edge + gap)
+    picture = paper(left + 620, 2 * (edge + gap) + side)
+    for line, (volume, name) in enumerate(((last.truth, "truth"), (last.result, "map"))):
+        y = line * (edge + gap) + gap
+        word = upright(name, 18)
+        picture.paste(word, (4, y + (edge - word.height) // 2))
+        for column, tile in enumerate(slice_tiles(volume, edge)):
+            picture.paste(tile, (side + column * (edge + gap), y))
+    for column, name in enumerate(SLICE_NAMES):
+        text(picture, (side + column * (edge + gap) + edge / 2, picture.height - side / 2), name)
+    end = 1 / last.resolutions[-1]
+    curves = [(f"bin {one.binning}", 1 / one.resolutions[1:], one.fsc[1:]) for one in comparisons]
+    ticks = [*frequency_ticks(end)[:-1], (end, f"{last.resolutions[-1]:.1f}")]
+    size = (picture.width - left, picture.height)
+    picture.paste(curve_chart(curves, ticks, ("resolution, A", "FSC to the truth"), size, level=0.5), (left, 0))
+    picture.save(path)

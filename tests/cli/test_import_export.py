@@ -157,9 +157,17 @@ def test_particles_csv_and_combining(folder, capsys):
         assert len(read_star(out)["particles"]) == 60
         cli(group, "combine-particles", "-i", "a.star", "-i", "none.star", "-sm", "False", "-o", "x.star", code=65)
         cli(group, "combine-tilt-series", "-i", SERIES, "-o", f"{group}_series.star")
-        cli(group, "filter-unused-tilts", "-p", "a.star", "-t", f"{group}_series.star", code=65)
+        series = f"{group}_series.star"
+        before = (folder / series).read_bytes()
+        cli(group, "filter-unused-tilts", "-p", "a.star", "-t", series)
+        text = capsys.readouterr().out
+        assert "1 tilt series, 1 of them have particles" in text
+        assert f"Wrote {group}_series_used.star" in text
+        cli(group, "filter-unused-tilts", "-p", "a.star", "-t", series, code=65)
+        cli(group, "filter-unused-tilts", "-p", "a.star", "-t", series, "-o", series, code=65)
         assert "--overwrite" in capsys.readouterr().err
-        cli(group, "filter-unused-tilts", "-p", "a.star", "-t", f"{group}_series.star", "--overwrite")
+        assert (folder / series).read_bytes() == before
+        cli(group, "filter-unused-tilts", "-p", "a.star", "-t", series, "-o", series, "--overwrite")
         assert "1 tilt series, 1 of them have particles" in capsys.readouterr().out
     assert not (folder / "x.star").exists()
 

@@ -350,7 +350,8 @@ OPTIONS = {
     "routines mask-create": "--map -m -thr -ext -w -lp -j",
     "routines post-process": "--half-map -hm --mask -m -lp",
     "routines select": (
-        "--parameter -p --class-job -cj --keep-classes -kc --best-class -bc --run-refinement -rr --mask-path -mp -c -o"
+        "--parameter -p --class-job -cj --keep-classes -kc --best-class -bc --run-refinement -rr --mask-path -mp -c -o "
+        "--particles --classes"
     ),
     "prepare relion5-parameters": "-o -ts -p -ps -s -lp -pd -dg -bs -bl -nj -np",
     "prepare template": "-i -o -ivs -ovs -c -lp -b --invert -m --log",
@@ -400,6 +401,11 @@ def test_help_imports_only_what_it_shows():
         loaded = set(done.stdout.splitlines()[-1].split())
         slow = {"numpy", "pandas", "scipy", "starfile", "mrcfile", "matplotlib", "py2rely_core.parameters.recipe"}
         assert not loaded & slow, group
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True,
+        env=os.environ | {"PYTHONPATH": str(REPO)},
+    )  # fmt: skip
+    assert "rich" not in done.stdout.splitlines()[-1].split()
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from py2rely_core.problems import ProblemError
 from py2rely_core.relion.outputs.refinements import viewing_directions
 from py2rely_core.relion.outputs.tilt_series import tilt_series_summary
 from py2rely_core.report import duration, find_in, number, pictures
-from py2rely_core.report.charts import Axis, Line, Series, _mollweide, frequency_ticks, line_chart, nice_ticks
+from py2rely_core.report.charts import Axis, Line, Series, frequency_ticks, line_chart, mollweide, nice_ticks
 from py2rely_core.report.compare import as_text, compare, run_names
 from py2rely_core.report.outcome import find_in_jobs, write_outcome
 from py2rely_core.results.collect import collect_failed, collect_results, summary
@@ -392,8 +392,8 @@ def test_ticks_are_round_and_true():
     assert nice_ticks(0, 12, 6) == [0, 2, 4, 6, 8, 10, 12]
     for value, label in frequency_ticks(1 / 5.24):
         assert 1 / value == pytest.approx(float(label))
-    cells = [abs(_mollweide(0, low)[1] - _mollweide(0, low + 10)[1]) for low in (0, 30, 60)]
-    assert _mollweide(0, 0) == (240, 131)
+    cells = [abs(mollweide(0, low)[1] - mollweide(0, low + 10)[1]) for low in (0, 30, 60)]
+    assert mollweide(0, 0) == (240, 131)
     assert cells == sorted(cells, reverse=True)
 
 

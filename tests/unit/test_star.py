@@ -1,0 +1,62 @@
+"""The STAR format: the same tables as the field's own reader, and a line for what is wrong."""
+
+import pandas as pd
+import pytest
+import starfile
+
+from py2rely_core.data.tables import TEXT_LABELS, read_star, write_star
+from py2rely_core.problems import ProblemError
+
+LOOP = "\ndata_particles\n\nloop_ \n_rlnTomoName #1 \n_rlnX #2 \n_rlnNote #3 \n"
+GOOD = {
+    "loop": LOOP + "001  1.5 a\n002 -2e3 b\n\n",
+    "comments": "# version 50001\n" + LOOP + "001 1 a # said\n# a line\n002 2 b\n",
+    "quotes": LOOP + "\"a b\" 1 'c d'\n'e' 2 \"\"\n",
+    "missing": LOOP + "001 nan <NA>\n002 2.0 nan\n",
+    "no rows": LOOP + "\n\n",
+    "values": "data_general\n\n_rlnTomoName 007\n_rlnX 3\n_rlnNote 'two words'\n\n",
+    "two": "data_optics\n\n_rlnX 1.25\n" + LOOP + " 001 1 a \n\t002\t2\tb\t\n",
+    "windows": (LOOP + "001 1 a\n002 2 b\n").replace("\n", "\r\n"),
+    "no end": LOOP + "001 1 a",
+    "no name": LOOP.replace("data_particles", "data_") + "001 1 a\n",
+    "integers": LOOP + "001 1 4\n002 2 5\n",
+    "several words in one column": LOOP + "001 1 4\n002 x 5\n",
+}
+
+
+@pytest.mark.parametrize("text", GOOD.values(), ids=GOOD)
+def test_the_same_as_starfile(tmp_path, text):
+    path = tmp_path / "x.star"
+    path.write_bytes(text.encode())
+    known = starfile.read(path, always_dict=True, parse_as_string=TEXT_LABELS)
+    found = read_star(path)
+    assert list(found) == list(known)
+    for name, block in known.items():
+        table = block if isinstance(block, pd.DataFrame) else pd.DataFrame([block])
+        pd.testing.assert_frame_equal(found[name], table)
+
+
+def test_names_keep_their_marks_and_a_file_may_change(tmp_path):
+    """starfile cuts at any # and turns any apostrophe; and gives the old content after an error."""
+    path = tmp_path / "x.star"
+    path.write_text(LOOP + "001 1\n")
+    with pytest.raises(ProblemError):
+        read_star(path)
+    path.write_text(LOOP + "TS#1 1 it's\n")
+    assert read_star(path)["particles"].iloc[0].tolist() == ["TS#1", 1, "it's"]
+
+
+def test_what_is_written_is_read(tmp_path):
+    table = pd.DataFrame(
+        {
+            "rlnTomoName": ["001", "a b", ""],
+            "rlnX": [1.0, 1e-4, float("nan")],
+            "rlnN": [1, 2, 3],
+            "rlnB": ["x", "y", "z"],
+        }
+    )
+    path = tmp_path / "x.star"
+    write_star({"particles": table, "empty": table[:0]}, path)
+    found = read_star(path)
+    pd.testing.assert_frame_equal(found["particles"], table)
+    assert list(found["empty"]) == list(table)
