@@ -107,19 +107,25 @@ def environment(**extra: str) -> dict[str, str]:
     return os.environ | {"NXF_ANSI_LOG": "false", "PY2RELY_SITE_CONFIG": "/dev/null", AS_TEXT: "true"} | extra
 
 
-def command(*arguments: object, profile: str = "local") -> list[str]:
-    return ["nextflow", "-log", "nextflow.log", "run", str(REPO), "-profile", profile, "-with-trace", "trace.tsv",
+def command(*arguments: object, profile: str = "local", checkout: Path = REPO) -> list[str]:
+    return ["nextflow", "-log", "nextflow.log", "run", str(checkout), "-profile", profile, "-with-trace", "trace.tsv",
             "--cpus", "2", *map(str, arguments)]  # fmt: skip
 
 
-def pipeline(directory: Path, *arguments: object, env: dict[str, str] | None = None, profile: str = "local") -> Run:
+def pipeline(
+    directory: Path,
+    *arguments: object,
+    env: dict[str, str] | None = None,
+    profile: str = "local",
+    checkout: Path = REPO,
+) -> Run:
     """Run the pipeline in a directory, and read its trace."""
     directory.mkdir(parents=True, exist_ok=True)
     trace = directory / "trace.tsv"
     trace.unlink(missing_ok=True)
     done = subprocess.run(
-        command(*arguments, profile=profile), cwd=directory, env=environment(**env or {}), capture_output=True,
-        text=True, check=False,
+        command(*arguments, profile=profile, checkout=checkout), cwd=directory, env=environment(**env or {}),
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     return Run(directory, done.returncode, done.stdout + done.stderr, tasks_of(trace))
 
@@ -160,11 +166,12 @@ def stand_in(home: Path, program: str, script: str) -> dict[str, str]:
     return {"PATH": f"{fake.parent}:{os.environ['PATH']}"}
 
 
-#: In place of apptainer: more options for `exec`, and for nothing else.
+#: In place of apptainer: more options for `exec`, and for nothing else. They come last, just before the image: of two
+#: binds at one place Apptainer takes the first.
 WITH_OPTIONS = """words=()
 for word in "$@"; do
+    if [[ ${{words[*]}} == *exec* && $word == *.sif ]]; then words+=({options}); fi
     words+=("$word")
-    if [[ $word == exec ]]; then words+=({options}); fi
 done
 exec "$REAL" "${{words[@]}}"
 """

@@ -16,8 +16,11 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import shutil
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +42,8 @@ KNOWN_ERRORS = {
     "imprecise projection matrices (1285)"
 }
 MPI_SECONDS = 60
+#: And so long to end when it is told to.
+STOP_SECONDS = 10
 #: A GPU keeps this much for its driver and RELION's own pool, bytes.
 GPU_RESERVE = 1.0 * GB
 
@@ -81,20 +86,16 @@ def check_mpi(ranks: int) -> Iterator[Problem]:
         yield Problem("mpirun is not there.", "PATH", "the MPI that RELION was built with", "Put it on PATH.")
         return
     command = ["mpirun", "-n", str(ranks), "relion_refine_mpi"]
-    # Without arguments RELION says how many ranks there are, and ends.
-    try:
-        with own_session(command) as session:
-            done = subprocess.run(
-                command, env=os.environ | session, capture_output=True, text=True, timeout=MPI_SECONDS, check=False
-            )
-    except subprocess.TimeoutExpired:
+    answer = _ask_mpi(command, ranks)
+    if answer is None:
         what = f"MPI did not start {ranks} ranks within {MPI_SECONDS} s."
         yield Problem(what, " ".join(command), "an answer", "Try the command by hand, on the machine that runs jobs.")
         return
-    found = [int(number) for number in re.findall(r"Number of MPI processes\s*=\s*(\d+)", done.stdout)]
+    output, errors = answer
+    found = _ranks(output)
     if found == [ranks]:
         return
-    said = " ".join(line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip(" -"))
+    said = " ".join(line.strip() for line in (errors + output).splitlines() if line.strip(" -"))
     if len(found) > 1:
         what = f"MPI starts {len(found)} runs of one rank each instead of one run of {ranks} ranks."
         fix = "mpirun and RELION belong to different MPI libraries: use the mpirun that RELION was built with."
@@ -105,6 +106,38 @@ def check_mpi(ranks: int) -> Iterator[Problem]:
         if "mkdir" in said:
             fix = "Let TMPDIR name a directory that exists and can be written, where the job runs."
     yield Problem(what, " ".join(command), f"Number of MPI processes = {ranks}", fix)
+
+
+def _ranks(output: str) -> list[int]:
+    """How many ranks each run of RELION says that it has."""
+    return [int(number) for number in re.findall(r"Number of MPI processes\s*=\s*(\d+)\s", output)]
+
+
+def _ask_mpi(command: list[str], ranks: int) -> tuple[str, str] | None:
+    """What RELION prints that is started without arguments, and its errors; None without an answer in time.
+
+    RELION says how many ranks there are, and ends; but without ``MPI_Finalize``, so mpirun waits for three seconds.
+    It is stopped as soon as it says what is hoped for.
+    """
+    with (
+        own_session(command) as session,
+        tempfile.TemporaryFile() as errors,
+        subprocess.Popen(command, env=os.environ | session, stdout=subprocess.PIPE, stderr=errors) as running,
+    ):
+        output, deadline = b"", time.monotonic() + MPI_SECONDS
+        while ready := select.select([running.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            part = os.read(running.stdout.fileno(), 65536)
+            output += part
+            if not part or _ranks(output.decode(errors="replace")) == [ranks]:
+                break
+        if not ready or part:
+            running.terminate()
+        try:
+            running.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            running.kill()
+        errors.seek(0)
+        return (output.decode(errors="replace"), errors.read().decode(errors="replace")) if ready else None
 
 
 def extraction_bytes(context: CheckContext) -> dict[int, float]:

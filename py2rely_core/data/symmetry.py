@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from math import atan, cos, degrees, pi, sin, sqrt
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from py2rely_core.data.geometry import euler_to_matrix
 from py2rely_core.problems import ExitCode, Problem, ProblemError
+
+if TYPE_CHECKING:
+    from scipy.spatial.transform import Rotation
 
 #: Random orientations that RELION tries; with its own 400 it often ends beside the axes.
 ALIGNMENT_TRIALS = 4000
@@ -78,6 +80,8 @@ def rotations_of(group: str) -> Rotation:
     ProblemError
         RELION knows no such group, or it has more than rotations.
     """
+    from scipy.spatial.transform import Rotation  # names of groups are checked without it, in every run's first step
+
     name = parse_point_group(group)
     match = re.fullmatch(r"([CD])(\d+)", name)
     axes = [(int(match[2]), (0, 0, 1))] if match else list(_GENERATORS.get(name, []))
@@ -89,11 +93,11 @@ def rotations_of(group: str) -> Rotation:
         )
         raise ProblemError(problem, ExitCode.BAD_PARAMETERS)
     generators = [Rotation.from_rotvec(2 * pi / fold * np.array(axis) / np.linalg.norm(axis)) for fold, axis in axes]
-    return Rotation.concatenate(_closure(generators))
+    return Rotation.concatenate(_closure(generators, Rotation.identity()))
 
 
-def _closure(generators: list[Rotation]) -> list[Rotation]:
-    found = [Rotation.identity()]
+def _closure(generators: list[Rotation], identity: Rotation) -> list[Rotation]:
+    found = [identity]
     for one in found:
         for generator in generators:
             product = generator * one
@@ -117,6 +121,8 @@ def asymmetric_unit(group: str) -> np.ndarray:
     ProblemError
         RELION knows no such group, or it has more than rotations.
     """
+    from py2rely_core.data.geometry import euler_to_matrix
+
     name = parse_point_group(group)
     rotations_of(name)
     match = re.fullmatch(r"([CD])(\d+)", name)

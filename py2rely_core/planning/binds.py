@@ -18,8 +18,9 @@ def stack_binds(stacks: Iterable[Path]) -> str:
     -------
     str
         Such as ``-B '/data/session'``: of each stack's directory the first two levels, so that hundreds of tilt
-        series in directories of their own need one bind.
+        series in directories of their own need one bind. What lies within another one of these is left out, and so is
+        ``/``, which no container can be given.
     """
-    directories = {Path(*stack.resolve().parent.parts[:3]) for stack in stacks}
+    directories = {Path(*stack.resolve().parent.parts[:3]) for stack in stacks} - {Path("/")}
     inner = {one for one in directories if any(other in one.parents for other in directories)}
-    return " ".join(f"-B '{directory}'" for directory in sorted(directories - inner) if directory != Path("/"))
+    return " ".join(f"-B '{directory}'" for directory in sorted(directories - inner))

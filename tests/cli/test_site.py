@@ -174,13 +174,20 @@ def test_gpus_of_a_run(home):
 
 
 def test_stacks_that_a_container_must_see(tmp_path):
+    """The real place of each, by its first two levels; nothing twice, nothing within another, never the root."""
     target = tmp_path / "archive/session/TS_1"
     target.mkdir(parents=True)
     (target / "TS_1.mrcs").touch()
     link = tmp_path / "TS_1.mrcs"
     link.symlink_to(target / "TS_1.mrcs")
+    (tmp_path / "disk").symlink_to(tmp_path / "archive")
     first, second = target.parts[1:3]
     assert stack_binds([link]) == f"-B '/{first}/{second}'"
+    assert stack_binds([tmp_path / "disk/session/TS_1/TS_1.mrcs"]) == f"-B '/{first}/{second}'"
+    (tmp_path / "tmp").symlink_to("/none/disk/tmp")
+    assert stack_binds([tmp_path / "tmp/mask.mrc"]) == "-B '/none/disk'"
+    assert stack_binds([Path("/x.mrcs")]) == ""
     several = [Path("/data/s1/TS_1/x.mrcs"), Path("/data/s1/TS_2/x.mrcs"), Path("/raw/x.mrcs"), Path("/raw/s2/y.mrcs")]
     assert stack_binds(several) == "-B '/data/s1' -B '/raw'"
+    assert stack_binds([*several, Path("/x.mrcs"), Path("/data/x.mrcs")]) == "-B '/data' -B '/raw'"
     assert stack_binds([]) == ""

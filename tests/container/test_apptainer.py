@@ -25,34 +25,89 @@ USERS = ("nobody", "games")
 
 
 def strict_apptainer(directory: Path) -> dict[str, str]:
-    """PATH with an Apptainer that gives tasks a /tmp of their own: in the host's they might find things by luck."""
+    """PATH with an Apptainer that binds nothing by itself, and gives tasks a /tmp of their own unless they ask for the
+    host's: there they might find things by luck."""
     own = directory / "own tmp"
     own.mkdir(parents=True)
     return stand_in(directory, "apptainer", WITH_OPTIONS.format(options=f"--no-mount tmp,cwd -B '{own}':/tmp"))
 
 
-def test_the_same_numbers_as_outside(blind, image, outside, tmp_path):
-    """Stacks are links to another directory; afterwards, where and how tasks run changes nothing that was computed."""
-    data = shutil.copytree(blind, tmp_path / "my data")
-    away = tmp_path / "archive/session 1"
-    away.mkdir(parents=True)
-    for stack in (data / "tilt_series").glob("*.mrcs"):
-        shutil.move(stack, away)
-        stack.symlink_to(away / stack.name)
-    home = tmp_path / "home"
-    home.mkdir()
+@pytest.fixture
+def elsewhere():
+    """A directory directly below the temporary directory, beside pytest's own: Nextflow then binds what both are in."""
+    with tempfile.TemporaryDirectory(prefix="elsewhere_") as path:
+        yield Path(path)
+
+
+def installed(directory: Path) -> Path:
+    """What of this checkout a run needs, in a directory."""
+    for name in ("bin", "conf", "modules", "py2rely_core", "subworkflows", "workflows"):
+        shutil.copytree(REPO / name, directory / name)
+    for name in ("main.nf", "nextflow.config"):
+        shutil.copy(REPO / name, directory)
+    return directory
+
+
+def moved_behind_link(file: Path, directory: Path) -> None:
+    """A link in place of a file, which is in another directory now."""
+    shutil.move(file, directory)
+    file.symlink_to(directory / file.name)
+
+
+def test_the_same_numbers_as_outside(blind, image, outside, tmp_path, elsewhere):
+    """All is below /tmp, one in the other, behind links: checkout, stacks, template, launch and work directory.
+
+    Afterwards, where and how tasks run changes nothing that was computed.
+    """
+    disk = tmp_path / "disk"
+    disk.symlink_to(elsewhere)
+    checkout = tmp_path / "pipeline"
+    checkout.symlink_to(installed(elsewhere / "software"))
+    (disk / "archive/session 1").mkdir(parents=True)
+    (disk / "scratch").mkdir()
+    home = disk / "run"
+    data = shutil.copytree(blind, home / "my data")
+    for file in (data / "template.mrc", *(data / "tilt_series").glob("*.mrcs")):
+        moved_behind_link(file, disk / "archive/session 1")
+    (home / "work").symlink_to(disk / "scratch")
     parameters = write_template_parameters(home / "sta.json", data)
     arguments = ["--image", image, "--parameter", parameters, "--reference_template", data / "template.mrc"]
     env = strict_apptainer(tmp_path / "strict")
-    run = pipeline(home, *arguments, env=env, profile="local,apptainer")
+    run = pipeline(home, *arguments, env=env, profile="local,apptainer", checkout=checkout)
     assert run.code == 0, run.text
     assert_same_numbers(home / "results", outside)
     scripts = [path.read_text() for path in home.glob("work/*/*/.command.run")]
     assert len(scripts) == len(run.tasks)
     assert all(f"{image} " in script for script in scripts)
     again = pipeline(home, *arguments, "-resume", "--timeout", "7", "--relion_load", "true", "--slurm_account", "x",
-                     env=env, profile="local,apptainer")  # fmt: skip
+                     env=env, profile="local,apptainer", checkout=checkout)  # fmt: skip
     assert (again.code, again.executed) == (0, set()), again.text
+
+
+#: Runs a command on a machine whose /tmp is a link to a larger disk.
+TMP_IS_A_LINK = """
+binds=()
+for entry in /*; do
+    case $entry in /tmp | /mnt | /proc | /dev | /sys) continue ;; esac
+    if [[ -L $entry ]]; then binds+=(--symlink "$(readlink "$entry")" "$entry")
+    elif [[ -d $entry ]]; then binds+=(--dev-bind "$entry" "$entry"); fi
+done
+exec bwrap "${binds[@]}" --dev-bind /dev /dev --dev-bind /proc /proc --dev-bind /sys /sys \\
+    --dev-bind /tmp /mnt/disk --symlink mnt/disk /tmp --chdir "$PWD" "$@"
+"""
+
+
+def test_tmp_is_a_link(image):
+    """The launcher of tools/setup brings a top directory that is a link into its Apptainer's root, by both names."""
+    if not Path(shutil.which("apptainer")).resolve().is_relative_to(REPO / "tools"):
+        pytest.skip("Apptainer is the machine's own, and sees the machine's directories")
+    with tempfile.TemporaryDirectory(dir="/tmp") as place:
+        (Path(place) / "given").write_text("seen ")
+        real = f"/mnt/disk/{Path(place).name}"
+        words = ["bash", "-c", TMP_IS_A_LINK, "bash", "apptainer", "exec", "--no-home", "-B", place, "-B", real, image,
+                 "cat", "given", f"{real}/given"]  # fmt: skip
+        done = subprocess.run(words, cwd=place, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "seen seen "), done.stderr
 
 
 #: In place of mpirun in the image: the real one gets the same process id in every container.
@@ -115,15 +170,11 @@ def test_two_users_of_a_read_only_installation(tiny, image, tmp_path):
         pytest.skip("only root can become two other users")
     if not all(_can_read(path) for path in (REPO, shutil.which("apptainer"), shutil.which("nextflow"), distribution())):
         pytest.skip("other users cannot read the directory that this checkout and its tools are in")
-    installed = tmp_path / "installed"
-    for name in ("bin", "conf", "modules", "py2rely_core", "subworkflows", "workflows"):
-        shutil.copytree(REPO / name, installed / name)
-    for name in ("main.nf", "nextflow.config"):
-        shutil.copy(REPO / name, installed)
-    shutil.copy(image, installed / image.name)
-    settings = installed / "site.config"
-    settings.write_text(f"params {{\n    image = '{installed / image.name}'\n}}\n")
-    before = set(installed.rglob("*"))
+    place = installed(tmp_path / "installed")
+    shutil.copy(image, place)
+    settings = place / "site.config"
+    settings.write_text(f"params {{\n    image = '{place / image.name}'\n}}\n")
+    before = set(place.rglob("*"))
     for directory in (tmp_path, *tmp_path.parents):  # pytest makes them for its own user only
         if Path(tempfile.gettempdir()) in directory.parents:
             directory.chmod(0o755)
@@ -134,7 +185,7 @@ def test_two_users_of_a_read_only_installation(tiny, image, tmp_path):
         write_parameters(home / "sta.json", data)
         for path in (home, *home.rglob("*")):
             shutil.chown(path, user)
-        command = [*as_user(user), "nextflow", "-log", "log", "run", installed,
+        command = [*as_user(user), "nextflow", "-log", "log", "run", place,
                     "-profile", "local,apptainer", "-stub-run", "--cpus", "1", "--parameter",
                    "sta.json"]  # fmt: skip
         env = environment(
@@ -150,8 +201,8 @@ def test_two_users_of_a_read_only_installation(tiny, image, tmp_path):
         text, _ = process.communicate(timeout=600)
         assert process.returncode == 0, text
         assert json.loads((home / "results/results.json").read_text())["datasets"][0]["id"] == "main"
-        assert all(str(installed / image.name) in path.read_text() for path in home.glob("work/*/*/.command.run"))
-    assert set(installed.rglob("*")) == before
+        assert all(str(place / image.name) in path.read_text() for path in home.glob("work/*/*/.command.run"))
+    assert set(place.rglob("*")) == before
 
 
 def _can_read(path: str | Path) -> bool:

@@ -556,6 +556,13 @@ def test_mpi_gives_the_ranks():
 RANK = "echo ' + Number of MPI processes                 = 1'"
 
 
+def test_mpi_is_not_waited_for(tmp_path, monkeypatch):
+    """The answer is enough: RELION ends without MPI_Finalize, and mpirun then waits for it."""
+    programs(tmp_path, monkeypatch, mpirun=f"{RANK.replace('= 1', '= 3')}; exec sleep 60", relion_refine_mpi="true")
+    monkeypatch.setattr(machine, "MPI_SECONDS", 20)
+    assert list(machine.check_mpi(3)) == []
+
+
 @pytest.mark.parametrize(
     ("mpirun", "text"),
     [

@@ -6,15 +6,15 @@ import json
 import shlex
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from py2rely_core.data.tables import read_star
 from py2rely_core.maps.io import read_map
 from py2rely_core.maps.masks import is_degenerate
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion.run import commands, last_lines
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write_numbers(job: Path, **numbers: Any) -> None:
@@ -44,13 +44,15 @@ def bad_output(job: Path, what: str) -> ProblemError:
 
 def particles_of(job: Path, path: Path) -> pd.DataFrame:
     """The particle table of a job's output, which must be there and not empty."""
+    from py2rely_core.data.tables import read_star  # with pandas, which checks of maps do without
+
     if not path.is_file():
         raise bad_output(job, f"{path.name} was not written.")
     try:
-        table = read_star(path).get("particles", pd.DataFrame())
+        table = read_star(path).get("particles")
     except ProblemError as error:
         raise bad_output(job, f"{path.name} cannot be read: {error}") from error
-    if table.empty:
+    if table is None or table.empty:
         raise bad_output(job, f"{path.name} holds no particles.")
     return table
 
@@ -79,10 +81,14 @@ def check_maps(job: Path, names: list[str], box: int | None, pixel_size: float |
 
 def grid_of(extract: Path) -> tuple[int, float]:
     """Box and pixel size of extracted particles."""
+    from py2rely_core.data.tables import read_star
+
     optics = read_star(extract / "particles.star")["optics"].iloc[0]
     return int(optics["rlnImageSize"]), float(optics["rlnImagePixelSize"])
 
 
 def row_count(path: Path) -> int:
     """How many particles a file holds; 0 where there is none."""
+    from py2rely_core.data.tables import read_star
+
     return len(read_star(path).get("particles", [])) if path.is_file() else 0
