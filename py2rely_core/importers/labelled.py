@@ -14,7 +14,7 @@ from py2rely_core.data.geometry import ANGLES, AXES, CENTRED, PIXEL, subtomogram
 from py2rely_core.data.tables import Blocks, row_line
 from py2rely_core.data.text import read_text
 from py2rely_core.importers.coordinates import ANY, Coordinates, Unit
-from py2rely_core.importers.picked import Picked, check_angles, numbers
+from py2rely_core.importers.picked import Picked, check_angles, names_of, numbers
 from py2rely_core.problems import Problem, ProblemError
 
 #: What describes a particle itself; labels of images and of one refinement's statistics are left out.
@@ -80,7 +80,7 @@ def read_relion(blocks: Blocks, source: Path, tomogram: str | None) -> Picked:
     if label is None and tomogram is None:
         fix = "Add the column, the name of the tilt series of each particle; or say it: --tomogram NAME."
         raise ProblemError(Problem("There is no rlnTomoName (nor rlnMicrographName).", where, "names", fix))
-    names = table[label].astype(str) if label else pd.Series([tomogram] * len(table))
+    names = names_of(table, label, where, place) if label else pd.Series([tomogram] * len(table))
     coordinates = _relion_coordinates(table, optics, names, where, place)
     check_angles(table, where, place)
     for one in (name for name in KEPT if name in table and name not in (*ANGLES, *TEXT)):
@@ -195,14 +195,11 @@ def read_csv(source: Path) -> Picked:
         return f"{source}, line {next(line for n, line in enumerate(rows, start=-1) if n == row)}"
 
     table, named, labels = _named(table, source)
-    if table["rlnTomoName"].isna().any():
-        row = int(table["rlnTomoName"].isna().to_numpy().argmax())
-        what = "A particle has no tomogram."
-        raise ProblemError(Problem(what, place(row), "a name in every row", "Correct or remove this row."))
+    tomograms = names_of(table, "rlnTomoName", str(source), place)
     values = numbers(table, ["x", "y", "z"], str(source), place)
     angles = [label for label in ANGLES if label in table]
     check_angles(table, str(source), place)
-    result = pd.DataFrame({"rlnTomoName": table["rlnTomoName"].str.strip()})
+    result = pd.DataFrame({"rlnTomoName": tomograms.str.strip()})
     if angles:
         result[angles] = numbers(table, angles, str(source), place)
     allowed = _csv_units(labels)

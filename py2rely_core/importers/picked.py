@@ -90,6 +90,23 @@ def numbers(
 _CORRECT = "Correct or remove these rows."
 
 
+def names_of(table: pd.DataFrame, label: str, where: str, place: Callable[[int], str] | None = None) -> pd.Series:
+    """A column of names as text.
+
+    Raises
+    ------
+    ProblemError
+        A row has none.
+    """
+    empty = (table[label].isna() | (table[label].astype(str).str.strip() == "")).to_numpy(dtype=bool)
+    if empty.any():
+        row = int(empty.argmax())
+        at = f"{place(row) if place else where}, first in row {row + 1}"
+        what = f"{label} is empty, or nan, in {int(empty.sum())} rows."
+        raise ProblemError(Problem(what, at, "a name in every row", _CORRECT))
+    return table[label].astype(str)
+
+
 def check_angles(table: pd.DataFrame, where: str, place: Callable[[int], str] | None = None) -> None:
     """All or none of the three angles, and numbers that are angles.
 

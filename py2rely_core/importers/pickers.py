@@ -20,7 +20,7 @@ from py2rely_core.data.names import stems
 from py2rely_core.data.tables import Blocks, resolve, row_line
 from py2rely_core.data.text import read_text
 from py2rely_core.importers.coordinates import Coordinates, Unit
-from py2rely_core.importers.picked import Picked, check_angles, numbers
+from py2rely_core.importers.picked import Picked, check_angles, names_of, numbers
 from py2rely_core.importers.text import LARGEST_NUMBER, read_lines, read_numbers
 from py2rely_core.problems import Problem, ProblemError
 
@@ -222,7 +222,7 @@ def read_m(blocks: Blocks, path: Path) -> Picked:
         what = f"Labels of M's table are missing: {', '.join(missing)}."
         fix = "Give the *_particles.star of a species of M."
         raise ProblemError(Problem(what, where, "positions, angles and wrpSourceName", fix))
-    result = pd.DataFrame({"rlnTomoName": table["wrpSourceName"].astype(str)})
+    result = pd.DataFrame({"rlnTomoName": names_of(table, "wrpSourceName", where, place)})
     result[ANGLES] = numbers(table, angles, where, place)
     check_angles(result, where, place)
     notes = []
@@ -255,20 +255,21 @@ def read_files(blocks: Blocks, path: Path, read: Callable[[Path, str], list[Pick
         Files are missing, or hold no particles of their tomogram.
     """
     label = "rlnTomoImportParticleFile"
-    table = next(one for one in blocks.values() if label in one)
+    block, table = next((name, one) for name, one in blocks.items() if label in one)
     if "rlnTomoName" not in table:
         fix = "Add the column: the tomogram of each file."
         raise ProblemError(Problem("There is no rlnTomoName.", str(path), "a name for each file", fix))
     if table.empty:
         fix = "Write it again with the program that made it."
         raise ProblemError(Problem("The table names no particle files.", str(path), "a file in every row", fix))
-    files = [resolve(str(file), path.absolute(), Path.cwd()) for file in table[label]]
+    names, files = (names_of(table, one, str(path), _places(path, block)) for one in ("rlnTomoName", label))
+    files = [resolve(file, path.absolute(), Path.cwd()) for file in files]
     gone = [str(file) for file in files if not file.is_file()]
     if gone:
         fix = "Start in the directory from which its paths hold."
         raise ProblemError(Problem(f"{len(gone)} particle files are missing.", f"{path}: {gone[0]}", "files", fix))
     found, problems = [], []
-    for name, file in zip(table["rlnTomoName"].astype(str), files, strict=True):
+    for name, file in zip(names, files, strict=True):
         try:
             found += [_of_tomogram(one, name, path) for one in read(file, name)]
         except ProblemError as error:

@@ -312,6 +312,24 @@ def test_tables_without_rows(tmp_path):
             taken(tmp_path / file, tmp_path, VOXEL)
 
 
+@pytest.mark.parametrize("skip", [False, True])
+def test_every_particle_has_the_name_of_a_tomogram(tmp_path, skip):
+    """nan is no name, and particles without one are not left out as those of unknown tomograms are."""
+    write_m(tmp_path / "m.star")
+    write_files(tmp_path)
+    write_relion4(tmp_path / "r.star")
+    for file, label in (("m.star", "wrpSourceName"), ("files.star", "rlnTomoName"), ("r.star", "rlnTomoName")):
+        text = (tmp_path / file).read_text()
+        name = "TS_02.tomostar" if file == "m.star" else "TS_02"
+        lines = text.splitlines()
+        number = next(n for n, line in enumerate(lines) if name in line.split())
+        lines[number] = lines[number].replace(name, "nan", 1)
+        (tmp_path / file).write_text("\n".join(lines) + "\n")
+        with pytest.raises(ProblemError, match=f"{label} is empty, or nan, in 1 rows") as error:
+            taken(tmp_path / file, tmp_path, None if file != "files.star" else VOXEL, skip_unknown=skip)
+        assert f"line {number + 1}" in words(error)
+
+
 def test_filaments_have_whole_numbers(tmp_path):
     write_cbox(tmp_path, filaments=True)
     blocks = read_star(tmp_path / "TS_01_rec.cbox")
