@@ -50,7 +50,6 @@ workflow {
         STA(
             groovy.json.JsonOutput.toJson([launch_dir: workflow.launchDir.toString(), params: new TreeMap(settings)]),
             given,
-            workflow.launchDir.toString(),
             needs_of(given, settings),
         )
         STA.out.plan.subscribe { plan -> plans << plan.toString() }

@@ -11,6 +11,17 @@ def word(value) {
     return "'" + "${value}".replace("'", "'\\''") + "'"
 }
 
+// The files of these names that are there, with what links lead to, so that it is bound into containers, too. Names are no
+// patterns, whatever is in them.
+def existing(names) {
+    return names.collect { name -> file(name, glob: false) }.findAll { found -> found.exists() }.collectMany { found -> [found, found.toRealPath()] }.unique()
+}
+
+// Apptainer's options that make directories visible besides those of a task's inputs.
+def binds_of(directories) {
+    return directories.unique().collect { directory -> "-B ${word(directory)}" }.join(' ')
+}
+
 // The same of a list or map, which Python reads again.
 def json_word(value) {
     return word(groovy.json.JsonOutput.toJson(value))

@@ -1,5 +1,5 @@
 // What is known of a run before its first task: its parameters, each of its type, and what it can need at most.
-include { json } from '../subworkflows/values'
+include { existing ; json } from '../subworkflows/values'
 
 // nextflow_schema.json, which is made from the same table as the docs: groups of parameters with their types, in order.
 def schema() {
@@ -55,14 +55,23 @@ def sheet_rows(given) {
 //   polish_only                     a run begins with polishing
 //   rungs, cycles                   levels that begin with oriented particles; cycles of polishing
 //   ctf_refine, polish, classes     steps of these cycles; 3D classification
+//   imports, places                 other programs' data may be imported; where they are
+//   export                          picks are written at the end
 //   groups                          there may be so many tilt series that they are worked on in groups
 def needs_of(documents, given) {
     def recipes = documents.drop(given.sample_sheet ? 1 : 0).collect { found -> parsed(found) } // the sheet is the first file
     recipes += given.resolutions || !recipes ? [given] : []
-    if (recipes.any { recipe -> !(recipe instanceof Map) }) {
-        return everything()
-    }
     def rows = given.sample_sheet ? sheet_rows(given).collect { row -> given + row.findAll { _name, value -> value } } : [given]
+    def places = existing(rows.collectMany { row -> ['aretomo', 'imod', 'warp', 'copick'].collect { name -> row[name] } }.findAll().unique().collectMany { name -> places_of(name, documents) })
+    def outside = [
+        imports: rows.any { row -> row.aretomo || row.imod || row.warp || row.copick }, export: given.export_copick == true,
+        places: places + existing(places.collectMany { place -> roots_of(place) }),
+    ]
+    if (recipes.any { recipe -> !(recipe instanceof Map) }) {
+        return everything() + outside
+    }
+    def tables = (rows.collect { row -> row.particles } + values_of(recipes, 'pseudo_subtomo', 'in_particles') + values_of(recipes, 'reconstruct', 'in_particles')).findAll().unique()
+    def foreign = existing(tables.collectMany { name -> places_of(name, documents) }).findAll { place -> may_be_foreign(place) }
     def picks = rows.findAll { row -> (row.start ?: 'picks') == 'picks' }
     def template = picks.any { row -> row.reference_template }
     def denovo = picks.any { row -> "${row.run_denovo_generation ?: ''}".toLowerCase() in ['true', 'yes', '1'] }
@@ -73,7 +82,7 @@ def needs_of(documents, given) {
     def late = rows.any { row -> (row.start ?: 'picks') != 'picks' }
     def polished = cycles > 0 && (late || lists.any { list -> '1' in list })
     def first = template || denovo || search_known
-    return [
+    return outside + [imports: outside.imports || foreign as boolean, places: outside.places + foreign] + [
         first: first, template: template, denovo: denovo, search_known: search_known,
         map: rows.any { row -> row.start == 'bin1' && row.reference_template }, polish_only: rows.any { row -> row.start == 'polish' },
         rungs: picks && picks.every { row -> row.reference_template || row.run_denovo_generation } && !late ? levels - 1 : levels,
@@ -114,10 +123,27 @@ def parsed(path) {
 // Whether a table may have more tilt series than one task works on: it has no more than lines that are neither label nor
 // keyword. The same default as in planning/groups.py.
 def may_need_groups(name, documents, per_task) {
-    def places = [file("${name}", glob: false)] + documents.collect { found -> found.parent.resolve("${name}") }
-    def table = places.find { found -> found.exists() }
+    def table = places_of(name, documents).find { found -> found.exists() }
     def most = "${per_task ?: 50}".isInteger() ? "${per_task ?: 50}".toInteger() : 1
     return !table || table.readLines().count { line -> line.trim() && !(line.trim() ==~ /(_|#|data_|loop_).*/) } > most
+}
+
+// Where a file may be that a parameter or one of these documents names.
+def places_of(name, documents) {
+    return [file("${name}", glob: false)] + documents.collect { found -> found.parent.resolve("${name}") }
+}
+
+// The directories of this machine that a copick configuration names, or that lie in it.
+def roots_of(place) {
+    def found = place.name.endsWith('.json') ? parsed(place) : null
+    def names = found instanceof Map ? [found.overlay_root, found.static_root].findAll() : []
+    return names.collect { name -> "${name}".replaceFirst('^(local|file)://', '') }.findAll { name -> name.startsWith('/') }
+}
+
+// Whether a file may have particles that are not RELION 5's, by its first bytes; the core says whether they are imported.
+def may_be_foreign(place) {
+    def start = place.isDirectory() ? '' : place.newInputStream().withCloseable { stream -> new String(stream.readNBytes(65536), 'ISO-8859-1') }
+    return !start.contains('_rlnCenteredCoordinateXAngst')
 }
 
 // No data set may have more steps than are set up: they would be missing without a word.

@@ -1,6 +1,9 @@
-// The whole run: the parameters and the data are checked; each data set is imported, its particles extracted at the
+// The whole run: other programs' data are imported, the parameters and the data checked; each data set's tables get the
+// names of the run, its particles are extracted at the
 // first binning, a first reference made and refined; then one level after the other; at bin 1 the tilt series are
 // polished; at the end the results. Runs from existing results begin further down.
+include { SOURCES } from '../modules/core/sources'
+include { IMPORT_DATA } from '../modules/core/import_data'
 include { RECIPE } from '../modules/core/recipe'
 include { REFERENCES as TILT_SERIES_FILES ; REFERENCES as STACK_FILES } from '../modules/core/references'
 include { PLAN } from '../modules/core/plan'
@@ -8,33 +11,54 @@ include { IMPORT } from '../modules/core/import'
 include { LADDER } from '../subworkflows/ladder'
 include { POLISHING } from '../subworkflows/polishing'
 include { RESULTS } from '../modules/core/results'
-include { json } from '../subworkflows/values'
+include { EXPORT_COPICK } from '../modules/core/export_copick'
+include { binds_of ; existing ; json } from '../subworkflows/values'
 include { within } from './configuration'
 
 workflow STA {
     take:
     request // every parameter, as JSON
     given // the parameter files and the sample sheet
-    project // the directory that relative paths start from
     needs // as of needs_of
 
     main:
-    RECIPE(request, given)
+    imported = channel.value([])
+    if (needs.imports) {
+        SOURCES(request, given, needs.places)
+        IMPORT_DATA(
+            SOURCES.out.flatMap { document -> json(document).datasets }
+                .map { one -> [[id: one.id, project: one.project, binds: binds_of(one.roots), label: label_of(one)], one.settings, existing(one.files)] }
+        )
+        imported = IMPORT_DATA.out.toSortedList { one, other -> one.first().id <=> other.first().id }
+    }
+    RECIPE(
+        request,
+        given,
+        imported.map { rows -> rows.collectEntries { meta, directory -> [meta.id, directory.parent.toString()] } },
+        imported.map { rows -> rows.collect { _meta, directory -> directory } },
+    )
     sources = RECIPE.out.map { document -> json(document).datasets }
-    tables = sources.map { rows -> rows.collect { row -> row.tilt_series }.unique() }
-    TILT_SERIES_FILES(tables, project, tables.map { names -> existing(names) })
+    tables = sources.map { rows -> rows.findAll { row -> row.tilt_series }.collect { row -> [row.tilt_series, row.launch_dir] }.unique() }
+    TILT_SERIES_FILES(tables, tables.map { rows -> existing(names_in(rows)) })
     tilt_series = TILT_SERIES_FILES.out.map { document -> json(document) }
-    STACK_FILES(tilt_series.map { names -> existing(names).collect { found -> found.toString() } }, project, tilt_series.map { names -> existing(names) })
-    inputs = tilt_series.combine(STACK_FILES.out).map { row -> [existing(row[0..-2]), existing(json(row[-1]))] } // tilt series, stacks
+    STACK_FILES(
+        tilt_series.map { rows -> rows.collectMany { name, project -> existing([name]).collect { found -> [found.toString(), project] } } },
+        tilt_series.map { rows -> existing(names_in(rows)) },
+    )
+    inputs = tilt_series.map { rows -> [existing(names_in(rows))] }
+        .combine(STACK_FILES.out.map { document -> [existing(names_in(json(document)))] }) // tilt series, stacks
 
     PLAN(
+        sources.map { rows -> binds_of(rows.collectMany { one -> one.export ? one.export.roots : [] }) },
         RECIPE.out,
-        sources.map { rows -> [rows.collectMany { one -> [one.particles, one.tilt_series, one.reference, one.motion, one.mask] }.findAll()] }
+        sources.map { rows ->
+            [rows.collectMany { one -> [one.particles, one.tilt_series, one.reference, one.motion, one.mask, one.export?.config] }.findAll()]
+        }
             .combine(inputs)
             .map { names, series, stacks -> existing(names) + series + stacks },
     )
     plans = PLAN.out.flatMap { document -> json(document).datasets }
-        .map { plan -> [plan.subMap(['id', 'project', 'binds']) + [label: plan.project ? "${plan.id}: ".toString() : ''], within(plan, needs)] }
+        .map { plan -> [plan.subMap(['id', 'project', 'binds']) + [label: label_of(plan)], within(plan, needs)] }
 
     IMPORT(
         plans.combine(inputs).map { meta, plan, series, stacks ->
@@ -60,6 +84,10 @@ workflow STA {
         pictures.map { rows -> rows.collect { _id, _name, map -> map } },
         workflow.nextflow.version.toString(),
     )
+    if (needs.export) {
+        particles = IMPORT.out.job.map { meta, _job, picks -> [meta, picks] }.mix(done)
+        EXPORT_COPICK(RESULTS.out.results.combine(PLAN.out).combine(in_order(particles).map { rows -> [rows] }).flatMap { results, plan, rows -> exports(json(results), json(plan), rows) })
+    }
 
     emit:
     plan = PLAN.out
@@ -94,7 +122,28 @@ def shown(job) {
     return []
 }
 
-// With what links lead to, so that it is bound into containers, too. Names are no patterns, whatever is in them.
-def existing(names) {
-    return names.collect { name -> file(name, glob: false) }.findAll { found -> found.exists() }.collectMany { found -> [found, found.toRealPath()] }.unique()
+// The beginning of the tags of a data set's tasks, where there are several.
+def label_of(dataset) {
+    return dataset.project ? "${dataset.id}: ".toString() : ''
+}
+
+def names_in(rows) {
+    return rows.collect { name, _project -> name }
+}
+
+// What of a complete run goes into copick: of each data set, where to, the final particles, and the sizes of tomograms.
+def exports(results, plan, rows) {
+    return results.datasets.findAll { found -> found.status == 'complete' && found.final }.collectMany { found ->
+        def planned = plan.datasets.find { one -> one.id == found.id }
+        def meta = [id: found.id, project: found.project, label: label_of(found), binds: binds_of(planned.export ? planned.export.roots : [])]
+        def files = [found.final.particles, "${found.project ? "${found.project}/" : ''}Import/tilt_series/tomograms.star"].collect { path -> in_job(found, path, rows) }
+        return planned.export ? [[meta, planned.export] + files] : []
+    }
+}
+
+// A file of a job where its task left it, by its path in the output directory.
+def in_job(dataset, path, rows) {
+    def (kind, name, file_name) = path.tokenize('/').takeRight(3)
+    def row = rows.find { id, job -> id == dataset.id && job.name == name && job.parent.name == kind }
+    return row.last() / file_name
 }

@@ -2,9 +2,11 @@
 process PLAN {
     label 'core'
     publishDir path: { task.ext.outdir }, mode: 'copy'
+    containerOptions { binds }
     debug true
 
     input:
+    val binds
     path datasets
     path files, stageAs: 'inputs/?/*'
 

@@ -1,5 +1,5 @@
 // Every parameter, from wherever it came, checked and brought into one form.
-include { word } from '../../subworkflows/values'
+include { json_word ; word } from '../../subworkflows/values'
 
 process RECIPE {
     label 'core'
@@ -7,6 +7,8 @@ process RECIPE {
     input:
     val request
     path files, stageAs: 'parameters/?/*'
+    val imported
+    path directories, stageAs: 'imported/?/*'
 
     output:
     path 'datasets.json'
@@ -14,6 +16,7 @@ process RECIPE {
     script:
     """
     printf %s ${word(request)} > request.json
-    py2rely task recipe request.json --output datasets.json
+    printf %s ${json_word(imported)} > imported.json
+    py2rely task recipe request.json --imported imported.json --output datasets.json
     """
 }

@@ -1,12 +1,11 @@
 // The files that STAR files name, so that they are declared inputs of what reads them.
-include { json_word ; word } from '../../subworkflows/values'
+include { json_word } from '../../subworkflows/values'
 
 process REFERENCES {
     label 'core'
 
     input:
-    val names
-    val project
+    val names // each with the directory from which its own names hold
     path files, stageAs: 'star/?/*'
 
     output:
@@ -15,6 +14,6 @@ process REFERENCES {
     script:
     """
     printf %s ${json_word(names)} > names.json
-    py2rely task references names.json --project ${word(project)} --output references.json
+    py2rely task references names.json --output references.json
     """
 }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,12 @@ from py2rely_core.checks import run_checks
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.checks.machine import Planned, check_machine, summary
 from py2rely_core.data.inputs import load_inputs
+from py2rely_core.exporters.final_picks import export_problems
+from py2rely_core.importers.run import run_imports
+from py2rely_core.importers.sources import source_files
 from py2rely_core.parameters.files import parse_recipe
-from py2rely_core.parameters.request import load_datasets
+from py2rely_core.parameters.imports import with_imported
+from py2rely_core.parameters.request import SINGLE_ID, load_datasets
 from py2rely_core.planning.binds import stack_binds
 from py2rely_core.planning.plan import Machine, plan_dataset
 from py2rely_core.planning.resources import add_memory, workload_of
@@ -56,7 +62,7 @@ class Checked:
     plans : list of dict
         The plan of every data set, JSON-ready.
     numbers : list of dict
-        Per data set: how many particles are seen at each level, and what their extraction needs.
+        Per data set: what was imported, how many particles are seen at each level, and what their extraction needs.
     """
 
     problems: list[Problem]
@@ -79,12 +85,15 @@ def check_request(request: dict[str, Any], work: Path, outdir: Path | None = Non
     several = len(request["datasets"]) > 1
     for dataset in request["datasets"]:
         context, plan = _plan_one(dataset, machine)
-        found = run_checks(context)
+        said = dataset["imported"]
+        found = [Problem(**one) for one in (*said["problems"], *said["warnings"])] + run_checks(context)
+        found += export_problems(dataset["export"], context.inputs) if dataset["export"] else []
         problems += [_of(problem, dataset["id"]) for problem in found] if several else found
         planned.append(Planned(context, plan))
         plans.append(plan)
     problems = [*check_machine(planned, machine, work, outdir), *problems]
-    numbers = [{"id": plan["id"]} | summary(one) for plan, one in zip(plans, planned, strict=True)]
+    pairs = zip(plans, planned, strict=True)
+    numbers = [{"id": plan["id"], "imported": plan["imported"]} | summary(one) for plan, one in pairs]
     return Checked(problems, plans, numbers)
 
 
@@ -123,7 +132,25 @@ def check_parameters(
             place = place.setdefault(block, {})
         place[last] = value
     request = load_datasets({"launch_dir": str(launch), "params": given | params})
-    return check_request(request, work, outdir)
+    with tempfile.TemporaryDirectory(prefix="py2rely_") as place:
+        datasets = [_imported(dataset, Path(place).resolve() / dataset["id"]) for dataset in request["datasets"]]
+        checked = check_request(request | {"datasets": datasets}, work, outdir)
+        problems = [_without(place, one) for one in checked.problems]
+    return replace(checked, problems=problems)
+
+
+def _without(place: str, problem: Problem) -> Problem:
+    """A problem of something imported, which is gone when it is read: without the directory that it lay in."""
+    prefix = re.compile(rf"{re.escape(str(Path(place).resolve()))}/(?:{SINGLE_ID}/)?")
+    return replace(problem, what=prefix.sub("", problem.what), where=prefix.sub("", problem.where))
+
+
+def _imported(dataset: dict[str, Any], place: Path) -> dict[str, Any]:
+    """A data set with its imports done."""
+    if not dataset["imports"]:
+        return dataset
+    run_imports(source_files(dataset["imports"], dataset["export"])["settings"], place)
+    return with_imported(dataset, place)
 
 
 def _typed(arguments: list[str]) -> dict[str, Any]:
@@ -149,12 +176,14 @@ def _of(problem: Problem, identity: str) -> Problem:
 def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[CheckContext, dict[str, Any]]:
     recipe = parse_recipe(dataset["recipe"], dataset["id"])
     reference = Path(dataset["reference"]) if dataset["reference"] else None
-    inputs = load_inputs(Path(dataset["particles"]), Path(dataset["tilt_series"]), Path(dataset["launch_dir"]))
+    particles, tilt_series = (Path(dataset[key]) if dataset[key] else None for key in ("particles", "tilt_series"))
+    inputs = load_inputs(particles, tilt_series, Path(dataset["launch_dir"]))
     used = inputs.particles["rlnTomoName"].nunique() if "rlnTomoName" in inputs.particles else 1
     planned = {
         key: dataset[key]
         for key in (
             "id", "project", "mode", "start", "launch_dir", "particles", "tilt_series", "reference", "motion", "mask",
+            "export",
         )
     }  # fmt: skip
     plan = planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine, dataset["start"], dataset["low_pass"])
@@ -162,4 +191,5 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[CheckContext, 
     add_memory(plan, workload_of(len(inputs.particles), tilts, inputs.stacks()))
     given = {name: Path(dataset[name]) for name in ("mask", "motion") if dataset[name]}
     context = CheckContext(recipe, inputs, dataset["mode"], reference, dataset["start"], given)
-    return context, plan | {"recipe": dataset["recipe"], "binds": stack_binds(inputs.stacks())}
+    said = {"recipe": dataset["recipe"], "imported": dataset["imported"]["notes"]}
+    return context, plan | said | {"binds": stack_binds(inputs.stacks())}

@@ -71,6 +71,8 @@ def _print(errors: list, warnings: list, numbers: list[dict]) -> None:
     for one in numbers:
         counts = f"{one['particles']} particles, {one['tilt_series']} tilt series, {one['tilts']} tilts"
         typer.echo(f"{one['id']}: {counts}")
+        for note in one["imported"]:
+            typer.echo(f"  imported: {note}")
         for level in one["levels"]:
             seen = f"{level['particles_seen']} particles seen in {level['mean_tilts'] or 0:g} tilts on average"
             typer.echo(

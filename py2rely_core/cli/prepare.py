@@ -26,6 +26,7 @@ def prepare() -> None:
 
 @app.command("relion5-parameters")
 def relion5_parameters(
+    context: typer.Context,
     output: Annotated[Path, typer.Option("--output", "-o", help="Parameter file to write.")] = Path(
         "sta_parameters.json"
     ),
@@ -56,8 +57,8 @@ def relion5_parameters(
     from py2rely_core.parameters.boxes import box_size
     from py2rely_core.parameters.files import new_recipe, write_recipe
 
-    _must_be(tilt_series, "--tilt-series", "tilt series")
-    _must_be(particles, "--particles", "particles")
+    wanted = {"tilt_series": "tilt series", "particles": "particles"}
+    defaults = [_must_be(context, name, kind) for name, kind in wanted.items()]
     recipe = new_recipe(
         tilt_series=str(tilt_series),
         particles=str(particles),
@@ -79,16 +80,23 @@ def relion5_parameters(
     for binning in recipe.resolutions.binning_list:
         typer.echo(f"[Initialize] Box Size: {box_size(diameter, pixel_size, binning, box_scaling)} @ bin={binning}")
     typer.echo(f"[Initialize] Wrote {output}")
+    for path in filter(None, defaults):
+        typer.echo(f"[Initialize] {path} is not there yet: import it, or let the run import (--aretomo, --copick, ...)")
 
 
-def _must_be(path: Path, option: str, wanted: str) -> None:
-    """Stop where a file is missing, or surely of another kind."""
+def _must_be(context: typer.Context, name: str, wanted: str) -> Path | None:
+    """Stop where a file that was given is missing, or surely of another kind; of a default that is missing, say so."""
     from py2rely_core.data import kinds
     from py2rely_core.data.inputs import from_optimisation_set
 
+    path, source = context.params[name], context.get_parameter_source(name)
+    option = f"--{name.replace('_', '-')}"
     if not path.is_file():
+        if source is not None and source.name == "DEFAULT":
+            return path
         raise ProblemError(Problem("An input file is missing.", f"{option} {path}", "a STAR file", "Correct the path."))
     from_optimisation_set(path, wanted, Path.cwd())
     kind = kinds.look(path)
     if kind is not None and kind.key not in (wanted, "optimisation set"):
         raise ProblemError(kinds.problem_of(kind, Path(f"{option} {path}"), kinds.KINDS[wanted].name))
+    return None

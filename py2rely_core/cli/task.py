@@ -38,22 +38,65 @@ def problems_listed() -> Iterator[None]:
         sys.exit(int(error.exit_code))
 
 
-@app.command("recipe")
-def recipe(request: Path, output: OutputOption) -> None:
-    """Check every parameter and write the data sets."""
+@app.command("sources")
+def sources(request: Path, output: OutputOption) -> None:
+    """Check every parameter, and list what the imports of each data set read."""
+    from py2rely_core.importers.sources import source_files
     from py2rely_core.parameters.request import load_datasets
 
     with problems_listed():
-        output.write_text(json.dumps(load_datasets(json.loads(request.read_text())), indent=1))
+        found = [
+            {"id": one["id"], "project": one["project"]} | source_files(one["imports"], one["export"])
+            for one in load_datasets(json.loads(request.read_text()))["datasets"]
+            if one["imports"]
+        ]
+    output.write_text(json.dumps({"datasets": found}, indent=1))
+
+
+@app.command("import-data")
+def import_data(settings: Path, output: OutputOption) -> None:
+    """Import other programs' data; what is wrong with them is noted, for the preflight's list."""
+    from py2rely_core.importers.run import run_imports
+
+    with problems_listed():
+        run_imports(json.loads(settings.read_text()), output)
+
+
+@app.command("recipe")
+def recipe(
+    request: Path,
+    output: OutputOption,
+    imported: Annotated[Path | None, typer.Option("--imported", help="JSON: what imports made, by data set.")] = None,
+) -> None:
+    """Check every parameter and write the data sets."""
+    from py2rely_core.parameters.request import load_datasets
+    from py2rely_core.problems import ExitCode, Problem, ProblemError
+
+    made = json.loads(imported.read_text()) if imported else {}
+    with problems_listed():
+        datasets = load_datasets(json.loads(request.read_text()) | {"imported": made})
+        missing = [one["id"] for one in datasets["datasets"] if one["imports"] and one["id"] not in made]
+        if missing:
+            fix = "This is a fault of the pipeline's: please report it, with the parameters."
+            problem = Problem(f"Imports are missing: {', '.join(missing)}.", "", "imports before the preflight", fix)
+            raise ProblemError(problem, ExitCode.INTERNAL)
+        output.write_text(json.dumps(datasets, indent=1))
 
 
 @app.command("references")
-def references(names: Path, project: Annotated[Path, typer.Option("--project")], output: OutputOption) -> None:
-    """List the files that STAR files name."""
+def references(names: Path, output: OutputOption) -> None:
+    """List the files that STAR files name; with each goes the directory from which its own names hold."""
     from py2rely_core.data.inputs import referenced_files
 
-    star_files = [Path(name) for name in json.loads(names.read_text())]
-    output.write_text(json.dumps([str(path) for path in referenced_files(star_files, project)], indent=1))
+    of_project: dict[str, list[Path]] = {}
+    for name, project in json.loads(names.read_text()):
+        of_project.setdefault(project, []).append(Path(name))
+    found = [
+        [str(path), project]
+        for project, star_files in of_project.items()
+        for path in referenced_files(star_files, Path(project))
+    ]
+    output.write_text(json.dumps(found, indent=1))
 
 
 @app.command("plan")
@@ -64,13 +107,16 @@ def plan(request: Path, output: OutputOption) -> None:
 
     with problems_listed():
         result, warnings = make_plan(json.loads(request.read_text()))
+    for one in result["datasets"]:
+        if one["imported"]:
+            print("\n".join([f"Imported for {one['id']}:", *(f"  {note}" for note in one["imported"])]))
     if warnings:
         print(f"Warnings:\n{format_problems(warnings)}", flush=True)
     output.write_text(json.dumps(result, indent=1))
 
 
 @app.command("import")
-def import_data(
+def import_tables(
     particles: Annotated[Path, typer.Option("--particles")],
     tilt_series: Annotated[Path, typer.Option("--tilt-series")],
     project: Annotated[Path, typer.Option("--project")],
@@ -405,6 +451,28 @@ def results(
     versions = {"nextflow": known["nextflow"]}
     collected = collect_results(json.loads(plan.read_text()), read_jobs(entries), versions=versions)
     write_outcome(collected, numbered(collected, maps, known["maps"]), output)
+
+
+@app.command("export-copick")
+def export_copick(
+    export: Path,
+    particles: Annotated[Path, typer.Option("--particles")],
+    tilt_series: Annotated[Path, typer.Option("--tilt-series")],
+    output: OutputOption,
+) -> None:
+    """Write the final particles as picks, and note what was written."""
+    from py2rely_core.exporters.final_picks import export_particles
+    from py2rely_core.problems import ProblemError
+
+    target = json.loads(export.read_text())
+    try:
+        notes = export_particles(target, particles, tilt_series)
+    except ProblemError as error:
+        # The run is complete, and this can be done by hand: it must not count as a failure of the run.
+        print(f"The particles were not written to {target['config']}:\n{error}")
+        sys.exit(int(error.exit_code))
+    print("\n".join([f"Written to {target['config']}:", *(f"  {note}" for note in notes)]))
+    output.write_text(json.dumps({"target": target, "notes": notes}, indent=1))
 
 
 @app.command("failed")

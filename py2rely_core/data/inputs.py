@@ -63,13 +63,13 @@ WANTED = {
 LISTED = 100
 
 
-def load_inputs(particles: Path, tilt_series: Path, project: Path) -> Inputs:
+def load_inputs(particles: Path | None, tilt_series: Path | None, project: Path) -> Inputs:
     """Read both STAR files and every per-tilt-series STAR file.
 
     Parameters
     ----------
     particles, tilt_series : Path
-        STAR files, absolute or relative to `project`.
+        STAR files, absolute or relative to `project`; None for one that could not be made, of which others tell.
     project : Path
         Absolute path of the project directory.
 
@@ -78,11 +78,15 @@ def load_inputs(particles: Path, tilt_series: Path, project: Path) -> Inputs:
     Inputs
         Never raises for what is wrong with the files: see ``Inputs.problems``.
     """
-    inputs = Inputs(project, project / particles, project / tilt_series)
-    inputs.particles_file, blocks = _read(inputs, inputs.particles_file, "particles", "particles")
+    inputs = Inputs(project, project / (particles or ""), project / (tilt_series or ""))
+    blocks: Blocks = {}
+    if particles:
+        inputs.particles_file, blocks = _read(inputs, inputs.particles_file, "particles", "particles")
     inputs.particles = blocks.get("particles", pd.DataFrame())
     inputs.optics = _block(inputs, blocks, inputs.particles_file, "optics")
-    inputs.tilt_series_file, blocks = _read(inputs, inputs.tilt_series_file, "tilt series", "global")
+    blocks = {}
+    if tilt_series:
+        inputs.tilt_series_file, blocks = _read(inputs, inputs.tilt_series_file, "tilt series", "global")
     inputs.tomograms = blocks.get("global", pd.DataFrame())
     if {"rlnTomoName", "rlnTomoTiltSeriesStarFile"} <= set(inputs.tomograms.columns):
         _load_all_series(inputs)

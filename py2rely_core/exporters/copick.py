@@ -62,6 +62,7 @@ def export_copick(
     sizes: dict[str, np.ndarray] | None = None,
     default: np.ndarray | None = None,
     skip_missing: bool = False,
+    write: bool = True,
 ) -> list[str]:
     """Write particles as picks, after everything was found to be possible.
 
@@ -75,6 +76,8 @@ def export_copick(
         Extent of the others, Angstrom; None where the size must be known.
     skip_missing : bool
         Leave out particles of tomograms without a run instead of stopping.
+    write : bool
+        False: only see whether it is possible.
 
     Returns
     -------
@@ -109,9 +112,10 @@ def export_copick(
         raise ProblemError(problems)
     notes = [f"left out {count} particles of {name}: there is no run for it" for name, count in missing.items()]
     for match in matches:
-        positions = poses.positions[match.rows] + centres[id(match)]
-        rotations, scores = poses.rotations[match.rows], poses.scores[match.rows]
-        write_picks(match, positions, rotations, scores, target, poses.oriented)
+        if write:
+            positions = poses.positions[match.rows] + centres[id(match)]
+            rotations, scores = poses.rotations[match.rows], poses.scores[match.rows]
+            write_picks(match, positions, rotations, scores, target, poses.oriented)
         made = f"{len(match.rows)} picks of {target.name}, {target.user}/{match.session}"
         notes.append(f"{match.run.name}: {made}; {sources[id(match)]}")
     total = sum(len(match.rows) for match in matches)

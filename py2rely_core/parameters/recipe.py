@@ -53,6 +53,16 @@ class Block(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
+def _hand(value: float | None) -> float | None:
+    if value not in (None, 1, -1):
+        raise ValueError("it is 1 or -1; 'py2rely check-hand' finds out which")
+    return value
+
+
+#: A name that may look like a number.
+Name = Annotated[str, BeforeValidator(lambda value: f"{value}" if isinstance(value, int | float) else value)]
+
+
 class Resolutions(Block):
     """Pixel size, box scaling and the binnings of the levels."""
 
@@ -293,6 +303,58 @@ class PostProcess(Block):
     other_args: Words = Field("", description="added to the program's command line")
 
 
+class Imports(Block):
+    """How other programs' data are imported, where a run begins with them, and what is written back to copick.
+
+    The fields are the options of ``py2rely import`` and ``py2rely export star2copick``. Voltage and hand of AreTomo's
+    and IMOD's tilt series have no default; of a file that says them, they replace its own.
+    """
+
+    voltage: float | None = Field(None, description="kV; AreTomo and IMOD do not say it")
+    hand: Annotated[float | None, AfterValidator(_hand)] = Field(
+        None, description="rlnTomoHand, 1 or -1; AreTomo and IMOD do not say it"
+    )
+    spherical_aberration: float = Field(2.7, description="mm")
+    amplitude_contrast: float = Field(0.07, description="share, 0 to 1")
+    pixel_size: float | None = Field(
+        None, gt=0, description="of the images, Angstrom; not given: their headers', with which it must agree"
+    )
+    thickness: int | None = Field(
+        None, gt=0, description="of the tomograms, unbinned voxels; not given: that of a volume beside the alignment"
+    )
+    dose_per_tilt: float | None = Field(None, gt=0, description="of an image, e/A^2; where no file has the dose")
+    total_dose: float | None = Field(None, gt=0, description="of a tilt series, e/A^2; where no file has the dose")
+    prefix: Name = Field("", description="put before the names of AreTomo's and IMOD's tilt series")
+    ignore_placement: YesNo = Field(False, description="leave out SHIFT and XAXISTILT of IMOD's tilt.com")
+    project: str = Field("", description="where the paths in a file of Warp hold; not given: its directory")
+    units: str = Field(
+        "auto", description="of coordinates: auto, centred (Angstrom), angstrom or pixel (from a corner)"
+    )
+    voxel_size: float | None = Field(
+        None,
+        gt=0,
+        description="of the pixels of coordinates, Angstrom; of a copick project: only runs with this voxel spacing",
+    )
+    user_id: Name = Field("", description="of the copick picks; not given: the only one")
+    session_id: Name = Field("", description="of the copick picks; not given: the only one")
+    run_ids: Name = Field("", description="copick runs, separated by commas; not given: all")
+    authors: str = Field("", description="of picks of the data portal, separated by commas; not given: all")
+    run_prefix: Name = Field("", description="put before the names of copick runs: then they are tilt-series names")
+    run_remove: Name = Field("", description="text in names of copick runs that tilt-series names do not have")
+    skip_unknown: YesNo = Field(False, description="leave out particles without a tilt series")
+    drop_duplicates: YesNo = Field(False, description="keep the first of particles at one place")
+    export_user_id: Name = Field("relion", description="user of the picks that are written")
+    export_session_id: Name = Field("99", description="session of the picks that are written")
+    export_existing: Literal["error", "overwrite", "new-session"] = Field(
+        "error", description="where there are such picks already: error, overwrite or new-session"
+    )
+    export_session: Name = Field(
+        "", description="tomograms are {session}_{run}; not given: run_prefix without its underscore"
+    )
+    export_suffix: str = Field("_Vol", description="runs' names may end with it, tomograms' not")
+    export_skip_missing: YesNo = Field(False, description="leave out tomograms without a run")
+
+
 #: Blocks of which a level may override fields.
 LEVEL_BLOCKS = ("refine3D", "mask_create", "pseudo_subtomo", "reconstruct")
 
@@ -315,6 +377,7 @@ class Recipe(Block):
     classification: Classification = Classification()
     polishing: Polishing = Polishing()
     postprocess: PostProcess = PostProcess()
+    imports: Imports = Imports()
     levels: dict[str, dict[str, dict[str, Any]]] = {}
 
     @property

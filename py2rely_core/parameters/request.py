@@ -11,6 +11,15 @@ from typing import Any
 from py2rely_core.data.inputs import from_optimisation_set
 from py2rely_core.parameters.files import parse_recipe
 from py2rely_core.parameters.gpus import gpu_problems
+from py2rely_core.parameters.imports import (
+    FIELDS,
+    SOURCES,
+    TILT_SERIES,
+    export_settings,
+    import_problems,
+    import_settings,
+    with_imported,
+)
 from py2rely_core.parameters.recipe import KNOWN_BLOCKS, Recipe
 from py2rely_core.parameters.table import ALL, CONFIGURATION, PER_DATASET, RUN_PARAMETERS, Parameter, typed
 from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
@@ -38,14 +47,17 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     request : dict
-        ``{"launch_dir": absolute path, "params": every parameter that Nextflow knows}``.
+        ``{"launch_dir": absolute path, "params": every parameter that Nextflow knows}``; and, when imports are done,
+        ``"imported"``: by data set, the directory that holds ``imported/``.
 
     Returns
     -------
     dict
         ``{"machine": {"cpus", "gpus", "tilt_series_per_task"}, "datasets": [{"id", "recipe", "mode", "start",
-        "particles", "tilt_series", "reference", "motion", "mask", "low_pass", "launch_dir", "project"}]}`` with
-        absolute paths, JSON-ready; `project` is the data set's place within outdir.
+        "particles", "tilt_series", "reference", "motion", "mask", "low_pass", "launch_dir", "project", "imports",
+        "export", "imported"}]}`` with absolute paths, JSON-ready; `project` is the data set's place within outdir.
+        `imports` and `export` say what is to be imported and written back, `imported` what is to be said of the
+        imports; a table that a program's files are made into is None until it is there.
 
     Raises
     ------
@@ -58,16 +70,24 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     chosen = {field: params[name] for name, field in CLASSIFICATION.items() if params.get(name) not in (None, False)}
     if chosen:
         blocks["classification"] = blocks.get("classification", {}) | chosen
+    fields = {name: params[name] for name in FIELDS if params.get(name) is not None}
+    if fields and isinstance(blocks.get("imports", {}), dict):
+        blocks["imports"] = blocks.get("imports", {}) | fields
     problems += gpu_problems(params.get("gpus"))
     problems += [problem for name in ALL if (problem := _value_problem(ALL[name], params.get(name)))]
-    datasets = []
+    datasets, export = [], params.get("export_copick") is True
     for row in _rows(params, launch, problems):
         try:
-            datasets.append(_dataset(row, blocks, launch))
+            datasets.append(_dataset(row, blocks, launch, export))
         except ProblemError as error:
             problems += error.problems
+    if export and datasets and not problems and not any(one["export"] for one in datasets):
+        what, fix = "Picks are to be written, and no data set has a copick project.", "Add the column copick."
+        problems.append(Problem(what, "--export_copick", "a copick configuration", fix))
     if problems:
         raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
+    imported = {identity: Path(place) for identity, place in request.get("imported", {}).items()}
+    datasets = [with_imported(one, imported[one["id"]]) if one["id"] in imported else one for one in datasets]
     machine = {"gpus": _gpus(params)} | {name: params.get(name) for name in ("cpus", "tilt_series_per_task")}
     return {"machine": machine, "datasets": datasets}
 
@@ -75,7 +95,7 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
 def _value_problem(parameter: Parameter, value: Any) -> Problem | None:
     """What is wrong with a value that is not of its type; those of data sets and of the recipe are looked at there."""
     name, least = parameter.name, parameter.minimum
-    if value is None or parameter.per_dataset or name in CLASSIFICATION:
+    if value is None or parameter.per_dataset or name in CLASSIFICATION or name in FIELDS:
         return None
     if parameter.type == "boolean" and not isinstance(value, bool):
         return Problem(f"--{name} {value} is neither true nor false.", f"--{name}", "true or false", "Write it so.")
@@ -160,7 +180,7 @@ def _sheet_problems(rows: list[dict[str, str]], sheet: Path) -> list[Problem]:
     return problems
 
 
-def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[str, Any]:
+def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path, export: bool) -> dict[str, Any]:
     file = row.get("parameters")
     where = f"{row['id']}: " if row.get("base") else ""
     data: dict[str, Any] = {}
@@ -169,7 +189,7 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[
         path = _existing(str(file), roots)
         roots.append(path.parent)
         data, where = _read_json(path), where + str(path)
-    elif not blocks:
+    elif not set(blocks) - {"imports"}:
         fix = (
             "Write one with 'py2rely prepare relion5-parameters', and give it as --parameter FILE or -params-file FILE."
         )
@@ -179,7 +199,10 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[
     if start != "picks":
         merged = _merged(merged, {"resolutions": {"binning_list": [1]}})
     recipe = parse_recipe(merged, where or "parameters")
+    # Of several data sets, those that have a copick project are written back.
+    export = export and bool(row.get("copick") or not row.get("base"))
     problems = _start_problems(row, start, recipe, where or "parameters")
+    problems += import_problems(row, recipe.imports, export, where or "parameters")
     if problems:
         raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
     denovo, template = _is_true(row.get("run_denovo_generation")), row.get("reference_template")
@@ -187,14 +210,17 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[
         recipe = parse_recipe(recipe.model_dump(by_alias=True) | {"initial_model": _initial_model(recipe)}, where)
     if start == "polish" and not (recipe.ctf_refine or recipe.bayesian_polish):
         recipe = parse_recipe(recipe.model_dump(by_alias=True) | {"ctf_refine": {}, "bayesian_polish": {}}, where)
-    particles, tilt_series = _inputs(recipe, row, where)
+    sources = {key: _existing(str(row[key]), roots) for key in SOURCES if row.get(key)}
+    particles, tilt_series = (
+        _existing(name, roots) if name else None for name in _inputs(recipe, row, where, set(sources))
+    )
+    name = str(row.get("particle_name") or "")
     given = {key: str(_existing(str(row[key]), roots)) if row.get(key) else None for key in ("motion", "mask")}
-    found = _existing(particles, roots)
     # Trajectories travel with the particles that they belong to.
-    trajectories = _of_set(found, "trajectories", launch)
+    trajectories = _of_set(particles, "trajectories", launch) if particles else None
     if given["motion"]:
         given["motion"] = str(_of_set(Path(given["motion"]), "trajectories", launch))
-    elif start != "picks" and trajectories != found:
+    elif start != "picks" and trajectories != particles:
         given["motion"] = str(trajectories)
     return given | {
         "id": row["id"],
@@ -204,9 +230,12 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path) -> dict[
         "low_pass": float(row["low_pass"]) if row.get("low_pass") else None,
         "launch_dir": str(launch),
         "project": "" if row["id"] == SINGLE_ID else row["id"],
-        "particles": str(_of_set(found, "particles", launch)),
-        "tilt_series": str(_of_set(_existing(tilt_series, roots), "tilt series", launch)),
+        "particles": str(_of_set(particles, "particles", launch)) if particles else None,
+        "tilt_series": str(_of_set(tilt_series, "tilt series", launch)) if tilt_series else None,
         "reference": str(_existing(str(template), roots)) if template else None,
+        "imports": import_settings(sources, recipe, name, particles, tilt_series, launch),
+        "export": export_settings(sources["copick"], name, recipe.imports, launch) if export else None,
+        "imported": {"notes": [], "warnings": [], "problems": []},
     }
 
 
@@ -277,25 +306,26 @@ def _initial_model(recipe: Recipe) -> dict[str, Any]:
     return names | {"in_tomograms": refine.in_tomograms}
 
 
-def _inputs(recipe: Recipe, row: dict[str, Any], where: str) -> tuple[str, str]:
-    particles = row.get("particles") or recipe.pseudo_subtomo.in_particles or recipe.reconstruct.in_particles
-    tilt_series = (
-        row.get("tomograms")
-        or recipe.pseudo_subtomo.in_tomograms
-        or recipe.refine3D.in_tomograms
-        or recipe.reconstruct.in_tomograms
-    )
+def _inputs(recipe: Recipe, row: dict[str, Any], where: str, sources: set[str]) -> tuple[str | None, str | None]:
+    """Names of the particle file and of the tilt-series file; None for what comes from a program's own files."""
+    particles = row.get("particles")
+    if not particles and "copick" not in sources:
+        particles = recipe.pseudo_subtomo.in_particles or recipe.reconstruct.in_particles
+    tilt_series = row.get("tomograms")
+    if not tilt_series and not sources & set(TILT_SERIES):
+        blocks = (recipe.pseudo_subtomo, recipe.refine3D, recipe.reconstruct)
+        tilt_series = next((block.in_tomograms for block in blocks if block.in_tomograms), None)
     problems = [
         Problem(f"The parameter file names no {what}.", f"{where}: pseudo_subtomo.{label}", "a STAR file", "Add it.")
         for what, label, value in (
-            ("particles", "in_particles", particles),
-            ("tilt series", "in_tomograms", tilt_series),
+            ("particles", "in_particles", particles or "copick" in sources),
+            ("tilt series", "in_tomograms", tilt_series or sources & set(TILT_SERIES)),
         )
         if not value
     ]
     if problems:
         raise ProblemError(problems)
-    return particles, tilt_series
+    return particles or None, tilt_series or None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
