@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from py2rely_core.cli.main import main
 from py2rely_core.data.tables import read_star
@@ -194,3 +195,15 @@ def copick_project(path: Path, runs: dict[str, tuple[tuple[int, int, int], float
         spacing = root.new_run(run).new_voxel_spacing(voxel)
         spacing.new_tomogram("wbp").from_numpy(np.zeros(size[::-1], dtype=np.float32))
     return path / "config.json"
+
+
+def write_picks(config: Path, user: str, picks: dict[str, np.ndarray], oriented: bool = True, name: str = "ribosome"):
+    """Picks of session 1 by run: positions (n, 3), Angstrom from the corner, with random orientations or with none."""
+    import copick
+
+    root = copick.from_file(str(config))
+    for number, (run, positions) in enumerate(picks.items()):
+        transforms = np.tile(np.eye(4), (len(positions), 1, 1))
+        if oriented:
+            transforms[:, :3, :3] = Rotation.random(len(positions), random_state=number).as_matrix()
+        root.get_run(run).new_picks(name, "1", user).from_numpy(positions, transforms)

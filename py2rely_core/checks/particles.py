@@ -45,6 +45,19 @@ def check_labels(context: CheckContext) -> Iterator[Problem]:
     yield from not_numbers(inputs.particles, (*CENTRED, *ANGLES, *ORIGINS, *SUBTOMOGRAM), where)
 
 
+def check_orientations(context: CheckContext) -> Iterator[Problem]:
+    """Orientations that are taken as known are not all the same: programs that have none write zeros."""
+    local = context.recipe.initial_reference.known_search == "local"
+    known = context.particle_values([*ANGLES])
+    if context.mode != "known" or not local or known is None or len(known) < 2 or known.any():
+        return
+    own = context.particle_values([*SUBTOMOGRAM])
+    if own is None or not own.any():
+        what = f"All {len(known)} particles have the same orientation, 0: it is not known."
+        fix = "Give --reference_template, or --run_denovo_generation; or particles with orientations."
+        yield Problem(what, str(context.inputs.particles_file), "orientations of their own", fix)
+
+
 def check_optics_labels(context: CheckContext) -> Iterator[Problem]:
     """Required labels of the optics groups, and numbers in them."""
     where = f"{context.inputs.particles_file}, block data_optics"
@@ -273,6 +286,7 @@ def check_subtomogram_angles(context: CheckContext) -> Iterator[Problem]:
 
 CHECKS = (
     check_labels,
+    check_orientations,
     check_optics_labels,
     check_names,
     check_unused,

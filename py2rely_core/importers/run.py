@@ -77,8 +77,8 @@ def run_imports(settings: dict[str, Any], directory: Path) -> Done:
     settings : dict
         Of ``parameters.imports.import_settings``, or of ``sources.source_files``.
     directory : Path
-        Gets ``imported/`` with ``tiltSeries/aligned_tilt_series.star``, ``particles.star`` and ``notes.json``. Names in
-        tables are relative to the current directory where it is within that, else absolute.
+        Gets ``imported/`` with ``tiltSeries/aligned_tilt_series.star``, ``particles.star`` and ``notes.json``; names
+        in the tables start from it.
 
     Returns
     -------
@@ -90,18 +90,21 @@ def run_imports(settings: dict[str, Any], directory: Path) -> Done:
     ProblemError
         A file cannot be written, or copick is missing.
     """
-    done, output = Done(), directory / NOTES.parent
+    directory.mkdir(parents=True, exist_ok=True)
+    done, root = Done(), directory.absolute()
     given = Imports.model_validate(settings["options"])
-    table = Path(settings["table"]) if settings["table"] else output / "tiltSeries/aligned_tilt_series.star"
-    if settings["tilt_series"]:
-        done.files["tilt_series"] = None
-        made = done.attempt(lambda: _tilt_series(settings, given, Layout(table.parent)))
-        if made is not None:
-            done.take("tilt_series", table, made)
-            done.notes.append(_microscope(given))
-    if settings["particles"]:
-        _import_particles(done, settings, given, table, (output / "particles.star").absolute())
-    _write_notes(done, directory)
+    # Tables name files from the current directory on.
+    with contextlib.chdir(root):
+        table = Path(settings["table"] or root / NOTES.parent / "tiltSeries/aligned_tilt_series.star")
+        if settings["tilt_series"]:
+            done.files["tilt_series"] = None
+            made = done.attempt(lambda: _tilt_series(settings, given, Layout(table.parent)))
+            if made is not None:
+                done.take("tilt_series", table, made)
+                done.notes.append(_microscope(given))
+        if settings["particles"]:
+            _import_particles(done, settings, given, table, root / NOTES.parent / "particles.star")
+    _write_notes(done, root)
     return done
 
 
@@ -199,14 +202,12 @@ def _as_parameters(problem: Problem, names: dict[str, str] | None = None) -> Pro
     return replace(problem, what=what, where=where, expected=expected, fix=fix)
 
 
-def _write_notes(done: Done, directory: Path) -> None:
+def _write_notes(done: Done, root: Path) -> None:
     """What later tasks must know."""
-    root = directory.absolute()
-    paths = {what: path and str(path.absolute().relative_to(root)) for what, path in done.files.items()}
+    paths = {what: path and str(path.relative_to(root)) for what, path in done.files.items()}
     problems = {
         "warnings": [one.as_dict() for one in done.warnings],
         "problems": [one.as_dict() for one in done.problems],
     }
-    path = root / NOTES
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"files": paths, "notes": done.notes} | problems, indent=1))
+    (root / NOTES).parent.mkdir(exist_ok=True)
+    (root / NOTES).write_text(json.dumps({"files": paths, "notes": done.notes} | problems, indent=1))

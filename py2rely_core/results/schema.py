@@ -214,6 +214,7 @@ class Dataset(Part):
     particles_in: int | None = None
     tilt_series: int | None = None
     series: list[TiltSeries] = []
+    imported: list[str] = Field([], description="What the run's own imports read, used and left out.")
     final: Final | None = None
     levels: list[Level]
     particle_steps: list[ParticleStep] = []

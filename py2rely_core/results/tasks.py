@@ -15,7 +15,15 @@ from typing import Any
 from py2rely_core.parameters.request import SINGLE_ID
 
 #: Names of steps by what Nextflow calls their tasks; of the others the name in lower case.
-STEP_NAMES = {"RECIPE": "parameters", "TILT_SERIES_FILES": "tables", "STACK_FILES": "stacks", "PLAN": "preflight"}
+STEP_NAMES = {
+    "SOURCES": "sources",
+    "IMPORT_DATA": "imports",
+    "RECIPE": "parameters",
+    "TILT_SERIES_FILES": "tables",
+    "STACK_FILES": "stacks",
+    "PLAN": "preflight",
+    "EXPORT_COPICK": "copick export",
+}
 #: Tasks that check and collect; they have no job directory.
 _HEAD = re.compile(r"### name: '(\S+)(?: \((.*)\))?'")
 _TAG = re.compile(r"bin(\d+)")

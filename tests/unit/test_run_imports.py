@@ -1,0 +1,270 @@
+"""Imports as part of a run: parameters, what is read, what is made, and every problem in one list."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from formats import DARK, PIXEL, SIZE, THICKNESS, truth, write_aretomo, write_imod, write_warp
+from helpers import cli, copick_project, write_picks
+
+from py2rely_core.checks.preflight import check_parameters
+from py2rely_core.data.geometry import CENTRED
+from py2rely_core.data.inputs import load_inputs
+from py2rely_core.data.tables import read_star, write_star
+from py2rely_core.exporters.run import export_particles
+from py2rely_core.importers.run import run_imports
+from py2rely_core.importers.sources import source_files
+from py2rely_core.parameters.files import new_recipe, write_recipe
+from py2rely_core.parameters.imports import NOTES, needs_import
+from py2rely_core.parameters.request import load_datasets
+from py2rely_core.problems import ProblemError
+
+EXTENT = np.array([SIZE, SIZE, THICKNESS]) * PIXEL
+#: Of a run on AreTomo's tilt series with the picks of the copick project.
+RUN = {
+    "aretomo": "aretomo", "voltage": 300, "hand": -1, "copick": "copick/config.json", "particle_name": "ribosome",
+    "run_denovo_generation": True,
+}  # fmt: skip
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A directory with AreTomo's tilt series A and B, a copick project with their picks, and a parameter file."""
+    pytest.importorskip("copick")
+    monkeypatch.chdir(tmp_path)
+    for number, name in ((1, "A"), (2, "B")):
+        write_aretomo(tmp_path / "aretomo", name, number, dark=DARK)
+    config = copick_project(tmp_path / "copick", {name: ((24, 24, 10), 4 * PIXEL) for name in "AB"})
+    write_picks(config, "picker", {name: positions(number) for number, name in enumerate("AB")})
+    recipe = new_recipe("t.star", "p.star", PIXEL, "C1", 50, 100, False, 1.5, "2", 2)
+    write_recipe(recipe, tmp_path / "sta.json")
+    return tmp_path
+
+
+def positions(seed: int, count: int = 30) -> np.ndarray:
+    """Places within the tomogram, Angstrom from its first corner."""
+    return np.random.default_rng(seed).uniform(0.3, 0.7, (count, 3)) * EXTENT
+
+
+def dataset_of(home: Path, **params: object) -> dict:
+    (found,) = load_datasets({"launch_dir": str(home), "params": {"parameter": "sta.json"} | params})["datasets"]
+    return found
+
+
+def imported(home: Path, **params: object):
+    dataset = dataset_of(home, **params)
+    return run_imports(source_files(dataset["imports"], dataset["export"])["settings"], home / "out")
+
+
+def problems_of(home: Path, **params: object) -> str:
+    with pytest.raises(ProblemError) as error:
+        dataset_of(home, **params)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "more", "texts"),
+    [
+        (("voltage", "hand"), {}, ("Add --voltage", "Add --hand")),
+        (("particle_name",), {}, ("--particle_name NAME",)),
+        (("copick",), {}, ("--particle_name names an object", "--copick CONFIG")),
+        ((), {"imod": "imod", "tomograms": "t.star"}, ("given 3 times: --aretomo, --imod, --tomograms",)),
+        ((), {"particles": "p.csv"}, ("given twice: --copick, --particles",)),
+        ((), {"hand": 2}, ("imports.hand = 2", "1 or -1")),
+        ((), {"voltage": "high"}, ("imports.voltage = 'high'",)),
+        ((), {"imports": {"unit": "pixel"}}, ("did you mean 'units'?",)),
+        (("copick", "particle_name"), {"export_copick": True}, ("--export_copick writes into a copick project",)),
+        ((), {"export_copick": True, "user_id": "relion"}, ("Say which session is imported",)),
+    ],
+)  # fmt: skip
+def test_what_is_missing_or_does_not_go_together_is_named(home, left_out, more, texts):
+    text = problems_of(home, **{name: value for name, value in RUN.items() if name not in left_out} | more)
+    for wanted in texts:
+        assert wanted in text
+
+
+def test_parameters_and_the_block_of_the_parameter_file_meet(home):
+    """Names that look like numbers stay names; what is typed wins."""
+    recipe = json.loads((home / "sta.json").read_text())
+    recipe["imports"] |= {"voltage": 200, "user_id": "them"}
+    (home / "sta.json").write_text(json.dumps(recipe))
+    options = dataset_of(home, **RUN | {"session_id": 12})["imports"]["options"]
+    assert (options["voltage"], options["user_id"], options["session_id"], options["hand"]) == (300, "them", "12", -1)
+    assert dataset_of(home)["imports"] is None
+
+
+def test_tables_are_what_the_commands_make_of_the_same_files(home):
+    done = imported(home, **RUN)
+    assert not done.problems
+    cli("import", "aretomo", "aretomo", "--voltage", 300, "--hand", -1, "-o", "by_hand")
+    cli("import", "copick", "-c", "copick/config.json", "-n", "ribosome", "-ts",
+        "by_hand/aligned_tilt_series.star", "-o", "by_hand/picks.star")  # fmt: skip
+    for one, other in (("particles.star", "picks.star"), ("tiltSeries/tilt_series/A.star", "tilt_series/A.star")):
+        first, second = read_star(home / "out/imported" / one), read_star(home / "by_hand" / other)
+        for name, table in first.items():
+            own = table.drop(columns="rlnMicrographName", errors="ignore")
+            pd.testing.assert_frame_equal(own, second[name][own.columns])
+    inputs = load_inputs(
+        home / "out/imported/particles.star", home / "out/imported/tiltSeries/aligned_tilt_series.star", home / "out"
+    )
+    assert inputs.problems == []
+    assert [stack.resolve().name for stack in inputs.stacks()] == ["A.mrc", "B.mrc"]
+    found = read_star(home / "out/imported/particles.star")["particles"]
+    wanted = np.concatenate([positions(0), positions(1)]) - EXTENT / 2
+    assert np.allclose(found[CENTRED].to_numpy(), wanted, atol=1e-3)
+    notes = json.loads((home / "out" / NOTES).read_text())["notes"]
+    assert any("300 kV, spherical aberration 2.7 mm" in note for note in notes)
+
+
+@pytest.mark.parametrize("program", ["imod", "warp"])
+def test_other_programs_tilt_series(home, program):
+    write = {"imod": write_imod, "warp": write_warp}[program]
+    write(home / program)
+    source = program if program == "imod" else "warp/x_tomograms.star"
+    name = "TS_01"
+    pd.DataFrame(positions(3) - EXTENT / 2, columns=["x", "y", "z"]).assign(tomogram=name).to_csv("p.csv", index=False)
+    done = imported(home, **{program: source}, voltage=300, hand=-1, particles="p.csv", run_denovo_generation=True)
+    assert not done.problems
+    tilts = read_star(home / f"out/imported/tiltSeries/tilt_series/{name}.star")[name]
+    assert np.allclose(tilts["rlnTomoYTilt"], truth()["rlnTomoYTilt"], atol=0.01)
+    assert set(read_star(done.files["tilt_series"])["global"]["rlnTomoHand"]) == {-1.0}
+    assert len(read_star(done.files["particles"])["particles"]) == 30
+
+
+def test_problems_of_tilt_series_and_particles_are_one_list(home):
+    """Without a tilt series nothing is said of units and sizes, which cannot be known."""
+    text = (home / "aretomo/A.aln").read_text()
+    (home / "aretomo/A.aln").write_text(text.replace("# RawSize", "# Size"))
+    pd.DataFrame({"tomogram": ["A", "B"], "x": [1, "?"], "y": [2, 3], "z": [4, 5]}).to_csv("p.csv", index=False)
+    without = {name: value for name, value in RUN.items() if name not in ("copick", "particle_name")}
+    first = imported(home, **without, particles="p.csv")
+    assert ["A.aln" in one.where or "p.csv" in one.where for one in first.problems] == [True, True]
+    second = imported(home, **RUN | {"particle_name": "ribosom"})
+    assert "did you mean 'ribosome'?" in second.problems[1].fix
+    assert len(second.problems) == 2
+    assert len(imported(home, **RUN).problems) == 1
+    assert not list((home / "out/imported").rglob("*.star"))
+
+
+def test_messages_name_the_parameters_of_the_run(home):
+    (home / "aretomo/A_TLT.txt").unlink()
+    for name in "AB":
+        write_aretomo(home / "aretomo", name, dark=DARK, doses=False)
+        (home / f"aretomo/{name}_Vol.mrc").unlink()
+    text = "\n".join(map(str, imported(home, **RUN).problems))
+    assert "--dose_per_tilt" in text or "--thickness" in text
+    assert not {"--dose-per-tilt", "--total-dose"} & set(text.split())
+    assert not imported(home, **RUN | {"dose_per_tilt": 3, "thickness": THICKNESS}).problems
+    config = home / "copick/config.json"
+    write_picks(config, "other", {"A": positions(5)})
+    (problem,) = imported(home, **RUN | {"dose_per_tilt": 3, "thickness": THICKNESS}).problems
+    assert "--user_id" in problem.fix
+
+
+def test_everything_that_is_read_is_listed(home):
+    write_star({"global": pd.DataFrame({"rlnTomoName": ["A"]})}, home / "t.star")
+    found = source_files(dataset_of(home, **RUN)["imports"])
+    names = {Path(name).name for name in found["files"]}
+    assert {f"{name}{ending}" for name in "AB" for ending in (".aln", ".mrc", "_CTF.txt", "_TLT.txt")} <= names
+    assert {"config.json", "picker_1_ribosome.json", ".zarray"} <= names
+    assert found["roots"] == [str(home / "copick/overlay")]
+    # Picks of others, and of what is not asked for, are not read.
+    write_picks(home / "copick/config.json", "other", {"A": positions(5)})
+    picked = [source_files(dataset_of(home, **RUN | {"user_id": user})["imports"]) for user in ("picker", "")]
+    assert [sum("Picks" in name for name in one["files"]) for one in picked] == [2, 3]
+    warp = write_warp(home / "warp")
+    assert len(warp)
+    found = source_files(dataset_of(home, **RUN | {"aretomo": None, "warp": "warp/x_optimisation_set.star"})["imports"])
+    assert {"x_optimisation_set.star", "x_tomograms.star", "TS_01.mrc"} <= {Path(name).name for name in found["files"]}
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("tomogram,x,y,z\nA,1,2,3\n", True),
+        ("data_particles\nloop_\n_rlnTomoName #1\n_rlnCoordinateX #2\nA 1\n", True),
+        ("data_particles\nloop_\n_rlnTomoName #1\n_rlnCenteredCoordinateXAngst #2\nA 1\n", False),
+        ("data_global\nloop_\n_rlnTomoName #1\n_rlnTomoTiltSeriesStarFile #2\nA A.star\n", False),
+        ("MAP\0 ", False), ("", False), (None, False),
+    ],
+)  # fmt: skip
+def test_particle_files_that_are_imported(tmp_path, content, wanted):
+    if content is not None:
+        (tmp_path / "file.star").write_text(content)
+    assert needs_import(tmp_path / "file.star") == wanted
+
+
+def check(home: Path, **params: object):
+    return check_parameters(
+        {"parameter": "sta.json"} | params, None, [], home, home / "work", home / "results"
+    )  # fmt: skip
+
+
+def test_check_imports_and_leaves_nothing(home):
+    before = set(home.rglob("*"))
+    checked = check(home, **RUN)
+    errors = [one for one in checked.problems if one.is_error]
+    assert not errors, errors
+    assert any("30 picks of picker/1" in note for note in checked.numbers[0]["imported"])
+    assert {one.where.split(",")[0] for one in checked.problems} >= {"imported/particles.star"}
+    assert set(home.rglob("*")) == before
+
+
+def test_check_lists_problems_of_imports_with_all_others(home):
+    (home / "aretomo/B_CTF.txt").unlink()
+    checked = check(home, **RUN | {"particle_name": "nothing", "mask": "none.mrc"})
+    text = "\n".join(str(one) for one in checked.problems if one.is_error)
+    assert all(name in text for name in ("There are no CTF values", "no object 'nothing'", "none.mrc"))
+    assert "no STAR" not in text
+    assert "p.star" not in text
+
+
+def test_orientations_that_nobody_knows_are_no_known_ones(home):
+    config = home / "copick/config.json"
+    write_picks(config, "blind", {name: positions(n) for n, name in enumerate("AB")}, oriented=False)
+    run = RUN | {"run_denovo_generation": None, "user_id": "blind"}
+    errors = [one for one in check(home, **run).problems if one.is_error]
+    assert ["same orientation" in one.what for one in errors] == [True]
+    assert not [one for one in check(home, **run | {"user_id": "picker"}).problems if one.is_error]
+
+
+def test_what_was_written_is_not_imported_again(home):
+    """The final particles go in beside the picks, under another user; a run that is resumed takes the picks still."""
+    run = RUN | {"export_copick": True}
+    done = imported(home, **run)
+    export = dataset_of(home, **run)["export"]
+    notes = export_particles(export, done.files["particles"], done.files["tilt_series"])
+    assert any("60 of 60 particles written to 2 runs" in note for note in notes)
+    again = source_files(dataset_of(home, **run)["imports"], export)
+    assert again["settings"]["options"]["user_id"] == "picker"
+    assert again["files"] == source_files(dataset_of(home, **RUN)["imports"], export)["files"]
+    # A new run would write a second time: it says so before it computes anything.
+    errors = [one for one in check(home, **run).problems if one.is_error]
+    assert {one.what for one in errors} == {"There are such picks already."}
+    assert "--imports.export_existing" in errors[0].fix
+    assert not [one for one in check(home, **run | {"export_session_id": "100"}).problems if one.is_error]
+
+
+def test_export_is_checked_before_the_run(home):
+    errors = [one for one in check(home, **RUN | {"export_copick": True, "imports": {"export_session": "S"}}).problems
+              if one.is_error]  # fmt: skip
+    assert len(errors) == 2
+    assert all("have no run" in one.what and "--imports.export_session" in one.fix for one in errors)
+
+
+def test_a_sample_sheet_imports_for_each_data_set(home):
+    (home / "sheet.csv").write_text(
+        "id,parameters,aretomo,copick,particle_name,particles\n"
+        "one,sta.json,aretomo,copick/config.json,ribosome,\n"
+        "two,sta.json,,,,p.star\n"
+    )
+    params = {"sample_sheet": "sheet.csv", "voltage": 300, "hand": -1, "export_copick": True}
+    one, two = load_datasets({"launch_dir": str(home), "params": params})["datasets"]
+    assert one["imports"]["tilt_series"] == {"program": "aretomo", "source": str(home / "aretomo")}
+    assert (one["particles"], one["tilt_series"]) == (None, None)
+    assert one["export"]["config"] == str(home / "copick/config.json")
+    assert (two["imports"], two["export"]) == (None, None)
