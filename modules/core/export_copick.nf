@@ -1,5 +1,4 @@
-// The final particles as picks of a copick project. The run's results are complete by then: a failure here is said, and
-// ends nothing.
+// The final particles as picks of a copick project. The run's results are complete by then; a failure here is the run's, too.
 include { json_word } from '../../subworkflows/values'
 
 process EXPORT_COPICK {
@@ -7,7 +6,6 @@ process EXPORT_COPICK {
     label 'core'
     containerOptions { meta.binds }
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
-    errorStrategy 'ignore'
     debug true
 
     input:

@@ -1,4 +1,4 @@
-"""Picks through real RELION and back; and imported tilt series through the pipeline's own graph."""
+"""Picks through real RELION and back; and a run that imports from AreTomo and copick, and writes back to copick."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from formats import DARK, PIXEL, SIZE, THICKNESS, write_aretomo
-from helpers import cli, copick_project, pipeline
+from helpers import cli, copick_project, pipeline, write_parameters
 from scipy.spatial.transform import Rotation
 
 from py2rely_core.data.geometry import euler_to_matrix, orientations, true_positions
@@ -110,20 +109,94 @@ def test_refined_shifts_are_applied_as_relion_applies_them(project):
         assert angle_between(rotations, orientations(rows)).max() < 0.01
 
 
+def write_as_aretomo(tiny, folder):
+    """The tiny data set as AreTomo3 leaves it: alignment, CTF, tilt list, stacks."""
+    folder.mkdir()
+    for series in sorted((tiny / "tilt_series").glob("*.star")):
+        (tilts,) = read_star(series).values()
+        section = [int(name.split("@")[0]) for name in tilts["rlnMicrographName"]]
+        dose = np.sort(tilts["rlnMicrographPreExposure"])[1]
+        rows = {"aln": [f"# AreTomo Alignment\n# RawSize = 160 160 {len(tilts)}\n# NumPatches = 0",
+                        "# SEC ROT GMAG TX TY SMEAN SFIT SCALE BASE TILT"],
+                "ctf": ["# Columns: #1 micrograph number; #2 - defocus 1 [A]; ..."], "tlt": []}  # fmt: skip
+        for number, row in zip(section, tilts.to_dict("records"), strict=True):
+            x, y = row["rlnTomoXShiftAngst"] / 5, row["rlnTomoYShiftAngst"] / 5
+            angles = row["rlnTomoZRot"], row["rlnTomoYTilt"]
+            rows["aln"].append(f"{number} {angles[0]:.4f} 1.0 {x:.3f} {y:.3f} 1 1 1 0 {angles[1]:.2f}")
+            defocus = f"{row['rlnDefocusU']:.2f} {row['rlnDefocusV']:.2f} {row['rlnDefocusAngle']:.2f}"
+            rows["ctf"].append(f"{number} {defocus} 0.0 0.1 8.0")
+            order = round(row["rlnMicrographPreExposure"] / dose) + 1
+            rows["tlt"].append(f"{angles[1]:.2f} {order} {dose:.2f}")
+        for ending, name in (("aln", ".aln"), ("ctf", "_CTF.txt"), ("tlt", "_TLT.txt")):
+            (folder / f"{series.stem}{name}").write_text("\n".join(rows[ending]) + "\n")
+        (folder / f"{series.stem}.mrcs").symlink_to(series.with_suffix(".mrcs"))
+
+
 @pytest.mark.nextflow
-def test_imported_data_run_through_the_graph(tmp_path, monkeypatch):
-    """AreTomo3 tilt series and CSV picks, through the pipeline's preflight and its graph with stubs."""
-    monkeypatch.chdir(tmp_path)
-    for number, name in ((1, "A"), (2, "B")):
-        write_aretomo(tmp_path / "aretomo", name, number, dark=DARK)
-    cli("import", "aretomo", "aretomo", "--voltage", 300, "--hand", -1)
-    rng = np.random.default_rng(4)
-    picks = pd.DataFrame(rng.uniform(-0.9, 0.9, (60, 3)) * [SIZE, SIZE, THICKNESS] * PIXEL / 2, columns=["x", "y", "z"])
-    picks.assign(tomogram=["A", "B"] * 30, rot=10.0, tilt=20.0, psi=30.0).to_csv("picks.csv", index=False)
-    cli("import", "csv", "-i", "picks.csv", "-ts", "input/tiltSeries/aligned_tilt_series.star")
-    cli("prepare", "relion5-parameters", "-ps", PIXEL, "-pd", 100, "-bs", 1.5, "-bl", "2", "-lp", 50)
-    parameters = json.loads((tmp_path / "sta_parameters.json").read_text())
-    assert parameters
-    run = pipeline(tmp_path, "--parameter", "sta_parameters.json", "-stub-run")
-    assert run.code == 0, run.text
-    assert any(task.startswith("REFINE3D") for task in run.executed)
+@pytest.mark.relion
+@pytest.mark.slow
+def test_one_run_from_aretomo_and_copick_to_copick(tiny, tmp_path):
+    """The reference workflow's four commands as one; what changes is repeated, what is wrong is one list."""
+    pytest.importorskip("copick")
+    import copick
+
+    write_as_aretomo(tiny, tmp_path / "aretomo")
+    config = copick_project(tmp_path / "copick", {"TS_01": BINNED, "TS_02": BINNED})
+    truth = pd.read_csv(tiny / "truth/particles.csv", dtype={"tomogram": str})
+    for name, rows in truth.groupby("tomogram"):
+        transforms = np.tile(np.eye(4), (len(rows), 1, 1))
+        transforms[:, :3, :3] = euler_to_matrix(rows[["rot", "tilt", "psi"]].to_numpy())
+        picks = copick.from_file(str(config)).get_run(name).new_picks("ribosome", "1", "truth")
+        picks.from_numpy(rows[["x", "y", "z"]].to_numpy() + EXTENT / 2, transforms)
+    write_parameters(tmp_path / "sta.json", tiny)
+    words = ["--parameter", "sta.json", "--aretomo", "aretomo", "--voltage", "300", "--hand", "-1", "--thickness", "64"]
+    words += ["--copick", "copick/config.json", "--particle_name", "ribosome", "--export_copick", "-resume"]
+    first = pipeline(tmp_path, *words)
+    assert first.code == 0, first.text
+    assert {"SOURCES", "IMPORT_DATA (imported)", "REFINE3D (bin2)", "EXPORT_COPICK (copick)"} <= first.executed
+    (found,) = first.results["datasets"]
+    assert any("300 kV" in note for note in found["imported"])
+    assert (tmp_path / "results/imported/tiltSeries/aligned_tilt_series.star").is_file()
+    refined = read_star(tmp_path / "results" / found["final"]["particles"])["particles"]
+    written = json.loads((tmp_path / "results/copick_export.json").read_text())["notes"]
+    assert f"{len(refined)} of {len(refined)} particles written to 2 runs" in written
+    assert len(refined) > 0.6 * len(truth)
+    for name, rows in truth.groupby("tomogram"):
+        positions, rotations = picks_of(config, name, "99")
+        distances = np.linalg.norm(
+            positions[:, None] - EXTENT / 2 - rows[["x", "y", "z"]].to_numpy()[None], axis=2
+        )  # fmt: skip
+        nearest = distances.argmin(axis=1)
+        assert np.median(distances.min(axis=1)) < 5
+        true = euler_to_matrix(rows[["rot", "tilt", "psi"]].to_numpy())[nearest]
+        group = Rotation.create_group("O").as_matrix()
+        angles = np.min([angle_between(rotations, true @ one) for one in group], axis=0)
+        assert np.median(angles) < 5
+
+    again = pipeline(tmp_path, *words)
+    assert again.code == 0, again.text
+    assert again.executed == {"SOURCES"}
+
+    # A stub in place of RELION from here on: what comes before it is the same.
+    alignment = tmp_path / "aretomo/TS_01.aln"
+    alignment.write_text(alignment.read_text() + "\n")
+    changed = pipeline(tmp_path, *words[:-2], "-resume", "-stub-run")
+    assert changed.code == 0, changed.text
+    assert {
+        "IMPORT_DATA (imported)",
+        "RECIPE",
+        "PLAN (1)",
+        "IMPORT (tilt_series)",
+        "EXTRACT (bin2)",
+    } <= changed.executed
+
+    alignment.write_text(alignment.read_text().replace("# RawSize", "# Size"))
+    for path in (tmp_path / "copick").rglob("truth_1_ribosome.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"points": []}))
+    wrong = pipeline(tmp_path, *words, "--mask", "none.mrc")
+    assert wrong.code != 0
+    assert "3 problems were found" in wrong.text
+    assert all(text in wrong.text for text in ("TS_01.aln", "There are no such picks", "none.mrc"))
+    assert {task.split()[0] for task in wrong.executed} <= {
+        "SOURCES", "IMPORT_DATA", "RECIPE", "TILT_SERIES_FILES", "STACK_FILES", "PLAN",
+    }  # fmt: skip
