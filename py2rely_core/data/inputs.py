@@ -161,6 +161,11 @@ def _block(inputs: Inputs, blocks: Blocks, path: Path, name: str) -> pd.DataFram
 def _load_all_series(inputs: Inputs) -> None:
     """Every tilt series of the global table; the files that are missing are one problem, as there may be many."""
     names = inputs.tomograms["rlnTomoName"].astype(str)
+    if names.isna().any():
+        row = int(names.isna().to_numpy().argmax()) + 1
+        what, where = "A tilt series has no name.", f"{inputs.tilt_series_file}, row {row} of data_global"
+        inputs.problems.append(Problem(what, where, "rlnTomoName", "Name it as the particles do."))
+        return
     files = {
         name: resolve(str(file), inputs.tilt_series_file, inputs.project)
         for name, file in zip(names, inputs.tomograms["rlnTomoTiltSeriesStarFile"], strict=True)

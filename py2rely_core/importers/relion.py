@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from py2rely_core.data.inputs import Inputs, TiltSeries, load_inputs
-from py2rely_core.data.tables import read_star, split_image_name
+from py2rely_core.data.tables import TEXT_LABELS, read_star, split_image_name
 from py2rely_core.importers.result import Import, project_path
 from py2rely_core.importers.sizes import SAME_PIXEL
+from py2rely_core.importers.text import LARGEST_NUMBER
 from py2rely_core.importers.tilt_series import LIMITS, Layout, numbers_in
 from py2rely_core.importers.warp import refuse_dummies
 from py2rely_core.maps.io import known_pixel_size, read_header
@@ -88,10 +89,12 @@ def _other_numbers(inputs: Inputs) -> list[Problem]:
     tables = [(table, where)]
     tables += [(one.tilts, f"{one.star_file}, tilt series {one.name}") for one in inputs.tilt_series.values()]
     for one, place in tables:
-        for label in LIMITS:
+        for label in one:
             try:
-                if label in one:
+                if label in LIMITS:
                     numbers_in(one[label], place, label)
+                elif label not in TEXT_LABELS:
+                    _refuse_stray(one[label], place, label)
             except ProblemError as error:
                 problems += error.problems
     if (
@@ -115,6 +118,23 @@ def _other_numbers(inputs: Inputs) -> list[Problem]:
             fix = "Remove one of the rows."
             problems.append(Problem(what, f"{one.star_file}, row {row + 1} of its table", "each image once", fix))
     return problems
+
+
+def _refuse_stray(column: pd.Series, place: str, label: str) -> None:
+    """Where most values of a column are numbers, all are, or RELION's nan.
+
+    Raises
+    ------
+    ProblemError
+        With the first that is none.
+    """
+    values = pd.to_numeric(column, errors="coerce")
+    bad = (values.isna() & column.notna() & (column.astype(str).str.lower() != "nan")) | (values.abs() > LARGEST_NUMBER)
+    if 0 < bad.sum() <= len(bad) / 2:
+        row = int(bad.to_numpy().argmax())
+        what = f"{str(column.iloc[row])!r} is not possible: {label}."
+        fix = "Correct this row, or write the file again."
+        raise ProblemError(Problem(what, f"{place}, row {row + 1} of its table", "a number, as in other rows", fix))
 
 
 def _compare_stacks(one: TiltSeries, tomograms: pd.DataFrame, result: Import) -> None:

@@ -41,6 +41,8 @@ LIMITS = {
     "rlnPhaseShift": 720.0,
     "rlnCtfScalefactor": 100.0,
     "rlnMicrographPreExposure": 2000.0,
+    "rlnTomoNominalStageTiltAngle": 360.0,
+    "rlnTomoNominalTiltAxisAngle": 360.0,
     "rlnVoltage": 1500.0,
     "rlnSphericalAberration": 10.0,
     "rlnAmplitudeContrast": 1.0,

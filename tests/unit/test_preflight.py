@@ -259,6 +259,16 @@ BROKEN = {
         "headers of 1 stacks say 1 A per pixel",
         "warning",
     ),
+    "stack binned": (
+        lambda d: write_map(d / "tilt_series/TS_01.mrcs", mrcfile.read(d / "tilt_series/TS_01.mrcs")[:, ::2, ::2], 10),
+        "The images are binned 2 times",
+        "error",
+    ),
+    "turned": (
+        lambda d: (stack(lambda data: data[:, :96])(d), tomograms(setting("rlnTomoSizeY", 96))(d)),
+        "x and y of 1 tomograms seem to be exchanged",
+        "warning",
+    ),
     "dummy": (stack(lambda data: np.zeros_like(data)), "1 tilt series are constant or not finite: they are", "error"),
     "not a number": (stack(lambda data: data * np.nan), "constant or not finite: they are dummies", "error"),
     "blank section": (stack(lambda data: blanked(data, 12)), "1 stacks hold images that are constant", "error"),
