@@ -19,7 +19,7 @@ from py2rely_core.importers.dose import (
     refuse_other_sections,
 )
 from py2rely_core.importers.formats.aretomo import Alignment, read_aln, read_ctf
-from py2rely_core.importers.formats.mdoc import Mdoc, read_mdoc
+from py2rely_core.importers.formats.mdoc import ENDINGS, Mdoc, read_mdoc
 from py2rely_core.importers.formats.tilt_list import read_tilt_list
 from py2rely_core.importers.optics import Optics
 from py2rely_core.importers.result import Import
@@ -98,7 +98,7 @@ def _beside(aln: Path, *endings: str) -> Path | None:
 
 def _read(file: Path, prefix: str, pixel_size: float | None, thickness: int | None, doses: Doses) -> Series:
     name, aln = prefix + file.stem, read_aln(file)
-    found = _beside(file, ".mdoc", ".mrc.mdoc", ".mrcs.mdoc", ".st.mdoc")
+    found = _beside(file, *ENDINGS)
     mdoc = read_mdoc(found) if found else None
     stack = sizes.open_stack(_stack_of(file), pixel_size, (sizes.of_mdoc(mdoc),) if mdoc else ())
     if stack.count != aln.count:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from py2rely_core.data.inputs import Inputs, TiltSeries, load_inputs
 from py2rely_core.data.tables import TEXT_LABELS, read_star, split_image_name
+from py2rely_core.importers.dose import Doses, Source, find_exposure, of_mdoc
+from py2rely_core.importers.formats.mdoc import ENDINGS, read_mdoc
 from py2rely_core.importers.result import Import, project_path
 from py2rely_core.importers.sizes import SAME_PIXEL
 from py2rely_core.importers.text import LARGEST_NUMBER
@@ -16,6 +19,7 @@ from py2rely_core.importers.warp import refuse_dummies
 from py2rely_core.maps.io import known_pixel_size, read_header
 from py2rely_core.problems import Problem, ProblemError
 
+DOSE, NOMINAL = "rlnMicrographPreExposure", "rlnTomoNominalStageTiltAngle"
 #: Jobs of a RELION project that write tilt series, those that refine them first.
 JOBS = ("Polish", "CtfRefine", "Tomograms", "AlignTiltSeries", "ExcludeTiltImages", "CtfFind", "Import")
 NAMES = ("tomograms.star", "aligned_tilt_series.star", "selected_tilt_series.star", "tilt_series_ctf.star",
@@ -79,7 +83,24 @@ def import_relion(source: Path, layout: Layout, project: Path | None = None, han
     result = _rewritten(list(inputs.tilt_series.values()), inputs.tomograms, star, layout, hand)
     for one in inputs.tilt_series.values():
         _compare_stacks(one, inputs.tomograms, result)
+        _compare_doses(one, root, result)
     return result
+
+
+def _compare_doses(one: TiltSeries, root: Path, result: Import) -> None:
+    """Compare doses with the .mdoc, which lies beside the STAR file or the stack, or in the project's mdoc/."""
+    places = [one.star_file.parent, *(stack.parent for stack in one.stacks[:1]), root / "mdoc"]
+    found = next((path for place in places for end in ENDINGS if (path := place / f"{one.name}{end}").is_file()), None)
+    if found is None or not {NOMINAL, DOSE} <= set(one.tilts):
+        return
+    said = of_mdoc(read_mdoc(found), numbers_in(one.tilts[NOMINAL], str(one.star_file), NOMINAL))
+    before = numbers_in(one.tilts[DOSE], str(one.star_file), DOSE)
+    # Doses that repeat are no order; how much they grow is compared all the same.
+    order = before if len(np.unique(before)) == len(before) else said.order
+    own = Source(one.star_file, order=order, before=before, meaning=f"{DOSE} of {one.star_file.name}")
+    none = Problem("There is no order of acquisition.", str(one.star_file), DOSE, "Import the tilt series again.")
+    exposure = find_exposure([own, said], Doses(), len(before), one.name, none)
+    result.notes += [*exposure.notes, f"{one.name}: {found.name} agrees"]
 
 
 def _other_numbers(inputs: Inputs) -> list[Problem]:
@@ -198,7 +219,8 @@ def _rewritten(series: list[TiltSeries], tomograms, star: Path, layout: Layout, 
         result.tables[files[one.name]] = {one.name: tilts}
     tomograms["rlnTomoTiltSeriesStarFile"] = [project_path(files[str(name)]) for name in tomograms["rlnTomoName"]]
     if hand is not None:
-        before = sorted({float(value) for value in tomograms.get("rlnTomoHand", [])})
+        known = pd.to_numeric(tomograms.get("rlnTomoHand", pd.Series(dtype=float)), errors="coerce")
+        before = sorted(set(known.dropna()))
         tomograms["rlnTomoHand"] = float(hand)
         result.notes.append(f"rlnTomoHand is {hand:g} as asked for; the file had {before or 'none'}")
     result.tables[layout.directory / "aligned_tilt_series.star"] = {"global": tomograms}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from datetime import datetime
 
 import numpy as np
@@ -10,10 +11,12 @@ import pandas as pd
 import pytest
 from formats import DARK, PIXEL, SETTINGS, SIZE, THICKNESS, stack, truth, write_aretomo, write_imod, write_mdoc
 
+from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.importers.aretomo import import_aretomo
 from py2rely_core.importers.dose import Doses
 from py2rely_core.importers.imod import import_imod
 from py2rely_core.importers.optics import Optics
+from py2rely_core.importers.relion import NOMINAL, import_relion
 from py2rely_core.importers.tilt_series import Layout
 from py2rely_core.maps.io import write_map
 from py2rely_core.problems import ProblemError
@@ -455,3 +458,23 @@ def test_views_of_the_defocus_file_are_those_of_the_stack(tmp_path):
     refused(lambda: imod(tmp_path), "View 5 has no fit", "TS_01.defocus")
     path.write_text("\n".join(rows) + "\n")
     refused(lambda: imod(tmp_path), "defocus file cannot be read", "TS_01.defocus")
+
+
+def test_the_mdoc_of_a_relion_project_must_agree(tiny, tmp_path):
+    """By angle, as for the other programs: a table with the doses in the order of its rows is not taken."""
+    project = shutil.copytree(tiny, tmp_path / "project")
+    star = project / "tilt_series/TS_01.star"
+    tilts = read_star(star)["TS_01"]
+    if NOMINAL not in tilts:
+        tilts[NOMINAL] = tilts["rlnTomoYTilt"]
+        write_star({"TS_01": tilts}, star)
+    steps = np.unique(np.diff(np.sort(tilts["rlnMicrographPreExposure"])))
+    write_mdoc(project / "mdoc_TS_01", tilts, by_time=True, prior=True, dose=float(steps[0]), times=False)
+    (project / "mdoc").mkdir()
+    (project / "mdoc_TS_01").rename(project / "mdoc/TS_01.mrc.mdoc")
+    result = import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project)
+    assert any("TS_01.mrc.mdoc agrees" in note for note in result.notes)
+    tilts["rlnMicrographPreExposure"] = np.arange(len(tilts)) * steps[0]
+    write_star({"TS_01": tilts}, star)
+    refused(lambda: import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project),
+            "different orders", "TS_01.star", "TS_01.mrc.mdoc")  # fmt: skip

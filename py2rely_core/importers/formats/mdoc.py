@@ -26,6 +26,10 @@ DATES = (
 )
 
 
+#: What programs put behind a tilt series' name for its .mdoc, in the order in which they are looked for.
+ENDINGS = (".mdoc", ".mrc.mdoc", ".mrcs.mdoc", ".st.mdoc")
+
+
 @dataclass(frozen=True)
 class Section:
     """One image: its number, and its values by their keys."""
