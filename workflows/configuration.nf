@@ -70,7 +70,7 @@ def needs_of(documents, given) {
     if (recipes.any { recipe -> !(recipe instanceof Map) }) {
         return everything() + outside
     }
-    def tables = (rows.collect { row -> row.particles } + values_of(recipes, 'pseudo_subtomo', 'in_particles') + values_of(recipes, 'reconstruct', 'in_particles')).findAll().unique()
+    def tables = (rows.collect { row -> row.particles } + values_of(recipes + [given], 'pseudo_subtomo', 'in_particles') + values_of(recipes + [given], 'reconstruct', 'in_particles')).findAll().unique()
     def foreign = existing(tables.collectMany { name -> places_of(name, documents) }).findAll { place -> may_be_foreign(place) }
     def picks = rows.findAll { row -> (row.start ?: 'picks') == 'picks' }
     def template = picks.any { row -> row.reference_template }

@@ -82,6 +82,9 @@ def import_problems(row: Mapping[str, Any], imports: Imports, export: bool, wher
         if imports.hand is None:
             add(f"The hand is not given, and no file of --{program} says it.", "1 or -1",
                 "Add --hand; 'py2rely check-hand' finds out which it is.")  # fmt: skip
+    if export and imports.run_prefix and not imports.run_prefix.endswith("_") and not imports.export_session:
+        add(f"imports.run_prefix is {imports.run_prefix}: tomograms of runs that are written to are called prefix_run.",
+            "a prefix that ends with _", "Change the prefix, or leave out --export_copick.")  # fmt: skip
     both = export and not row.get("particles")
     if both and imports.user_id == imports.export_user_id and not imports.session_id:
         add(f"Picks of user {imports.user_id} are imported from any session, and written to one.", "two sets of picks",
@@ -145,6 +148,8 @@ def export_settings(config: Path, name: str, imports: Imports, launch: Path) -> 
     options = imports.model_dump(by_alias=True)
     fields = {field.removeprefix("export_"): value for field, value in options.items() if field.startswith("export_")}
     session = imports.export_session or imports.run_prefix.removesuffix("_")
+    if imports.run_remove and imports.export_suffix == Imports.model_fields["export_suffix"].default:
+        fields["suffix"] = imports.run_remove
     roots = [str(root) for root in copick_roots(config)]
     return {"config": str(config), "name": name, "launch_dir": str(launch), "roots": roots} | fields | {
         "session": session

@@ -80,6 +80,7 @@ def problems_of(home: Path, **params: object) -> str:
         ((), {"voltage": "high"}, ("imports.voltage = 'high'",)),
         ((), {"imports": {"unit": "pixel"}}, ("did you mean 'units'?",)),
         (("copick", "particle_name"), {"export_copick": True}, ("--export_copick writes into a copick project",)),
+        ((), {"export_copick": True, "imports": {"run_prefix": "S1-"}}, ("a prefix that ends with _",)),
         ((), {"export_copick": True, "user_id": "relion"}, ("Say which session is imported",)),
     ],
 )  # fmt: skip
@@ -183,6 +184,25 @@ def test_everything_that_is_read_is_listed(home):
     assert {"x_optimisation_set.star", "x_tomograms.star", "TS_01.mrc"} <= {Path(name).name for name in found["files"]}
 
 
+def test_picks_that_are_no_files_here_are_looked_at(home):
+    """What they say is part of the settings, so that a changed pick repeats the import."""
+    config = json.loads((home / "copick/config.json").read_text()) | {"overlay_root": "memory://picks"}
+    (home / "remote.json").write_text(json.dumps(config | {"overlay_fs_args": {}}))
+    import copick
+
+    root = copick.from_file("remote.json")
+    for name in "AB":
+        root.new_run(name)
+    write_picks(Path("remote.json"), "picker", {"A": positions(0)})
+    settings = dataset_of(home, **RUN | {"copick": "remote.json"})["imports"]
+    first = source_files(settings)
+    assert not [name for name in first["files"] if "Picks" in name]
+    assert source_files(settings)["settings"]["seen"] == first["settings"]["seen"] != ""
+    (picks,) = copick.from_file("remote.json").get_run("A").get_picks("ribosome")
+    picks.from_numpy(positions(7))
+    assert source_files(settings)["settings"]["seen"] != first["settings"]["seen"]
+
+
 @pytest.mark.parametrize(
     ("content", "wanted"),
     [
@@ -248,6 +268,17 @@ def test_what_was_written_is_not_imported_again(home):
     assert {one.what for one in errors} == {"There are such picks already."}
     assert "--imports.export_existing" in errors[0].fix
     assert not [one for one in check(home, **run | {"export_session_id": "100"}).problems if one.is_error]
+
+
+def test_what_is_left_out_of_run_names_is_their_suffix(home):
+    run = RUN | {"export_copick": True, "imports": {"run_remove": "_rec", "run_prefix": "S_"}}
+    export = dataset_of(home, **run)["export"]
+    assert (export["suffix"], export["session"], export["user_id"], export["session_id"]) == (
+        "_rec",
+        "S",
+        "relion",
+        "99",
+    )
 
 
 def test_export_is_checked_before_the_run(home):
