@@ -85,8 +85,7 @@ def check_request(request: dict[str, Any], work: Path, outdir: Path | None = Non
     several = len(request["datasets"]) > 1
     for dataset in request["datasets"]:
         context, plan = _plan_one(dataset, machine)
-        said = dataset["imported"]
-        found = [Problem(**one) for one in (*said["problems"], *said["warnings"])] + run_checks(context)
+        found = [Problem(**one) for one in dataset["imported"]["warnings"]] + run_checks(context)
         found += export_problems(dataset["export"], context.inputs) if dataset["export"] else []
         problems += [_of(problem, dataset["id"]) for problem in found] if several else found
         planned.append(Planned(context, plan))
@@ -178,6 +177,8 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[CheckContext, 
     reference = Path(dataset["reference"]) if dataset["reference"] else None
     particles, tilt_series = (Path(dataset[key]) if dataset[key] else None for key in ("particles", "tilt_series"))
     inputs = load_inputs(particles, tilt_series, Path(dataset["launch_dir"]))
+    # Checks pass over what could not be imported, as they do over what could not be read.
+    inputs.problems = [Problem(**one) for one in dataset["imported"]["problems"]] + inputs.problems
     used = inputs.particles["rlnTomoName"].nunique() if "rlnTomoName" in inputs.particles else 1
     planned = {
         key: dataset[key]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from py2rely_core.data.geometry import AXES
 from py2rely_core.data.inputs import Inputs
 from py2rely_core.exporters.copick import Target, export_copick
 from py2rely_core.exporters.poses import Poses, read_poses
+from py2rely_core.importers.copick import open_project
 from py2rely_core.importers.particles import tomograms_of
 from py2rely_core.problems import Problem, ProblemError
 
@@ -81,10 +83,25 @@ def export_particles(export: dict[str, Any], particles: Path, tilt_series: Path)
 
 
 def _target(export: dict[str, Any]) -> Target:
+    """Where picks go; a new session is one that is new in every run, so that all picks have the same."""
+    session, existing = export["session_id"], export["existing"]
+    if existing == "new-session":
+        session, existing = _free_session(export), "error"
     return Target(
-        [Path(export["config"])], [export["session"]], export["suffix"], export["name"], export["user_id"],
-        export["session_id"], export["existing"],
+        [Path(export["config"])], [export["session"]], export["suffix"], export["name"], export["user_id"], session,
+        existing,
     )  # fmt: skip
+
+
+def _free_session(export: dict[str, Any]) -> str:
+    wanted = export["session_id"]
+    taken = {
+        str(picks.session_id)
+        for run in open_project(Path(export["config"])).runs
+        for picks in run.get_picks(object_name=export["name"], user_id=export["user_id"])
+    }
+    later = (str(int(wanted) + n) if wanted.isdigit() else f"{wanted}-{n + 1}" for n in itertools.count(1))
+    return wanted if wanted not in taken else next(one for one in later if one not in taken)
 
 
 def _as_parameters(problem: Problem) -> Problem:

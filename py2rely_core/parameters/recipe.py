@@ -346,7 +346,8 @@ class Imports(Block):
     export_user_id: Name = Field("relion", description="user of the picks that are written")
     export_session_id: Name = Field("99", description="session of the picks that are written")
     export_existing: Literal["error", "overwrite", "new-session"] = Field(
-        "error", description="where there are such picks already: error, overwrite or new-session"
+        "new-session",
+        description="where there are such picks already: new-session (the next number), overwrite or error",
     )
     export_session: Name = Field(
         "", description="tomograms are {session}_{run}; not given: run_prefix without its underscore"

@@ -109,10 +109,10 @@ def test_refined_shifts_are_applied_as_relion_applies_them(project):
         assert angle_between(rotations, orientations(rows)).max() < 0.01
 
 
-def write_as_aretomo(tiny, folder):
-    """The tiny data set as AreTomo3 leaves it: alignment, CTF, tilt list, stacks."""
+def write_as_aretomo(data, folder):
+    """A simulated data set as AreTomo3 leaves it: alignment, CTF, tilt list, stacks."""
     folder.mkdir()
-    for series in sorted((tiny / "tilt_series").glob("*.star")):
+    for series in sorted((data / "tilt_series").glob("*.star")):
         (tilts,) = read_star(series).values()
         section = [int(name.split("@")[0]) for name in tilts["rlnMicrographName"]]
         dose = np.sort(tilts["rlnMicrographPreExposure"])[1]
@@ -135,20 +135,20 @@ def write_as_aretomo(tiny, folder):
 @pytest.mark.nextflow
 @pytest.mark.relion
 @pytest.mark.slow
-def test_one_run_from_aretomo_and_copick_to_copick(tiny, tmp_path):
+def test_one_run_from_aretomo_and_copick_to_copick(blind, tmp_path):
     """The reference workflow's four commands as one; what changes is repeated, what is wrong is one list."""
     pytest.importorskip("copick")
     import copick
 
-    write_as_aretomo(tiny, tmp_path / "aretomo")
+    write_as_aretomo(blind, tmp_path / "aretomo")
     config = copick_project(tmp_path / "copick", {"TS_01": BINNED, "TS_02": BINNED})
-    truth = pd.read_csv(tiny / "truth/particles.csv", dtype={"tomogram": str})
+    truth = pd.read_csv(blind / "truth/particles.csv", dtype={"tomogram": str})
     for name, rows in truth.groupby("tomogram"):
         transforms = np.tile(np.eye(4), (len(rows), 1, 1))
         transforms[:, :3, :3] = euler_to_matrix(rows[["rot", "tilt", "psi"]].to_numpy())
         picks = copick.from_file(str(config)).get_run(name).new_picks("ribosome", "1", "truth")
         picks.from_numpy(rows[["x", "y", "z"]].to_numpy() + EXTENT / 2, transforms)
-    write_parameters(tmp_path / "sta.json", tiny)
+    write_parameters(tmp_path / "sta.json", blind)
     words = ["--parameter", "sta.json", "--aretomo", "aretomo", "--voltage", "300", "--hand", "-1", "--thickness", "64"]
     words += ["--copick", "copick/config.json", "--particle_name", "ribosome", "--export_copick", "-resume"]
     first = pipeline(tmp_path, *words)
@@ -180,7 +180,7 @@ def test_one_run_from_aretomo_and_copick_to_copick(tiny, tmp_path):
     # A stub in place of RELION from here on: what comes before it is the same.
     alignment = tmp_path / "aretomo/TS_01.aln"
     alignment.write_text(alignment.read_text() + "\n")
-    changed = pipeline(tmp_path, *words[:-2], "-resume", "-stub-run")
+    changed = pipeline(tmp_path, *words, "-stub-run")
     assert changed.code == 0, changed.text
     assert {
         "IMPORT_DATA (imported)",

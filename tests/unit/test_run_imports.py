@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,13 @@ from py2rely_core.checks.preflight import check_parameters
 from py2rely_core.data.geometry import CENTRED
 from py2rely_core.data.inputs import load_inputs
 from py2rely_core.data.tables import read_star, write_star
-from py2rely_core.exporters.run import export_particles
+from py2rely_core.exporters.final_picks import export_particles
 from py2rely_core.importers.run import run_imports
 from py2rely_core.importers.sources import source_files
 from py2rely_core.parameters.files import new_recipe, write_recipe
 from py2rely_core.parameters.imports import NOTES, needs_import
 from py2rely_core.parameters.request import load_datasets
-from py2rely_core.problems import ProblemError
+from py2rely_core.problems import ExitCode, ProblemError
 
 EXTENT = np.array([SIZE, SIZE, THICKNESS]) * PIXEL
 #: Of a run on AreTomo's tilt series with the picks of the copick project.
@@ -240,8 +241,11 @@ def test_check_lists_problems_of_imports_with_all_others(home):
     checked = check(home, **RUN | {"particle_name": "nothing", "mask": "none.mrc"})
     text = "\n".join(str(one) for one in checked.problems if one.is_error)
     assert all(name in text for name in ("There are no CTF values", "no object 'nothing'", "none.mrc"))
-    assert "no STAR" not in text
-    assert "p.star" not in text
+    assert sum(one.is_error for one in checked.problems) == 3
+    # Particles that were not imported are not missed once more.
+    write_aretomo(home / "aretomo", "B", 2, dark=DARK)
+    errors = [one.what for one in check(home, **RUN | {"user_id": "nobody"}).problems if one.is_error]
+    assert errors == ["There are no such picks."]
 
 
 def test_orientations_that_nobody_knows_are_no_known_ones(home):
@@ -263,11 +267,24 @@ def test_what_was_written_is_not_imported_again(home):
     again = source_files(dataset_of(home, **run)["imports"], export)
     assert again["settings"]["options"]["user_id"] == "picker"
     assert again["files"] == source_files(dataset_of(home, **RUN)["imports"], export)["files"]
-    # A new run would write a second time: it says so before it computes anything.
-    errors = [one for one in check(home, **run).problems if one.is_error]
+    # A run that computes anew writes a session of its own; or, where it must not, says so before it computes anything.
+    assert not [one for one in check(home, **run).problems if one.is_error]
+    strict = run | {"imports": {"export_existing": "error"}}
+    errors = [one for one in check(home, **strict).problems if one.is_error]
     assert {one.what for one in errors} == {"There are such picks already."}
     assert "--imports.export_existing" in errors[0].fix
-    assert not [one for one in check(home, **run | {"export_session_id": "100"}).problems if one.is_error]
+    assert not [one for one in check(home, **strict | {"export_session_id": "100"}).problems if one.is_error]
+    notes = export_particles(export, done.files["particles"], done.files["tilt_series"])
+    assert [note.split(";")[0] for note in notes if "picks of" in note] == [
+        f"{name}: 30 picks of ribosome, relion/100" for name in "AB"
+    ]
+
+
+def test_a_run_says_at_its_start_that_copick_is_missing(home, monkeypatch):
+    monkeypatch.setitem(sys.modules, "copick", None)
+    with pytest.raises(ProblemError, match="copick is not installed") as error:
+        source_files(dataset_of(home, **RUN)["imports"])
+    assert error.value.exit_code == ExitCode.MISSING_COMPONENT
 
 
 def test_what_is_left_out_of_run_names_is_their_suffix(home):
