@@ -57,8 +57,12 @@ def relion5_parameters(
     from py2rely_core.parameters.boxes import box_size
     from py2rely_core.parameters.files import new_recipe, write_recipe
 
-    wanted = {"tilt_series": "tilt series", "particles": "particles"}
-    defaults = [_must_be(context, name, kind) for name, kind in wanted.items()]
+    later = []
+    for name, path, kind in (("tilt_series", tilt_series, "tilt series"), ("particles", particles, "particles")):
+        if not path.is_file() and getattr(context.get_parameter_source(name), "name", "") == "DEFAULT":
+            later.append(path)
+        else:
+            _must_be(path, f"--{name.replace('_', '-')}", kind)
     recipe = new_recipe(
         tilt_series=str(tilt_series),
         particles=str(particles),
@@ -80,23 +84,18 @@ def relion5_parameters(
     for binning in recipe.resolutions.binning_list:
         typer.echo(f"[Initialize] Box Size: {box_size(diameter, pixel_size, binning, box_scaling)} @ bin={binning}")
     typer.echo(f"[Initialize] Wrote {output}")
-    for path in filter(None, defaults):
+    for path in later:
         typer.echo(f"[Initialize] {path} is not there yet: import it, or let the run import (--aretomo, --copick, ...)")
 
 
-def _must_be(context: typer.Context, name: str, wanted: str) -> Path | None:
-    """Stop where a file that was given is missing, or surely of another kind; of a default that is missing, say so."""
+def _must_be(path: Path, option: str, wanted: str) -> None:
+    """Stop where a file is missing, or surely of another kind."""
     from py2rely_core.data import kinds
     from py2rely_core.data.inputs import from_optimisation_set
 
-    path, source = context.params[name], context.get_parameter_source(name)
-    option = f"--{name.replace('_', '-')}"
     if not path.is_file():
-        if source is not None and source.name == "DEFAULT":
-            return path
         raise ProblemError(Problem("An input file is missing.", f"{option} {path}", "a STAR file", "Correct the path."))
     from_optimisation_set(path, wanted, Path.cwd())
     kind = kinds.look(path)
-    if kind is not None and kind.key not in (wanted, "optimisation set"):
+    if kind is not None and kind.key not in (wanted, "optimisation set", "empty"):
         raise ProblemError(kinds.problem_of(kind, Path(f"{option} {path}"), kinds.KINDS[wanted].name))
-    return None

@@ -444,12 +444,13 @@ def results(
 ) -> None:
     """Write results.json, report.html and the lines that a run ends with."""
     from py2rely_core.report.outcome import numbered, write_outcome
-    from py2rely_core.results.collect import collect_results, read_jobs
+    from py2rely_core.results.collect import collect_results, read_jobs, refuse_missing_levels
 
     known = json.loads(names.read_text())
     entries = [(identity, jobs / str(n) / "job.json") for n, identity in enumerate(known["jobs"], start=1)]
     versions = {"nextflow": known["nextflow"]}
     collected = collect_results(json.loads(plan.read_text()), read_jobs(entries), versions=versions)
+    refuse_missing_levels(collected)
     write_outcome(collected, numbered(collected, maps, known["maps"]), output)
 
 

@@ -92,8 +92,6 @@ def collect_results(
     datasets = [
         _dataset(planned, jobs.get(planned["id"], {}), known, failure is not None) for planned in plan["datasets"]
     ]
-    if failure is None:
-        _must_be_whole(datasets)
     return validated(
         {
             "status": "failed" if failure else "complete",
@@ -106,11 +104,17 @@ def collect_results(
     )
 
 
-def _must_be_whole(datasets: list[dict[str, Any]]) -> None:
-    """A run that ended well has every level that was planned, but for those that wait for a choice of classes."""
+def refuse_missing_levels(results: dict[str, Any]) -> None:
+    """Stop where a run that ended well lacks a level that was planned, and does not wait for a choice of classes.
+
+    Raises
+    ------
+    ProblemError
+        With every level that is missing.
+    """
     missing = [
         f"{dataset['id']}: bin {level['binning']}"
-        for dataset in datasets
+        for dataset in results["datasets"]
         for level in dataset["levels"]
         if dataset["status"] != "choose classes" and level["status"] != "complete"
     ]
