@@ -136,14 +136,14 @@ def exports(results, plan, rows) {
     return results.datasets.findAll { found -> found.status == 'complete' && found.final }.collectMany { found ->
         def planned = plan.datasets.find { one -> one.id == found.id }
         def meta = [id: found.id, project: found.project, label: label_of(found), binds: binds_of(planned.export ? planned.export.roots : [])]
-        def files = [found.final.particles, "${found.project ? "${found.project}/" : ''}Import/tilt_series/tomograms.star"].collect { path -> in_job(found, path, rows) }
-        return planned.export ? [[meta, planned.export] + files] : []
+        def paths = [found.final.particles, "${found.project ? "${found.project}/" : ''}Import/tilt_series/tomograms.star"].collect { place -> in_job(found, place, rows) }
+        return planned.export ? [[meta, planned.export] + paths] : []
     }
 }
 
 // A file of a job where its task left it, by its path in the output directory.
-def in_job(dataset, path, rows) {
-    def (kind, name, file_name) = path.tokenize('/').takeRight(3)
+def in_job(dataset, place, rows) {
+    def (kind, name, file_name) = place.tokenize('/').takeRight(3)
     def row = rows.find { id, job -> id == dataset.id && job.name == name && job.parent.name == kind }
     return row.last() / file_name
 }

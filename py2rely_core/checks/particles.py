@@ -55,7 +55,7 @@ def check_orientations(context: CheckContext) -> Iterator[Problem]:
     if own is None or not own.any():
         what = f"All {len(known)} particles have the same orientation, 0: it is not known."
         fix = "Give --reference_template, or --run_denovo_generation; or particles with orientations."
-        yield Problem(what, str(context.inputs.particles_file), "orientations of their own", fix)
+        yield Problem(what, str(context.inputs.particles_file), "orientations of their own", fix, "warning")
 
 
 def check_optics_labels(context: CheckContext) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from py2rely_core.data.geometry import ANGLES
 from py2rely_core.importers.aretomo import Doses, import_aretomo
 from py2rely_core.importers.copick import Picks, import_copick
 from py2rely_core.importers.imod import import_imod
@@ -167,10 +168,16 @@ def _picks(source: dict[str, str], given: Imports, tomograms: Tomograms, output:
         source["name"], given.user_id or None, given.session_id or None, _list(given.run_ids), given.voxel_size,
         _list(given.authors),
     )  # fmt: skip
-    return import_copick(
+    result = import_copick(
         Path(source["source"]), wanted, output, tomograms, given.run_prefix, given.run_remove,
         tomograms.default is not None, given.skip_unknown, given.drop_duplicates,
     )  # fmt: skip
+    table = result.tables[output]["particles"]
+    if set(ANGLES) <= set(table) and not table[[*ANGLES]].to_numpy().any():
+        # Picking programs write the identity; a run would take it for known orientations.
+        result.tables[output]["particles"] = table.drop(columns=[*ANGLES])
+        result.notes.append("orientations left out: all are the identity")
+    return result
 
 
 def _particles(source: Path, given: Imports, tomograms: Tomograms, output: Path) -> Import:

@@ -333,7 +333,7 @@ BROKEN = {
         particles(lambda t: t.assign(**dict.fromkeys(CENTRED, 0.0))), "144 of 144 particles are closer", "warning",
     ),
     "all angles 0": (
-        particles(lambda t: t.assign(**dict.fromkeys(ANGLES, 0.0))), "have the same orientation, 0", "error",
+        particles(lambda t: t.assign(**dict.fromkeys(ANGLES, 0.0))), "have the same orientation, 0", "warning",
     ),
     "subtomogram angles": (
         particles(lambda t: t.assign(**dict.fromkeys(SUBTOMOGRAM, 30.0))), "orientations of their own", "warning",

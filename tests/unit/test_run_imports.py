@@ -253,7 +253,7 @@ def test_orientations_that_nobody_knows_are_no_known_ones(home):
     write_picks(config, "blind", {name: positions(n) for n, name in enumerate("AB")}, oriented=False)
     run = RUN | {"run_denovo_generation": None, "user_id": "blind"}
     errors = [one for one in check(home, **run).problems if one.is_error]
-    assert ["same orientation" in one.what for one in errors] == [True]
+    assert ["rlnAngleRot" in one.what and "neither a template nor" in one.fix for one in errors] == [True]
     assert not [one for one in check(home, **run | {"user_id": "picker"}).problems if one.is_error]
 
 
