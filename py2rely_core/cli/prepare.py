@@ -96,6 +96,7 @@ def _must_be(path: Path, option: str, wanted: str) -> None:
     if not path.is_file():
         raise ProblemError(Problem("An input file is missing.", f"{option} {path}", "a STAR file", "Correct the path."))
     from_optimisation_set(path, wanted, Path.cwd())
+    known = (wanted, "optimisation set", "empty", *(kinds.PARTICLES if wanted == "particles" else ()))
     kind = kinds.look(path)
-    if kind is not None and kind.key not in (wanted, "optimisation set", "empty"):
+    if kind is not None and kind.key not in known:
         raise ProblemError(kinds.problem_of(kind, Path(f"{option} {path}"), kinds.KINDS[wanted].name))

@@ -469,7 +469,6 @@ def export_copick(
     try:
         notes = export_particles(target, particles, tilt_series)
     except ProblemError as error:
-        # The run is complete, and this can be done by hand: it must not count as a failure of the run.
         print(f"The particles were not written to {target['config']}:\n{error}")
         sys.exit(int(error.exit_code))
     print("\n".join([f"Written to {target['config']}:", *(f"  {note}" for note in notes)]))

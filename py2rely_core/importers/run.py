@@ -12,12 +12,14 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from py2rely_core.data import kinds
 from py2rely_core.data.geometry import ANGLES
 from py2rely_core.importers.aretomo import Doses, import_aretomo
+from py2rely_core.importers.coordinates import Given
 from py2rely_core.importers.copick import Picks, import_copick
 from py2rely_core.importers.imod import import_imod
 from py2rely_core.importers.optics import Optics
-from py2rely_core.importers.particles import Tomograms, import_csv, import_star, tomograms_of
+from py2rely_core.importers.particles import Options, Tomograms, import_particles, tomograms_of
 from py2rely_core.importers.result import Import, write_import
 from py2rely_core.importers.tilt_series import Layout
 from py2rely_core.importers.warp import import_warp
@@ -120,7 +122,8 @@ def _import_particles(done: Done, settings: dict[str, Any], given: Imports, tabl
         with contextlib.chdir(settings["launch_dir"]):
             made = done.attempt(lambda: _picks(picks, given, place, output), OF_COPICK)
     else:
-        made = done.attempt(lambda: _particles(Path(picks["source"]), given, place, output))
+        with contextlib.chdir(settings["launch_dir"]):
+            made = done.attempt(lambda: _particles(Path(picks["source"]), given, place, output))
     if made is not None and tomograms is not None:
         done.take("particles", output, made)
 
@@ -181,11 +184,14 @@ def _picks(source: dict[str, str], given: Imports, tomograms: Tomograms, output:
 
 
 def _particles(source: Path, given: Imports, tomograms: Tomograms, output: Path) -> Import:
-    read = import_star if source.suffix.lower() == ".star" else import_csv
-    # Without the tomograms' sizes, coordinates are not taken for anything.
-    told = tomograms.default is None or given.units != "auto" or given.voxel_size
-    units = given.units if told else "centred"
-    return read(source, output, tomograms, units, given.voxel_size, given.skip_unknown, given.drop_duplicates)
+    # Without the tomograms' sizes, coordinates that do not say their unit are not taken for anything.
+    kind = kinds.look(source)
+    says_unit = kind is not None and kind.key not in ("particles", "csv", "coordinates", "plain coordinates")
+    told = tomograms.default is None or given.units != "auto" or given.voxel_size or says_unit
+    coordinates = Given(given.units if told else "centred", given.voxel_size)
+    doc, tomogram = Path(given.doc) if given.doc else None, given.tomogram or None
+    options = Options(coordinates, given.skip_unknown, given.drop_duplicates, doc, tomogram)
+    return import_particles(source, output, tomograms, options)
 
 
 def _list(text: str) -> list[str]:

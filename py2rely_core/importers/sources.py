@@ -83,7 +83,7 @@ def source_files(settings: dict[str, Any], export: dict[str, Any] | None = None)
         found = _of_copick(Path(picks["source"]), picks["name"], options, launch)
         files, seen = files + found.files, found.seen
     elif picks:
-        files += _of_path(Path(picks["source"]), launch)
+        files += _of_path(Path(picks["source"]), launch) + ([launch / options["doc"]] if options["doc"] else [])
     files = sorted(dict.fromkeys(files))
     known = {
         "options": options,
@@ -101,6 +101,7 @@ def _of_path(source: Path, project: Path) -> list[Path]:
     if source.is_dir():
         return list(_walk(source, DEPTH))
     beside = [path for path in source.parent.glob(f"{_escaped(source.stem)}.*") if path.suffix.lower() in ENDINGS]
+    beside += source.parent.glob("*.doc") if source.suffix.lower() == ".tbl" else []
     return [source, *beside, *_named(source, project)]
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from py2rely_core.data import kinds
 from py2rely_core.parameters.recipe import Imports, Recipe
 from py2rely_core.problems import Problem
 
@@ -23,25 +24,21 @@ FIELDS = (
 #: What an import leaves in its directory: what was made, and what there is to say of it.
 NOTES = Path("imported/notes.json")
 #: As much of a file as tells whether its particles are RELION 5's, bytes.
-_LOOKED_AT = 65536
+#: Endings of files of which a directory is imported.
+BOXES = (".cbox", ".coords")
 
 
 def needs_import(path: Path) -> bool:
-    """Whether a file has particles in a form other than RELION 5's that importers know, by its first bytes.
+    """Whether a file, or a directory of them, has particles in a form other than RELION 5's that importers know.
 
     Of a file that is missing or no particle file, the preflight says so.
     """
-    try:
-        with path.open("rb") as file:
-            text = file.read(_LOOKED_AT)
-    except OSError:
+    if path.is_dir():
+        return any(one.suffix.lower() in BOXES for one in path.iterdir())
+    kind = kinds.look(path)
+    if kind is None or kind.key not in kinds.PARTICLES or kind.key == "optimisation set":
         return False
-    if b"\0" in text:
-        return False
-    if re.search(rb"^\s*data_", text, re.MULTILINE):
-        labels = set(re.findall(rb"^\s*_(rln\w+)", text, re.MULTILINE))
-        return b"rlnCoordinateX" in labels and b"rlnCenteredCoordinateXAngst" not in labels
-    return bool(text.strip())
+    return kind.key != "particles" or b"_rlnCenteredCoordinateXAngst" not in path.read_bytes()[: kinds.LOOKED_AT]
 
 
 def import_problems(row: Mapping[str, Any], imports: Imports, export: bool, where: str) -> list[Problem]:

@@ -335,6 +335,8 @@ class Imports(Block):
         gt=0,
         description="of the pixels of coordinates, Angstrom; of a copick project: only runs with this voxel spacing",
     )
+    doc: str = Field("", description="names of the tomograms of a Dynamo table (.doc), where it does not lie beside it")
+    tomogram: Name = Field("", description="of a particle file that does not name it")
     user_id: Name = Field("", description="of the copick picks; not given: the only one")
     session_id: Name = Field("", description="of the copick picks; not given: the only one")
     run_ids: Name = Field("", description="copick runs, separated by commas; not given: all")
