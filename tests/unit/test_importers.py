@@ -678,4 +678,4 @@ def test_the_imported_result_passes_the_preflight(tmp_path, monkeypatch):
         tilt_series=str(series), particles="input/full_picks.star", pixel_size=PIXEL, symmetry="C1", low_pass=50,
         diameter=100, denovo=False, box_scaling=1.5, binnings="2", threads=2,
     )  # fmt: skip
-    assert not [str(one) for one in run_checks(CheckContext(recipe, inputs, "denovo")) if one.is_error]
+    assert not [str(one) for one in run_checks(CheckContext(recipe, inputs, "known")) if one.is_error]
