@@ -273,8 +273,8 @@ def test_particles_of_other_programs(folder, capsys):
     given = ("-ts", "series.star", "-o", "c.star", "--units", "pixel", "--voxel-size", 10)
     cli("import", "particles", "-i", "c/TS_01.coords", *given, "--tomogram", "TS_01_rec.mrc")
     assert len(read_star("c.star")["particles"]) == 6
-    cli("prepare", "relion5-parameters", "-ts", "series.star", "-p", "d/crop.tbl", code=65)
-    assert "This is a table of Dynamo (.tbl), not a particle file" in capsys.readouterr().err
+    cli("prepare", "relion5-parameters", "-ts", "series.star", "-p", "d/crop.doc", code=65)
+    assert "This is the list of tomograms of a Dynamo table (.doc), not a particle file" in capsys.readouterr().err
     cli("prepare", "import-particles", "-i", "d/crop.tbl", "-ts", "series.star", "--voxel-size", 10, "-o", "p.star")
     assert len(read_star("p.star")["particles"]) == 12
 
