@@ -43,7 +43,7 @@ def installed(directory: Path) -> Path:
     """What of this checkout a run needs, in a directory."""
     for name in ("bin", "conf", "modules", "py2rely_core", "subworkflows", "workflows"):
         shutil.copytree(REPO / name, directory / name)
-    for name in ("main.nf", "nextflow.config"):
+    for name in ("main.nf", "nextflow.config", "nextflow_schema.json"):
         shutil.copy(REPO / name, directory)
     return directory
 

@@ -65,7 +65,7 @@ def test_where_the_workflow_is(tmp_path, monkeypatch):
 def test_an_installed_package_has_the_whole_workflow():
     """What git has of the workflow goes where an installed py2rely looks for it."""
     listed = subprocess.run(
-        ["git", "ls-files", "*.nf", "nextflow.config", "conf", "bin", "assets"],
+        ["git", "ls-files", "*.nf", "nextflow.config", "nextflow_schema.json", "conf", "bin", "assets"],
         cwd=REPO, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
     places = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["setuptools"]["data-files"]
