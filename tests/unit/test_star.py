@@ -12,8 +12,6 @@ GOOD = {
     "loop": LOOP + "TS_1  1.5 a\n002 -2e3 b\n\n",
     "comments": "# version 50001\n" + LOOP + "TS_1 1 a # said\n# a line\n002 2 b\n",
     "quotes": LOOP + "\"a b\" 1 'c d'\n'e' 2 \"\"\n",
-    "missing": LOOP + "TS_1 nan <NA>\n002 2.0 nan\n",
-    "no rows": LOOP + "\n\n",
     "values": "data_general\n\n_rlnTomoName TS_7\n_rlnX 3\n_rlnNote 'two words'\n\n",
     "two": "data_optics\n\n_rlnX 1.25\n" + LOOP + " TS_1 1 a \n\t002\t2\tb\t\n",
     "windows": (LOOP + "TS_1 1 a\n002 2 b\n").replace("\n", "\r\n"),
@@ -34,6 +32,16 @@ def test_the_same_as_starfile(tmp_path, text):
     for name, block in known.items():
         table = block if isinstance(block, pd.DataFrame) else pd.DataFrame([block])
         pd.testing.assert_frame_equal(found[name], table)
+
+
+def test_missing_values_and_tables_without_rows(tmp_path):
+    """starfile 0.5.4 leaves a column with nan as text, and loses the names of columns without rows."""
+    path = tmp_path / "x.star"
+    path.write_text(LOOP + "TS_1 nan <NA>\n002 2.0 nan\n")
+    table = pd.DataFrame({"rlnTomoName": ["TS_1", "002"], "rlnX": [float("nan"), 2.0], "rlnNote": [float("nan")] * 2})
+    pd.testing.assert_frame_equal(read_star(path)["particles"], table)
+    path.write_text(LOOP + "\n\n")
+    assert list(read_star(path)["particles"]) == ["rlnTomoName", "rlnX", "rlnNote"]
 
 
 def test_names_keep_their_marks_and_a_file_may_change(tmp_path):
