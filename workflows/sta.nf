@@ -62,7 +62,8 @@ workflow STA {
 
     IMPORT(
         plans.combine(inputs).map { meta, plan, series, stacks ->
-            def source = plan.subMap(['launch_dir', 'particles', 'tilt_series', 'motion']) + [symmetry: plan.recipe.refine3D.sym_name]
+            def source = plan.subMap(['launch_dir', 'particles', 'tilt_series', 'motion']) +
+                [symmetry: plan.recipe.refine3D.sym_name, bfactor_per_dose: plan.recipe.dose_weighting.bfactor_per_dose]
             [meta, source, existing([plan.particles, plan.tilt_series, plan.motion].findAll()) + series + stacks]
         }
     )

@@ -16,6 +16,6 @@ process IMPORT {
     """
     py2rely task import --project ${word(source.launch_dir)} --particles ${word(source.particles)} \\
         --tilt-series ${word(source.tilt_series)} ${source.motion ? "--motion ${word(source.motion)} " : ''}\\
-        --symmetry ${word(source.symmetry)} --output .
+        --symmetry ${word(source.symmetry)} --bfactor-per-dose ${source.bfactor_per_dose} --output .
     """
 }

@@ -20,7 +20,7 @@ process REFINE3D {
     script:
     def directory = "Refine3D/${job.name}"
     def settings = job.settings
-    def solvent = mask ? "--solvent_mask ${mask}/mask.mrc --solvent_correct_fsc" : ''
+    def solvent = mask ? "--solvent_mask ${mask}/mask.mrc ${settings.solvent_correct_fsc ? '--solvent_correct_fsc' : ''}" : ''
     def ref = reference instanceof List ? reference[0] : reference // of a half map, RELION finds the other by its name
     def gpu = settings.gpus ? "--gpu ${settings.gpus}" : ''
     """

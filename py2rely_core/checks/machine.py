@@ -41,6 +41,9 @@ KNOWN_ERRORS = {
     "5.0.0": "wrong contrast in reconstructions (3dem/relion issue 1300), wrong cropping in Fourier space (1298) and "
     "imprecise projection matrices (1285)"
 }
+#: RELION's program for Blush regularisation; it loads PyTorch before it answers.
+BLUSH = "relion_python_blush"
+BLUSH_SECONDS = 120
 MPI_SECONDS = 60
 #: And so long to end when it is told to.
 STOP_SECONDS = 10
@@ -70,6 +73,31 @@ def check_relion() -> Iterator[Problem]:
         if version.startswith(number):
             what = f"RELION {version} has errors that later versions corrected: {errors}."
             yield Problem(what, "PATH", "5.0.1 or later", "Update RELION.", "warning")
+
+
+def check_blush(datasets: list[Planned]) -> Iterator[Problem]:
+    """Where Blush is asked for, RELION's program for it answers."""
+    blocks = ("refine3D", "class3D", "initial_model")
+    recipes = [one.context.recipe for one in datasets]
+    asked = [
+        f"{name}.do_blush" for name in blocks if any(getattr(getattr(one, name), "do_blush", False) for one in recipes)
+    ]
+    if not asked:
+        return
+    where, fix = ", ".join(asked), "Use a RELION 5 that was built with its Python environment, or set do_blush to no."
+    program = shutil.which(BLUSH)
+    if program is None:
+        what = "Blush regularisation is asked for, but this RELION has no program for it."
+        yield Problem(what, where, f"{BLUSH} on PATH", fix)
+        return
+    try:
+        ran = subprocess.run([program, "--help"], capture_output=True, text=True, timeout=BLUSH_SECONDS, check=False)
+        said = "" if ran.returncode == 0 else (ran.stderr.strip() or ran.stdout.strip() or f"exit {ran.returncode}")
+    except subprocess.TimeoutExpired:
+        said = f"no answer within {BLUSH_SECONDS} s"
+    if said:
+        what = f"RELION's program for Blush does not run: {said.splitlines()[-1][:300]}."
+        yield Problem(what, where, f"{program} --help", f"Try it by hand. {fix}")
 
 
 def check_mpi(ranks: int) -> Iterator[Problem]:
@@ -318,6 +346,7 @@ def check_machine(
         Where tasks write, and where results go; they need not exist yet.
     """
     yield from check_relion()
+    yield from check_blush(datasets)
     yield from check_mpi(most_ranks(datasets))
     yield from check_disk(datasets, work, outdir)
     yield from check_memory(datasets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from py2rely_core.checks.context import CheckContext
+from py2rely_core.data.geometry import PRIORS
 from py2rely_core.data.symmetry import parse_point_group
 from py2rely_core.problems import Problem, ProblemError
 
@@ -32,4 +33,32 @@ def check_symmetry(context: CheckContext) -> Iterator[Problem]:
             yield Problem(what, name, used, "Write the same point group into all blocks.", "warning")
 
 
-CHECKS = (check_max_dose, check_symmetry)
+def check_priors(context: CheckContext) -> Iterator[Problem]:
+    """Priors have their columns, and columns of priors are used."""
+    recipe, table, where = context.recipe, context.inputs.particles, str(context.inputs.particles_file)
+    widths = {
+        "rlnAngleTilt": ("priors.sigma_tilt", recipe.priors.sigma_tilt or recipe.class3D.sigma_tilt),
+        "rlnAnglePsi": ("priors.sigma_psi", recipe.priors.sigma_psi),
+    }
+    for label, (field, width) in widths.items():
+        prior = PRIORS[label]
+        if width > 0 and prior not in table:
+            fix = f"Add the column, or set {field} to 0: without it RELION takes {label} for the prior."
+            yield Problem(f"{field} is {width:g} degrees, but the particles have no prior.", where, prior, fix)
+        if width <= 0 and prior in table:
+            fix = f"Set {field} to the width of the prior, degrees, to hold particles to it."
+            yield Problem(f"The particles have {prior}, which is not used.", where, f"{field} > 0", fix, "warning")
+    if recipe.priors.keep_fixed and not set(PRIORS.values()) & set(table):
+        fix = "Add rlnAngleTiltPrior or rlnAnglePsiPrior, or leave out priors.keep_fixed."
+        yield Problem("Priors are to be kept fixed, but the particles have none.", where, "a column of priors", fix)
+
+
+def check_helix(context: CheckContext) -> Iterator[Problem]:
+    """Filaments are named, so that half sets do not share one."""
+    if context.recipe.helix is not None and "rlnHelicalTubeID" not in context.inputs.particles:
+        what = "The particles of filaments do not say which filament they are of: half sets may share one."
+        fix = "Add rlnHelicalTubeID: neighbours on a filament overlap, and halves that share them agree too well."
+        yield Problem(what, str(context.inputs.particles_file), "rlnHelicalTubeID", fix, "warning")
+
+
+CHECKS = (check_max_dose, check_symmetry, check_priors, check_helix)

@@ -123,6 +123,7 @@ def import_tables(
     output: OutputOption,
     symmetry: Annotated[str, typer.Option("--symmetry")] = "C1",
     motion: Annotated[Path | None, typer.Option("--motion")] = None,
+    bfactor_per_dose: Annotated[float, typer.Option("--bfactor-per-dose")] = 0,
 ) -> None:
     """Write the data set's tables under the names that later steps use."""
     from py2rely_core.data.import_job import import_inputs
@@ -130,7 +131,7 @@ def import_tables(
     from py2rely_core.relion.outputs.job import write_numbers
     from py2rely_core.relion.outputs.tilt_series import tilt_series_summary
 
-    job, picks = import_inputs(particles, tilt_series, project, output, symmetry, motion)
+    job, picks = import_inputs(particles, tilt_series, project, output, symmetry, motion, bfactor_per_dose)
     table = read_star(output / picks / "particles.star")["particles"]
     series = tilt_series_summary(output / job, table)
     write_numbers(output / job, tilt_series=len(series), particles_out=len(table), series=series)

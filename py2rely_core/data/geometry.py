@@ -21,9 +21,10 @@ import pandas as pd
 from scipy.spatial.transform import Rotation
 
 AXES = ("X", "Y", "Z")
-#: Labels of RELION's particle tables: orientation, place in Angstrom from the tomogram's centre, the same in pixels
-#: from a corner (RELION 4), and the shift from that place that a refinement found.
+#: Labels of RELION's particle tables: orientation, and the priors on it; place in Angstrom from the tomogram's centre,
+#: the same in pixels from a corner (RELION 4), and the shift from that place that a refinement found.
 ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]
+PRIORS = {"rlnAngleTilt": "rlnAngleTiltPrior", "rlnAnglePsi": "rlnAnglePsiPrior"}
 CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in AXES]
 PIXEL = [f"rlnCoordinate{axis}" for axis in AXES]
 ORIGINS = [f"rlnOrigin{axis}Angst" for axis in AXES]

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from py2rely_core.data.geometry import ANGLES, euler_to_matrix, matrix_to_euler
+from py2rely_core.data.geometry import ANGLES, PRIORS, euler_to_matrix, matrix_to_euler
 from py2rely_core.data.inputs import Inputs, from_optimisation_set, load_inputs
 from py2rely_core.data.particles import half_sets
 from py2rely_core.data.symmetry import has_rotations_only, into_asymmetric_unit
@@ -17,13 +18,20 @@ from py2rely_core.problems import ExitCode, ProblemError
 
 
 def import_inputs(
-    particles: Path, tilt_series: Path, project: Path, output: Path, symmetry: str = "C1", motion: Path | None = None
+    particles: Path,
+    tilt_series: Path,
+    project: Path,
+    output: Path,
+    symmetry: str = "C1",
+    motion: Path | None = None,
+    bfactor_per_dose: float = 0,
 ) -> tuple[Path, Path]:
     """Write a data set's tables under the names that every later step uses, with links to its stacks.
 
     ``Import/tilt_series`` gets ``tomograms.star``, a STAR file per tilt series and ``stacks/`` with links; their paths
     are relative to `output`, which mirrors a RELION project; trajectories are copied there. ``Select/input`` gets the
-    particles, with half sets, and orientations within RELION's asymmetric unit.
+    particles, with half sets, and orientations within RELION's asymmetric unit. A `bfactor_per_dose`, A^2 per e/A^2, is
+    what RELION then weights images by, in every step.
 
     Raises
     ------
@@ -42,6 +50,8 @@ def import_inputs(
         files[name] = str(job / "tilt_series" / f"{_file_name(name, number)}.star")
         write_star({name: _linked(inputs, name, number, job, output)}, output / files[name])
     tomograms["rlnTomoTiltSeriesStarFile"] = tomograms["rlnTomoName"].map(files)
+    if bfactor_per_dose > 0:
+        tomograms["rlnCtfBfactorPerElectronDose"] = bfactor_per_dose
     write_star({"global": tomograms}, output / job / "tomograms.star")
     if motion is not None:
         motion = from_optimisation_set(project / motion, "trajectories", project)
@@ -57,11 +67,21 @@ def import_inputs(
 
 
 def _within_asymmetric_unit(particles: pd.DataFrame, symmetry: str) -> pd.DataFrame:
+    """Orientations within RELION's asymmetric unit, and the priors on tilt and psi turned with them."""
     if not set(ANGLES) <= set(particles) or not has_rotations_only(symmetry):
         return particles
     own = euler_to_matrix(particles[ANGLES].to_numpy(dtype=float))
-    angles = matrix_to_euler(into_asymmetric_unit(own, symmetry))
-    return particles.assign(**dict(zip(ANGLES, angles.T, strict=True)))
+    moved = into_asymmetric_unit(own, symmetry)
+    columns = dict(zip(ANGLES, matrix_to_euler(moved).T, strict=True))
+    priors = {label: particles[prior] for label, prior in PRIORS.items() if prior in particles}
+    if priors:
+        held = euler_to_matrix(particles[ANGLES].assign(**priors).to_numpy(dtype=float))
+        turned = matrix_to_euler(held @ own.transpose(0, 2, 1) @ moved)
+        changed = ~np.isclose(own, moved).all(axis=(1, 2))
+        columns |= {
+            PRIORS[label]: np.where(changed, turned[:, ANGLES.index(label)], values) for label, values in priors.items()
+        }
+    return particles.assign(**columns)
 
 
 def _file_name(name: str, number: int) -> str:

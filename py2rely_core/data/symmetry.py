@@ -63,7 +63,8 @@ def has_fixed_frame(group: str) -> bool:
 
     A refinement of such particles drifts as a whole: poses and map together, which is no error.
     """
-    return parse_point_group(group)[0] in "DTOI"
+    name = parse_point_group(group)
+    return name[0] in "DTOI" and not re.fullmatch("D1[VH]?", name)  # D1 has one axis only
 
 
 def has_rotations_only(group: str) -> bool:

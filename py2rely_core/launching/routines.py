@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,7 @@ def extract(
     ranks, threads = computer.ranks or settings["ranks"], computer.threads or settings["threads"]
     job = new_job(Path(), "Extract")
     command = [*mpi("relion_tomo_subtomo", ranks), "--t", str(tilt_series), "--p", str(particles), "--o", f"{job}/"]
-    command += [*grid, *_motion("--mot", motion), "--j", str(threads), *settings["options"].split()]
+    command += [*grid, *_motion("--mot", motion), "--j", str(threads), *shlex.split(settings["options"])]
     command += ["--no_ctf", "--no_comb"] if apex else []
     return _done(job, command, lambda: check_extract(job, particles, size, pixel_size * binning))
 
@@ -129,7 +130,7 @@ def reconstruct(
     job = new_job(Path(), "Reconstruct")
     command = [*mpi("relion_tomo_reconstruct_particle", ranks), "--t", str(tilt_series), "--p", str(particles)]
     command += ["--o", f"{job}/", *grid, *_motion("--mot", motion), "--sym", settings["symmetry"], "--j", threads]
-    command += ["--j_out", threads, "--j_in", "1", *settings["options"].split()]
+    command += ["--j_out", threads, "--j_in", "1", *shlex.split(settings["options"])]
     return _done(job, command, lambda: check_reconstruct(job, particles, size, pixel_size * binning))
 
 
@@ -151,7 +152,7 @@ def refine3d(
     job = new_job(Path(), "Refine3D")
     command = ["mpirun", "-n", str(ranks), "relion_refine_mpi", "--o", f"{job}/run", *start]
     command += _refine_flags(settings, computer, particles, tilt_series, motion, reference, mask)
-    command += ["--solvent_correct_fsc"] if mask else []
+    command += ["--solvent_correct_fsc"] if mask and settings["solvent_correct_fsc"] else []
     return _done(job, command, lambda: check_refine(job, particles, reference))
 
 
@@ -338,7 +339,7 @@ def _refine_flags(
     flags += ["--particle_diameter", f"{settings['diameter']:g}", "--sym", settings["symmetry"]]
     flags += ["--j", str(computer.threads or settings["threads"])]
     flags += ["--gpu", settings["gpus"]] if settings["gpus"] else []
-    return [*flags, *settings["options"].split()]
+    return [*flags, *shlex.split(settings["options"])]
 
 
 def select(classification: Classification, selection: Selection, output: Path | None) -> Path:

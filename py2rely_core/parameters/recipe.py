@@ -90,6 +90,7 @@ class InitialModel(Block):
     sampling: str = Field("15 degrees", description="angular sampling of the search, one of RELION's steps")
     offset_range: float = Field(6, description="search range of offsets, pixels")
     offset_step: float = Field(2, description="step of offsets, pixels")
+    do_blush: YesNo = Field(False, description="Blush regularisation, --blush; needs RELION's relion_python_blush")
     nr_pool: int = Field(16, description="particles per pool, --pool")
     use_gpu: YesNo = Field(True, description="whether this step uses the GPUs that are given")
     gpu_ids: str = Field("", description=KEPT)
@@ -111,7 +112,7 @@ class Reconstruct(Block):
 
 
 class PseudoSubtomo(Block):
-    """``relion_tomo_subtomo``. `max_dose` is in e/A^2; -1 keeps all tilts."""
+    """``relion_tomo_subtomo``."""
 
     in_tomograms: str = Field("", description="tilt-series STAR file")
     in_particles: str = Field("", description="particle STAR file")
@@ -127,8 +128,8 @@ class PseudoSubtomo(Block):
     other_args: Words = Field("", description="added to the program's command line")
 
 
-class Refine3D(Block):
-    """``relion_refine --auto_refine``. `ini_high` is the first reference's low-pass."""
+class Alignment(Block):
+    """What refinement and classification share. `ini_high` is the first reference's low-pass."""
 
     in_tomograms: str = Field("", description="tilt-series STAR file")
     in_particles: str = Field("", description=KEPT)
@@ -142,13 +143,14 @@ class Refine3D(Block):
     ctf_intact_first_peak: YesNo = Field(False, description="--ctf_intact_first_peak")
     particle_diameter: float = Field(290, description="of the spherical mask, Angstrom")
     do_zero_mask: YesNo = Field(True, description="--zero_mask")
-    do_solvent_fsc: YesNo = Field(False, description=f"{KEPT}: on as soon as there is a mask")
+    do_solvent_fsc: YesNo = Field(False, description=KEPT)
     sampling: str = Field("7.5 degrees", description="angular sampling of the global search, one of RELION's steps")
     offset_range: float = Field(5, description="search range of offsets, pixels")
     offset_step: float = Field(1, description="step of offsets, pixels")
     auto_local_sampling: str = Field("1.8 degrees", description="sampling from which on searches are local")
     relax_sym: str = Field("", description="symmetry to relax, --relax_sym")
     auto_faster: YesNo = Field(False, description="--auto_ignore_angles --auto_resol_angles")
+    do_blush: YesNo = Field(False, description="Blush regularisation, --blush; needs RELION's relion_python_blush")
     nr_pool: int = Field(30, description="particles per pool, --pool")
     use_gpu: YesNo = Field(True, description="whether this step uses the GPUs that are given")
     gpu_ids: str = Field("", description=KEPT)
@@ -158,7 +160,15 @@ class Refine3D(Block):
     other_args: Words = Field("", description="added to the program's command line")
 
 
-class Class3D(Refine3D):
+class Refine3D(Alignment):
+    """``relion_refine --auto_refine``."""
+
+    solvent_correct_fsc: YesNo = Field(
+        True, description="with a mask, resolution during refinement is that within it, --solvent_correct_fsc"
+    )
+
+
+class Class3D(Alignment):
     """``relion_refine`` with several classes; also the one-class alignment of the template."""
 
     ini_high: float = Field(25, description="low-pass of the reference, Angstrom")
@@ -172,7 +182,7 @@ class Class3D(Refine3D):
     sigma_angles: float = Field(5, description="range of local searches, degrees (three sigma)")
     allow_coarser: YesNo = Field(False, description="--allow_coarser_sampling")
     use_gpu: YesNo = Field(False, description="whether this step uses the GPUs that are given")
-    sigma_tilt: float = Field(0, description="--sigma_tilt, degrees; 0: none")
+    sigma_tilt: float = Field(0, description="--sigma_tilt, degrees; 0: that of priors")
 
 
 class SelectBlock(Block):
@@ -285,6 +295,50 @@ class InitialReference(Block):
     known_sigma_ang: float = Field(5.0, gt=0, description="width of that local search, degrees")
 
 
+class Priors(Block):
+    """Priors on tilt and in-plane angle, from ``rlnAngleTiltPrior`` and ``rlnAnglePsiPrior`` of the picks.
+
+    For particles whose axis is known (in a membrane, along a filament) and whose rotation around it is not. They hold
+    in every search that is not around known orientations; a `sigma_tilt` of ``class3D`` comes before the one here.
+    """
+
+    sigma_tilt: float = Field(0, ge=0, description="width of the prior on tilt, degrees, --sigma_tilt; 0: none")
+    sigma_psi: float = Field(0, ge=0, description="width of the prior on psi, degrees, --sigma_psi; 0: none")
+    keep_fixed: YesNo = Field(
+        False, description="local searches stay around the priors, not the refined angles, --keep_priors_fixed"
+    )
+
+
+class Helix(Block):
+    """Filaments: the mask is a tube along z, and helical symmetry, where it is given, is imposed on each reference.
+
+    The symmetry is not searched. Half sets are split by filament where the picks name it (``rlnHelicalTubeID``).
+    """
+
+    inner_diameter: float = Field(-1, description="of the tube, Angstrom, --helical_inner_diameter; -1: none")
+    outer_diameter: float = Field(-1, description="of the tube, Angstrom, --helical_outer_diameter; it must be given")
+    nr_asu: int = Field(1, ge=1, description="asymmetric units that are new per box, --helical_nr_asu")
+    twist: float = Field(0, description="degrees per unit, right-handed, --helical_twist_initial")
+    rise: float = Field(0, ge=0, description="Angstrom per unit, --helical_rise_initial; 0: no helical symmetry")
+    z_percentage: float = Field(
+        0.3, gt=0, lt=1, description="share of the box along z that holds good density, --helical_z_percentage"
+    )
+    keep_tilt_prior_fixed: YesNo = Field(
+        True, description="global searches keep the priors on tilt, --helical_keep_tilt_prior_fixed"
+    )
+
+
+class DoseWeighting(Block):
+    """How the signal of images fades with their dose, in every step from extraction to polishing."""
+
+    bfactor_per_dose: float = Field(
+        0,
+        ge=0,
+        description="with this B-factor, A^2 per e/A^2 (rlnCtfBfactorPerElectronDose); "
+        "0: what the tilt series say, or else RELION's curve of critical doses",
+    )
+
+
 class Duplicates(Block):
     """Particles closer than this fraction of the diameter are one particle; 0 keeps all."""
 
@@ -376,6 +430,9 @@ class Recipe(Block):
     ctf_refine: CtfRefine | None = None
     bayesian_polish: BayesianPolish | None = None
     initial_reference: InitialReference = InitialReference()
+    dose_weighting: DoseWeighting = DoseWeighting()
+    priors: Priors = Priors()
+    helix: Helix | None = None
     duplicates: Duplicates = Duplicates()
     classification: Classification = Classification()
     polishing: Polishing = Polishing()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from math import sqrt
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,7 +26,12 @@ def recipe_problems(recipe: Recipe) -> list[Problem]:
     recipe : Recipe
         Fields of the right types.
     """
-    problems = [*_number_problems(recipe), *_binning_problems(recipe), *_label_problems(recipe)]
+    problems = [
+        *_number_problems(recipe),
+        *_binning_problems(recipe),
+        *_label_problems(recipe),
+        *_helix_problems(recipe),
+    ]
     if problems:
         return problems
     return [*_level_problems(recipe), *_box_problems(recipe), *_classification_problems(recipe)]
@@ -82,6 +88,37 @@ def _label_problems(recipe: Recipe) -> list[Problem]:
         except ProblemError as error:
             problems += [Problem(p.what, name, p.expected, p.fix) for p in error.problems]
     return problems
+
+
+def _helix_problems(recipe: Recipe) -> list[Problem]:
+    helix, problems = recipe.helix, []
+    if helix is None:
+        return []
+    if not 0 < helix.outer_diameter <= recipe.refine3D.particle_diameter:
+        what = f"The tube's outer diameter is {helix.outer_diameter:g} A."
+        expected = f"more than 0, at most refine3D.particle_diameter ({recipe.refine3D.particle_diameter:g} A)"
+        problems.append(Problem(what, "helix.outer_diameter", expected, "Give the diameter of the filament, Angstrom."))
+    if helix.inner_diameter >= helix.outer_diameter > 0:
+        what = f"The tube's inner diameter, {helix.inner_diameter:g} A, is not smaller than the outer one."
+        problems.append(Problem(what, "helix.inner_diameter", f"< {helix.outer_diameter:g}", "Correct it, or give -1."))
+    if helix.nr_asu > 1 and not helix.rise:
+        what = f"{helix.nr_asu} units per box are new, but the symmetry that gives them is not known."
+        problems.append(Problem(what, "helix.rise", "> 0", "Give twist and rise, or set nr_asu to 1."))
+    return problems or _helix_length_problems(recipe)
+
+
+def _helix_length_problems(recipe: Recipe) -> list[Problem]:
+    """RELION imposes helical symmetry within the spherical mask: there, the tube is a chord of the sphere long."""
+    helix, diameter, resolutions = recipe.helix, recipe.refine3D.particle_diameter, recipe.resolutions
+    chord = sqrt(diameter**2 - helix.outer_diameter**2)
+    for binning in resolutions.binning_list if helix.rise else []:
+        size = crop_and_box(diameter, resolutions.angpix, binning, resolutions.box_scaling).size
+        limit = chord / (size * resolutions.angpix * binning)
+        if helix.z_percentage >= limit:
+            what = f"At bin {binning}, less than {helix.z_percentage:g} of the box along z is within the mask."
+            fix = "Set helix.z_percentage, or use a larger refine3D.particle_diameter or a smaller box_scaling."
+            return [Problem(what, "helix.z_percentage", f"less than {limit:.2f}", fix)]
+    return []
 
 
 def _level_problems(recipe: Recipe) -> list[Problem]:

@@ -168,9 +168,10 @@ def _classification(recipe: Recipe, machine: Machine) -> dict[str, Any]:
     else:
         flags += [f"--healpix_order {sampling_order(block.sampling)}"]
         flags += [f"--sigma_ang {block.sigma_angles / 3:g}"] if block.do_local_ang_searches else []
+        flags += prior_flags(recipe, around_known=block.do_local_ang_searches, sigma_tilt=block.sigma_tilt)
         flags += ["--allow_coarser_sampling"] if block.allow_coarser else []
-        flags += [f"--sigma_tilt {block.sigma_tilt:g}"] if block.sigma_tilt > 0 else []
         flags += [f"--relax_sym {shlex.quote(block.relax_sym)}"] if block.relax_sym else []
+    flags += helix_flags(recipe)
     flags += ["--fast_subsets"] if block.do_fast_subsets else []
     flags += [f"--strict_highres_exp {block.highres_limit:g}"] if block.highres_limit > 0 else []
     ranks, threads, gpus = refinement_ranks(machine, block.nr_threads)
@@ -257,7 +258,11 @@ def extract_settings(block: Block, machine: Machine, n_tilt_series: int) -> dict
 def reconstruct_settings(block: Block, recipe: Recipe, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
     """Threads, ranks, groups and flags of ``relion_tomo_reconstruct_particle``."""
     sizes = _tilt_series_work(block, n_tilt_series, machine)
-    return sizes | {"symmetry": recipe.symmetry, "options": join_flags([], block)}
+    helix = recipe.helix
+    flags = []
+    if helix and helix.rise:
+        flags += [f"--nr_helical_asu {helix.nr_asu} --helical_rise {helix.rise:g} --helical_twist {helix.twist:g}"]
+    return sizes | {"symmetry": recipe.symmetry, "options": join_flags(flags, block)}
 
 
 def _mask(recipe: Recipe, binning: int, size: int) -> dict[str, Any]:
@@ -282,9 +287,46 @@ def common_flags(block: Block, offsets: bool = True) -> list[str]:
     flags += ["--ctf"] if block.do_ctf_correction else []
     flags += ["--ctf_intact_first_peak"] if block.ctf_intact_first_peak else []
     flags += [] if block.ref_correct_greyscale else ["--firstiter_cc"]
+    flags += ["--blush"] if block.do_blush else []
     flags += [] if block.do_combine_thru_disc else ["--dont_combine_weights_via_disc"]
     flags += [f"--offset_range {block.offset_range:g}", f"--offset_step {2 * block.offset_step:g}"] if offsets else []
     return flags
+
+
+def prior_flags(recipe: Recipe, around_known: bool, sigma_tilt: float = 0) -> list[str]:
+    """Flags of the priors on tilt and psi; around known orientations the widths are those of that search.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A valid recipe.
+    around_known : bool
+        Whether the search is around orientations that particles have already.
+    sigma_tilt : float
+        A width that comes before that of the recipe's priors, degrees; 0 for none.
+    """
+    priors = recipe.priors
+    tilt = sigma_tilt or priors.sigma_tilt
+    flags = ["--keep_priors_fixed"] if priors.keep_fixed else []
+    if around_known:
+        return flags
+    flags += [f"--sigma_tilt {tilt:g}"] if tilt > 0 else []
+    flags += [f"--sigma_psi {priors.sigma_psi:g}"] if priors.sigma_psi > 0 else []
+    return flags
+
+
+def helix_flags(recipe: Recipe) -> list[str]:
+    """Flags of a filament for ``relion_refine``; none where the recipe has no `helix`."""
+    helix = recipe.helix
+    if helix is None:
+        return []
+    flags = [f"--helix --helical_outer_diameter {helix.outer_diameter:g} --helical_z_percentage {helix.z_percentage:g}"]
+    flags += [f"--helical_inner_diameter {helix.inner_diameter:g}"] if helix.inner_diameter > 0 else []
+    flags += ["--helical_keep_tilt_prior_fixed"] if helix.keep_tilt_prior_fixed else []
+    if not helix.rise:
+        return [*flags, "--ignore_helical_symmetry"]
+    flags += [f"--helical_nr_asu {helix.nr_asu}"]
+    return [*flags, f"--helical_twist_initial {helix.twist:g} --helical_rise_initial {helix.rise:g}"]
 
 
 def refine_settings(recipe: Recipe, index: int, mode: str, start: str, machine: Machine) -> dict[str, Any]:
@@ -295,8 +337,10 @@ def refine_settings(recipe: Recipe, index: int, mode: str, start: str, machine: 
     angles, local = refinement_orders(recipe, index, mode, start)
     flags = ["--auto_refine --split_random_halves --low_resol_join_halves 40", *common_flags(block)]
     flags += [f"--healpix_order {angles}", f"--auto_local_healpix_order {local}"]
-    if first and mode == "known" and recipe.initial_reference.known_search == "local":
-        flags += [f"--sigma_ang {recipe.initial_reference.known_sigma_ang:g}"]
+    known = first and mode == "known" and recipe.initial_reference.known_search == "local"
+    flags += [f"--sigma_ang {recipe.initial_reference.known_sigma_ang:g}"] if known else []
+    flags += prior_flags(recipe, around_known=known or not first)
+    flags += helix_flags(recipe)
     flags += [f"--relax_sym {shlex.quote(block.relax_sym)}"] if block.relax_sym else []
     flags += ["--auto_ignore_angles --auto_resol_angles"] if block.auto_faster else []
     # A template or a model of unknown scale is compared by correlation in the first iteration.
@@ -310,6 +354,7 @@ def refine_settings(recipe: Recipe, index: int, mode: str, start: str, machine: 
         "symmetry": recipe.symmetry,
         "diameter": recipe.refine3D.particle_diameter,
         "low_pass": block.ini_high if first and not is_oriented(recipe, mode, start) else None,
+        "solvent_correct_fsc": block.solvent_correct_fsc,
         "options": join_flags(flags, block),
     }
 
@@ -353,6 +398,7 @@ def _template_alignment(recipe: Recipe, level: dict[str, Any], machine: Machine)
     # Correlation is on in the first iteration whatever the recipe says of later ones: the template's scale is unknown.
     flags = [flag for flag in common_flags(block) if flag != "--firstiter_cc"] + ["--firstiter_cc"]
     flags += [f"--healpix_order {sampling_order(block.sampling)}", "--allow_coarser_sampling"]
+    flags += prior_flags(recipe, around_known=False, sigma_tilt=block.sigma_tilt) + helix_flags(recipe)
     ranks, threads, gpus = refinement_ranks(machine, block.nr_threads)
     return {
         "grid": {"box": level["size"], "pixel_size": level["pixel_size"], "low_pass": recipe.refine3D.ini_high},
@@ -371,6 +417,8 @@ def _denovo(recipe: Recipe, machine: Machine) -> dict[str, Any]:
     flags = [f"--ctf --zero_mask --flatten_solvent --oversampling 1 --pad 1 --pool {block.nr_pool} {RANDOM_SEED}"]
     flags += [f"--healpix_order {sampling_order(block.sampling)}"]
     flags += [f"--offset_range {block.offset_range:g} --offset_step {block.offset_step:g}"]
+    flags += prior_flags(recipe, around_known=False)
+    flags += ["--blush"] if block.do_blush else []
     return {
         "iterations": block.nr_iter,
         "classes": block.nr_classes,
