@@ -60,11 +60,12 @@ workflow STA {
     plans = PLAN.out.flatMap { document -> json(document).datasets }
         .map { plan -> [plan.subMap(['id', 'project', 'binds']) + [label: label_of(plan)], within(plan, needs)] }
 
+    // A task of each data set for itself, with its own files: what changes in one repeats nothing of the others.
     IMPORT(
-        plans.combine(inputs).map { meta, plan, series, stacks ->
+        plans.map { meta, plan ->
             def source = plan.subMap(['launch_dir', 'particles', 'tilt_series', 'motion']) +
                 [symmetry: plan.recipe.refine3D.sym_name, bfactor_per_dose: plan.recipe.dose_weighting.bfactor_per_dose]
-            [meta, source, existing([plan.particles, plan.tilt_series, plan.motion].findAll()) + series + stacks]
+            [meta, source, existing(([plan.particles, plan.tilt_series, plan.motion] + plan.files).findAll())]
         }
     )
     LADDER(plans.join(IMPORT.out.job).map { meta, plan, job, particles -> [meta, begin(plan, job, particles)] }, needs)

@@ -193,4 +193,6 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[CheckContext, 
     given = {name: Path(dataset[name]) for name in ("mask", "motion") if dataset[name]}
     context = CheckContext(recipe, inputs, dataset["mode"], reference, dataset["start"], given)
     said = {"recipe": dataset["recipe"], "imported": dataset["imported"]["notes"]}
-    return context, plan | said | {"binds": stack_binds(inputs.stacks())}
+    tables = {series.star_file for series in inputs.tilt_series.values()}
+    files = [str(path) for path in [*sorted(tables), *inputs.stacks()]]
+    return context, plan | said | {"binds": stack_binds(inputs.stacks()), "files": files}

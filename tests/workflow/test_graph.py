@@ -4,10 +4,14 @@ import json
 import shutil
 import subprocess
 
+import numpy as np
+import pandas as pd
 import pytest
+from formats import PIXEL, SIZE, THICKNESS, write_aretomo, write_imod, write_warp
 from helpers import AS_TEXT, REPO, TINY, environment, make_data, pipeline, write_parameters
 
 from py2rely_core.data.tables import read_star, write_star
+from py2rely_core.parameters.files import new_recipe, write_recipe
 
 #: id: (mode, binnings)
 SETS = {
@@ -77,6 +81,40 @@ def test_all_modes_and_lists_side_by_side(tmp_path):
         assert all(
             (tmp_path / "results" / one["final"][key]).exists() for key in ("map", "mask", "particles", "tilt_series")
         )
+
+
+@pytest.mark.nextflow
+@pytest.mark.relion
+def test_other_programs_files_side_by_side(tmp_path):
+    """Data sets of a sample sheet are for themselves: what changes in one, or one more, repeats nothing of the others."""
+    write_recipe(new_recipe("t.star", "p.star", PIXEL, "C1", 50, 100, False, 1.5, "2", 2), tmp_path / "sta.json")
+    for program, write in {"imod": write_imod, "warp": write_warp, "aretomo": write_aretomo}.items():
+        write(tmp_path / program)
+        where = np.random.default_rng(0).uniform(-0.2, 0.2, (30, 3)) * np.array([SIZE, SIZE, THICKNESS]) * PIXEL
+        picks = pd.DataFrame(where, columns=["x", "y", "z"]).assign(tomogram="TS_01")
+        picks.to_csv(tmp_path / f"{program}.csv", index=False)
+    rows = [
+        "id,parameters,imod,warp,aretomo,particles,run_denovo_generation",
+        "imod,sta.json,imod,,,imod.csv,true",
+        "warp,sta.json,,warp/x_tomograms.star,,warp.csv,true",
+        "aretomo,sta.json,,,aretomo,aretomo.csv,true",
+    ]
+    (tmp_path / "sheet.csv").write_text("\n".join(rows) + "\n")
+    words = ["--sample_sheet", "sheet.csv", "--voltage", 300, "--hand", -1, "--imports.units", "centred", "-stub-run"]
+    run = pipeline(tmp_path, *words)
+    assert run.code == 0, run.text
+    for program in ("imod", "warp", "aretomo"):
+        assert {f"IMPORT_DATA ({program}: imported)", f"REFINE3D ({program}: bin2)"} <= run.executed
+        assert len(read_star(tmp_path / f"results/{program}/imported/particles.star")["particles"]) == 30
+    picks = (tmp_path / "warp.csv").read_text().splitlines()
+    (tmp_path / "warp.csv").write_text("\n".join(picks[:-1]) + "\n")
+    (tmp_path / "sheet.csv").write_text("\n".join([*rows, "more,sta.json,imod,,,imod.csv,true"]) + "\n")
+    again = pipeline(tmp_path, *words, "-resume")
+    assert again.code == 0, again.text
+    repeated = {task for task in again.executed if ": " in task}
+    assert repeated >= {"IMPORT_DATA (warp: imported)", "IMPORT (warp: tilt_series)", "EXTRACT (warp: bin2)"}
+    assert all("(warp: " in task or "(more: " in task for task in repeated), repeated
+    assert len(read_star(tmp_path / "results/warp/imported/particles.star")["particles"]) == 29
 
 
 @pytest.mark.nextflow
