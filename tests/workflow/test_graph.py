@@ -86,7 +86,7 @@ def test_all_modes_and_lists_side_by_side(tmp_path):
 @pytest.mark.nextflow
 @pytest.mark.relion
 def test_other_programs_files_side_by_side(tmp_path):
-    """Data sets of a sample sheet are for themselves: what changes in one, or one more, repeats nothing of the others."""
+    """Data sets of a sheet are for themselves: what changes in one, or one more, repeats nothing of the others."""
     write_recipe(new_recipe("t.star", "p.star", PIXEL, "C1", 50, 100, False, 1.5, "2", 2), tmp_path / "sta.json")
     for program, write in {"imod": write_imod, "warp": write_warp, "aretomo": write_aretomo}.items():
         write(tmp_path / program)
