@@ -69,9 +69,15 @@ workflow STA {
     LADDER(plans.join(IMPORT.out.job).map { meta, plan, job, particles -> [meta, begin(plan, job, particles)] }, needs)
 
     done = IMPORT.out.job.map { meta, job, _particles -> [meta, job] }.mix(LADDER.out.jobs)
+    ended = LADDER.out.states
     if (needs.ctf_refine || needs.polish) {
-        POLISHING(LADDER.out.states.filter { _meta, state -> state.plan.polishing }, needs)
-        done = done.mix(POLISHING.out)
+        last = ended.branch { _meta, state ->
+            polished: state.plan.polishing
+            done: true
+        }
+        POLISHING(last.polished, needs)
+        done = done.mix(POLISHING.out.jobs)
+        ended = last.done.mix(POLISHING.out.states)
     }
 
     jobs = in_order(done)
@@ -82,8 +88,10 @@ workflow STA {
         jobs.map { rows -> rows.collect { _id, job -> job / 'job.json' } },
         pictures.map { rows -> rows.collect { id, name, _map -> [id, name] } },
         pictures.map { rows -> rows.collect { _id, _name, map -> map } },
+        ended.map { meta, _state -> meta.id }.toSortedList(),
         workflow.nextflow.version.toString(),
     )
+    RESULTS.out.results.subscribe { results -> nothing_is_lost(json(results)) }
     if (needs.export) {
         particles = IMPORT.out.job.map { meta, _job, picks -> [meta, picks] }.mix(done)
         EXPORT_COPICK(RESULTS.out.results.combine(PLAN.out).combine(in_order(particles).map { rows -> [rows] }).flatMap { results, plan, rows -> exports(json(results), json(plan), rows) })
@@ -92,6 +100,15 @@ workflow STA {
     emit:
     plan = PLAN.out
     jobs = done // [meta, job] of every job that is complete
+    ended = ended // [meta, state] of every data set that came to its end
+}
+
+// A data set without its end, where no step failed, must not look like one that was never asked for.
+def nothing_is_lost(results) {
+    def unfinished = results.datasets.findAll { found -> found.status == 'unfinished' }
+    if (unfinished && workflow.stats.ignoredCount == 0) {
+        error("No step failed, and these are not complete: ${unfinished.collect { found -> found.id }.join(', ')}. This is a fault of the pipeline's: please report it, with plan.json and .nextflow.log.")
+    }
 }
 
 // What a data set begins with: see states.nf.

@@ -437,7 +437,7 @@ def select(source: Path, distance: Annotated[float, typer.Option("--distance")],
 @app.command("results")
 def results(
     plan: Path,
-    names: Annotated[Path, typer.Argument(help="JSON: whose the jobs and maps are; Nextflow's version.")],
+    names: Annotated[Path, typer.Argument(help="JSON: whose the jobs and maps are; who ended; Nextflow.")],
     jobs: Annotated[Path, typer.Option("--jobs", help="Holds 1/job.json, 2/job.json, ...")],
     maps: Annotated[Path, typer.Option("--maps", help="Holds 1/a.mrc, 2/b.mrc, ...")],
     output: OutputOption,
@@ -449,7 +449,7 @@ def results(
     known = json.loads(names.read_text())
     entries = [(identity, jobs / str(n) / "job.json") for n, identity in enumerate(known["jobs"], start=1)]
     versions = {"nextflow": known["nextflow"]}
-    collected = collect_results(json.loads(plan.read_text()), read_jobs(entries), versions=versions)
+    collected = collect_results(json.loads(plan.read_text()), read_jobs(entries), (), versions, known["ended"])
     refuse_missing_levels(collected)
     write_outcome(collected, numbered(collected, maps, known["maps"]), output)
 

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 import re
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,9 @@ from py2rely_core.judging.polishing import best_step
 from py2rely_core.judging.selection import records_as_text
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.results.explanations import explain
-from py2rely_core.results.failure import failure_of
+from py2rely_core.results.failure import failures_of
 from py2rely_core.results.schema import validated
+from py2rely_core.results.tasks import steps_of
 
 #: Jobs of one level, in the order in which they run. Others of the level's binning come after them.
 LEVEL_JOBS = (
@@ -66,8 +68,9 @@ def read_jobs(entries: list[tuple[str, Path]]) -> dict[str, dict[str, Job]]:
 def collect_results(
     plan: dict[str, Any],
     jobs: dict[str, dict[str, Job]],
-    failure: dict[str, Any] | None = None,
+    failures: Sequence[dict[str, Any]] = (),
     versions: dict[str, str] | None = None,
+    ended: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """The content of ``results.json``.
 
@@ -77,10 +80,12 @@ def collect_results(
         As :func:`py2rely_core.checks.preflight.make_plan` returns it.
     jobs : dict
         As :func:`read_jobs` returns it.
-    failure : dict, optional
-        Why the run ended early, as :class:`py2rely_core.results.schema.Failure`.
+    failures : sequence of dict
+        What failed, each as :class:`py2rely_core.results.schema.Failure`; the one that ended the run is the first.
     versions : dict, optional
         Of what this process cannot know, such as Nextflow.
+    ended : collection of str, optional
+        Ids of the data sets that came to the end of their steps; without it, those whose levels are complete.
 
     Returns
     -------
@@ -90,12 +95,13 @@ def collect_results(
     """
     known = _versions(plan["relion"]) | (versions or {})
     datasets = [
-        _dataset(planned, jobs.get(planned["id"], {}), known, failure is not None) for planned in plan["datasets"]
+        _dataset(planned, jobs.get(planned["id"], {}), known, bool(failures), ended) for planned in plan["datasets"]
     ]
     return validated(
         {
-            "status": "failed" if failure else "complete",
-            "failure": failure,
+            "status": "failed" if failures else "complete",
+            "failure": next(iter(failures), None),
+            "failures": list(failures),
             "versions": known,
             "warnings": [f"{one['what']} {one['where']}".strip() for one in plan["warnings"]],
             "warning_details": _warning_details(plan["warnings"], datasets),
@@ -105,7 +111,7 @@ def collect_results(
 
 
 def refuse_missing_levels(results: dict[str, Any]) -> None:
-    """Stop where a run that ended well lacks a level that was planned, and does not wait for a choice of classes.
+    """Stop where a data set that came to its end lacks a level that was planned.
 
     Raises
     ------
@@ -116,7 +122,7 @@ def refuse_missing_levels(results: dict[str, Any]) -> None:
         f"{dataset['id']}: bin {level['binning']}"
         for dataset in results["datasets"]
         for level in dataset["levels"]
-        if dataset["status"] != "choose classes" and level["status"] != "complete"
+        if dataset["status"] == "complete" and level["status"] != "complete"
     ]
     if missing:
         what = f"Levels are missing, and no step failed: {', '.join(missing)}."
@@ -131,13 +137,15 @@ def collect_failed(run: dict[str, Any]) -> dict[str, Any]:
     ----------
     run : dict
         What Nextflow knows: ``plan`` (path, empty when the run failed before it), ``jobs`` (data set, project and
-        directory of each job that is complete), ``error_report``, ``error_message``, ``exit_status``, ``nextflow``.
+        directory of each job that is complete), ``ended`` (data sets that came to their end), ``error_report``,
+        ``error_message``, ``exit_status``, ``nextflow``, and ``outdir``, where the run noted its tasks.
     """
     plan_file = Path(run["plan"]) if run["plan"] else None
     plan = json.loads(plan_file.read_text()) if plan_file else {"relion": "", "datasets": [], "warnings": []}
     entries = [(identity, Path(path) / "job.json") for identity, _, path in run["jobs"]]
     jobs = read_jobs([entry for entry in entries if entry[1].is_file()])
-    return collect_results(plan, jobs, failure_of(run), {"nextflow": run["nextflow"]})
+    failures = failures_of(run, steps_of(Path(run["outdir"])))
+    return collect_results(plan, jobs, failures, {"nextflow": run["nextflow"]}, run["ended"])
 
 
 def _versions(relion: str) -> dict[str, str]:
@@ -156,17 +164,25 @@ def _warning_details(planned: list[dict[str, str]], datasets: list[dict[str, Any
     return details
 
 
-def _dataset(planned: dict[str, Any], jobs: dict[str, Job], versions: dict[str, str], failed: bool) -> dict[str, Any]:
+def _dataset(
+    planned: dict[str, Any],
+    jobs: dict[str, Job],
+    versions: dict[str, str],
+    failed: bool,
+    ended: Collection[str] | None,
+) -> dict[str, Any]:
     ordered = sorted(jobs.values(), key=lambda job: _order(job["job"], planned))
     levels = [_level(level, index, planned, ordered, versions) for index, level in enumerate(planned["levels"])]
-    complete = not failed or all(level["status"] == "complete" for level in levels)
-    choose = any((level.get("classification") or {}).get("waits") for level in planned["levels"])
+    averaged = all(level["status"] == "complete" for level in levels)
+    complete = (averaged or not failed) if ended is None else planned["id"] in ended
+    waits = [level["name"] for level in planned["levels"] if (level.get("classification") or {}).get("waits")]
+    choose = bool(waits) and (f"Select/{waits[0]}_classes" in jobs or complete)
     reached = [level for level in levels if level["status"] == "complete"] or levels
     polishing = _polishing(planned, jobs)
     imported = jobs.get("Import/tilt_series", {})
     return {
         "id": planned["id"],
-        "status": ("choose classes" if choose else "complete") if complete else "unfinished",
+        "status": "choose classes" if choose else "complete" if complete else "unfinished",
         "project": planned["project"],
         "start": planned["start"],
         "initial_reference": planned["mode"],
@@ -176,7 +192,7 @@ def _dataset(planned: dict[str, Any], jobs: dict[str, Job], versions: dict[str, 
         "tilt_series": imported.get("tilt_series"),
         "series": imported.get("series", []),
         "imported": planned.get("imported", []),
-        "final": _final(planned, reached[-1], polishing) if complete else None,
+        "final": _final(planned, reached[-1], polishing) if complete or choose or averaged else None,
         "levels": levels,
         "particle_steps": _particle_steps(ordered),
         "polishing": polishing,
@@ -397,10 +413,10 @@ def polishing_as_text(polishing: dict[str, Any]) -> list[str]:
 def summary(results: dict[str, Any]) -> str:
     """The lines that a run ends with; paths relative to the output directory."""
     lines = []
-    if results["failure"]:
-        failure = results["failure"]
+    for failure in results["failures"]:
         lines += [f"  FAILED: {failure['step']}", f"    {failure['what']}"]
         lines += [f"    to do      {failure['to_do']}"] if failure["to_do"] else []
+        lines += [f"    where      {failure['work_dir']}"] if failure["work_dir"] else []
     for dataset in results["datasets"]:
         final = dataset["final"]
         if final is None:
@@ -410,8 +426,9 @@ def summary(results: dict[str, Any]) -> str:
             continue
         reached = next(level for level in reversed(dataset["levels"]) if level["binning"] == final["binning"])
         particles = reached["particles_out"] or dataset["particles_in"]
+        until = "; unfinished, this is the best until then" if dataset["status"] == "unfinished" else ""
         lines += [
-            f"  {dataset['id']}: {resolution_text(dataset)}, {particles} particles",
+            f"  {dataset['id']}: {resolution_text(dataset)}, {particles} particles{until}",
             f"    map        {final['map']}",
             f"    half maps  {'  '.join(final['half_maps'])}",
             f"    mask       {final['mask']}",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 
@@ -201,7 +201,7 @@ class Final(Part):
 class Dataset(Part):
     """One data set. `final` is null when the run failed before every level was complete.
 
-    With the status ``choose classes``, the run ended as it was asked to: `final` is the best until then.
+    It is the best until then where only polishing is `unfinished`. With the status ``choose classes``, the run ended as it was asked to: `final` is the best until then.
     """
 
     id: str
@@ -253,11 +253,18 @@ class Results(Part):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     status: Literal["complete", "failed"]
-    failure: Failure | None = None
+    failure: Failure | None = Field(None, description="The one that ended the run, or the first of `failures`.")
+    failures: list[Failure] = Field([], description="All of them: data sets go on without one that failed.")
     versions: dict[str, str] = {}
     warnings: list[str] = []
     warning_details: list[WarningDetail] = []
     datasets: list[Dataset] = []
+
+    @model_validator(mode="after")
+    def _one_failure_is_all(self) -> Self:
+        """Where only the one is known that ended the run, it is all of them."""
+        self.failures = self.failures or ([self.failure] if self.failure else [])
+        return self
 
 
 def json_schema() -> dict[str, Any]:

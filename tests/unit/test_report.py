@@ -139,7 +139,7 @@ def test_a_failed_run_does_not_look_finished(failed):
 def test_a_data_set_that_is_complete_keeps_its_result():
     plan = make_plan("good", "good")
     plan["datasets"] += make_plan("bad", "bad")["datasets"]
-    results = collect_results(plan, {"good": make_jobs(), "bad": make_jobs((4,), polished=False)}, FAILURE)
+    results = collect_results(plan, {"good": make_jobs(), "bad": make_jobs((4,), polished=False)}, [FAILURE])
     good, bad = results["datasets"]
     assert good["final"]["map"] == "good/PostProcess/bin1_cycle1_polish/postprocess.mrc"
     assert bad["final"] is None
@@ -197,7 +197,8 @@ def test_failures_that_the_task_could_not_explain(run, text):
 
 
 def test_a_run_that_failed_before_its_plan(tmp_path):
-    run = {"plan": "", "jobs": [], "nextflow": "25.04.4", "error_message": "bad", "error_report": "", "exit_status": 1}
+    run = {"plan": "", "jobs": [], "nextflow": "25.04.4", "error_message": "bad", "error_report": "", "exit_status": 1,
+           "ended": [], "outdir": str(tmp_path)}  # fmt: skip
     write_outcome(collect_failed(run), find_in_jobs(run), tmp_path)
     assert read_results(tmp_path)["datasets"] == []
     assert "The run failed" in (tmp_path / "report.html").read_text()
@@ -213,7 +214,8 @@ def test_jobs_in_the_work_directory_are_found(tmp_path):
         (path / "job.json").write_text(json.dumps(job))
         entries.append(["ribosome", "", str(path)])
     (tmp_path / "plan.json").write_text(json.dumps(make_plan()))
-    run = {"plan": str(tmp_path / "plan.json"), "jobs": entries, "nextflow": "25.04.4", "exit_status": 1}
+    run = {"plan": str(tmp_path / "plan.json"), "jobs": entries, "nextflow": "25.04.4", "exit_status": 1,
+           "ended": [], "outdir": str(tmp_path)}  # fmt: skip
     results = collect_failed(run)
     assert results["datasets"][0]["levels"][0]["resolution"]["masked"] == LEVELS[4][1]
     write_outcome(results, find_in_jobs(run), tmp_path / "out")
@@ -244,7 +246,7 @@ def test_many_data_sets_stay_below_the_limit(run, tmp_path):
     plan = make_plan()
     template, jobs = plan["datasets"][0], make_jobs((4, 2), polished=False)
     plan["datasets"] = [template | {"id": f"set{number}", "project": f"set{number}"} for number in range(12)]
-    results = collect_results(plan, {f"set{number}": jobs for number in range(12)}, FAILURE)
+    results = collect_results(plan, {f"set{number}": jobs for number in range(12)}, [FAILURE])
     write_outcome(results, lambda name: find_in(run)(name.split("/", 1)[1]), tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert page.count('<figure class="view"') == 12
