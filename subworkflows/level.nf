@@ -8,7 +8,7 @@ include { SELECT } from '../modules/core/select'
 include { CLASS3D } from '../modules/relion/class3d'
 include { SELECT_CLASSES } from '../modules/core/select_classes'
 include { POSTPROCESS } from '../modules/relion/postprocess'
-include { files_of ; half_maps ; named ; particles_of ; step } from './states'
+include { files_of ; half_maps ; named ; particles_of ; step ; through } from './states'
 include { json } from './values'
 
 workflow FIRST_LEVEL {
@@ -19,7 +19,7 @@ workflow FIRST_LEVEL {
     main:
     picks = begun(states)
     EXTRACTION(step(picks, 'extract'), needs.groups)
-    extracted = named(picks, EXTRACTION.out, 'extract').branch { _meta, state ->
+    extracted = through(picks, EXTRACTION.out, 'extract').branch { _meta, state ->
         oriented: state.plan.initial_reference.mode == 'known'
         searched: true
     }
@@ -27,7 +27,7 @@ workflow FIRST_LEVEL {
     starts = channel.empty()
     if (needs.search_known) {
         RECONSTRUCTION(step(extracted.oriented, 'reconstruct', '_start'), needs.groups)
-        starts = named(extracted.oriented, RECONSTRUCTION.out, 'maps')
+        starts = through(extracted.oriented, RECONSTRUCTION.out, 'maps')
             .map { meta, state -> [meta, state + [star: particles_of(state.extract), alignment: [], reference: state.maps / 'merged.mrc']] }
         jobs = jobs.mix(RECONSTRUCTION.out)
     }
@@ -56,7 +56,7 @@ workflow LEVEL {
     levels = begun(left.todo)
     EXTRACTION(step(levels, 'extract'), needs.groups)
     AVERAGE(levels.map { meta, state -> [meta, state + [name: "${state.level.name}_start".toString(), particles: state.source]] }, needs.groups)
-    averaged = named(AVERAGE.out.states, EXTRACTION.out, 'extract')
+    averaged = through(AVERAGE.out.states, EXTRACTION.out, 'extract')
         .map { meta, state ->
             [meta, state + [low_pass: state.level.refine.low_pass ?: json(state.postprocess / 'job.json').low_pass, star: particles_of(state.extract), alignment: [], selection: []]]
         }
@@ -166,7 +166,7 @@ workflow AVERAGE {
 
     main:
     RECONSTRUCTION(states.map { meta, state -> [meta, state + [settings: state.level.reconstruct]] }, groups)
-    averaged = named(states, RECONSTRUCTION.out, 'maps')
+    averaged = through(states, RECONSTRUCTION.out, 'maps')
     POSTPROCESS(
         averaged.map { meta, state ->
             [meta, [name: state.name, level: state.level.subMap(['size', 'pixel_size', 'diameter', 'mask', 'postprocess'])], state.maps, state.mask]

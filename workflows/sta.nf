@@ -62,7 +62,7 @@ workflow STA {
 
     IMPORT(
         plans.combine(inputs).map { meta, plan, series, stacks ->
-            def source = plan.subMap(['launch_dir', 'particles', 'tilt_series', 'motion']) + [symmetry: plan.recipe.refine3D.sym_name]
+            def source = plan.subMap(['launch_dir', 'particles', 'tilt_series', 'motion', 'lost']) + [symmetry: plan.recipe.refine3D.sym_name]
             [meta, source, existing([plan.particles, plan.tilt_series, plan.motion].findAll()) + series + stacks]
         }
     )
@@ -114,7 +114,7 @@ def nothing_is_lost(results) {
 // What a data set begins with: see states.nf.
 def begin(plan, job, particles) {
     def motion = plan.motion ? "Import/${job.name}/motion.star".toString() : ''
-    def series = [tables: [tomograms: "Import/${job.name}/tomograms.star".toString(), motion: motion], imported: job, ctf_refine: [], polish: []]
+    def series = [tables: [tomograms: "Import/${job.name}/tomograms.star".toString(), motion: motion], imported: job, ctf_refine: [], polish: [], lost: plan.lost]
     return [plan: plan, series: series, particles: particles, mask: plan.mask ? file(plan.mask) : [], map: plan.reference ? file(plan.reference) : []]
 }
 

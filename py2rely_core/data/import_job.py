@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,20 @@ from py2rely_core.problems import ExitCode, ProblemError
 
 
 def import_inputs(
-    particles: Path, tilt_series: Path, project: Path, output: Path, symmetry: str = "C1", motion: Path | None = None
+    particles: Path,
+    tilt_series: Path,
+    project: Path,
+    output: Path,
+    symmetry: str = "C1",
+    motion: Path | None = None,
+    without: Collection[str] = (),
 ) -> tuple[Path, Path]:
     """Write a data set's tables under the names that every later step uses, with links to its stacks.
 
     ``Import/tilt_series`` gets ``tomograms.star``, a STAR file per tilt series and ``stacks/`` with links; their paths
     are relative to `output`, which mirrors a RELION project; trajectories are copied there. ``Select/input`` gets the
-    particles, with half sets, and orientations within RELION's asymmetric unit.
+    particles, with half sets, and orientations within RELION's asymmetric unit. Tilt series `without` are left out,
+    with their particles.
 
     Raises
     ------
@@ -33,6 +41,7 @@ def import_inputs(
     inputs = load_inputs(particles, tilt_series, project)
     if inputs.problems:
         raise ProblemError(inputs.problems, ExitCode.BAD_INPUT)
+    inputs = inputs.without(without)
     job, picks = Path("Import/tilt_series"), Path("Select/input")
     (output / job / "stacks").mkdir(parents=True, exist_ok=True)
     used = set(inputs.particles["rlnTomoName"])

@@ -15,6 +15,7 @@ from py2rely_core import __version__
 from py2rely_core.judging.polishing import best_step
 from py2rely_core.judging.selection import records_as_text
 from py2rely_core.problems import ExitCode, Problem, ProblemError
+from py2rely_core.relion.outputs.job import lost_text, one_line
 from py2rely_core.results.explanations import explain
 from py2rely_core.results.failure import failures_of
 from py2rely_core.results.schema import validated
@@ -110,6 +111,26 @@ def collect_results(
     )
 
 
+def refuse_lost(plan: dict[str, Any], results: dict[str, Any]) -> None:
+    """Stop where more tilt series were left out than may be: the limit was lowered after they were.
+
+    Raises
+    ------
+    ProblemError
+        With the tilt series of every such data set.
+    """
+    limits = {one["id"]: one["lose"] for one in plan["datasets"]}
+    problems = []
+    for dataset in results["datasets"]:
+        lost, limit = dataset["lost_tilt_series"], limits[dataset["id"]]
+        if len(lost) > limit:
+            what = f"{dataset['id']}: {lost_text(lost)}."
+            fix = "Allow as many with --max_lost_tilt_series, or repair them and start without -resume."
+            problems.append(Problem(what, "--max_lost_tilt_series", f"at most {limit}", fix))
+    if problems:
+        raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
+
+
 def refuse_missing_levels(results: dict[str, Any]) -> None:
     """Stop where a data set that came to its end lacks a level that was planned.
 
@@ -191,6 +212,7 @@ def _dataset(
         "particles_in": imported.get("particles_out"),
         "tilt_series": imported.get("tilt_series"),
         "series": imported.get("series", []),
+        "lost_tilt_series": _lost(ordered),
         "imported": planned.get("imported", []),
         "final": _final(planned, reached[-1], polishing) if complete or choose or averaged else None,
         "levels": levels,
@@ -204,6 +226,15 @@ def _dataset(
         "warnings": [f"bin {level['binning']}: {text}" for level in levels for text in level["warnings"]],
         "parameters": planned["recipe"],
     }
+
+
+def _lost(jobs: list[Job]) -> list[dict[str, Any]]:
+    """Every tilt series that was left out, once, with the first job that lost it."""
+    found: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        for one in job.get("lost", []):
+            found.setdefault(one["tilt_series"], one | {"job": job["job"]})
+    return list(found.values())
 
 
 def _final(planned: dict[str, Any], level: dict[str, Any], polishing: dict[str, Any] | None) -> dict[str, Any]:
@@ -440,6 +471,7 @@ def summary(results: dict[str, Any]) -> str:
                 lines += [f"    classes at bin {level['binning']}", *(f"      {line}" for line in table)]
         if dataset["polishing"]:
             lines += ["    polishing", *(f"      {line}" for line in polishing_as_text(dataset["polishing"]))]
+        lines += [f"    lost       {one_line(one)}" for one in dataset["lost_tilt_series"]]
         lines += [f"    warning    {text}" for text in dataset["warnings"]]
     lines += ["  report       report.html", "  all numbers  results.json"]
     return "\n".join(lines) + "\n"

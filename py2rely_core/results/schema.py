@@ -184,6 +184,15 @@ class Level(Part):
     warnings: list[str] = []
 
 
+class LostTiltSeries(Part):
+    """A tilt series that was left out, as its images cannot be used or a step failed on it."""
+
+    tilt_series: str
+    job: str = Field(description="Where it was lost; Import/tilt_series: before anything was computed.")
+    particles: int = Field(description="Its particles, which are lost with it.")
+    reason: str
+
+
 class Final(Part):
     """The result of a data set."""
 
@@ -201,7 +210,8 @@ class Final(Part):
 class Dataset(Part):
     """One data set. `final` is null when the run failed before every level was complete.
 
-    It is the best until then where only polishing is `unfinished`. With the status ``choose classes``, the run ended as it was asked to: `final` is the best until then.
+    Where only polishing is missing (`unfinished`), or classes are waited for (`choose classes`, the end that was asked
+    for), `final` is the best until then.
     """
 
     id: str
@@ -214,6 +224,7 @@ class Dataset(Part):
     particles_in: int | None = None
     tilt_series: int | None = None
     series: list[TiltSeries] = []
+    lost_tilt_series: list[LostTiltSeries] = Field([], description="Those that the run went on without.")
     imported: list[str] = Field([], description="What the run's own imports read, used and left out.")
     final: Final | None = None
     levels: list[Level]

@@ -141,6 +141,8 @@ def outcome(numbers: dict[str, Any]) -> str:
         words.append(f"{numbers['particles_out']} particles")
     if numbers.get("duplicates_removed"):
         words.append(f"{numbers['duplicates_removed']} duplicates removed")
+    if numbers.get("lost"):
+        words.append(f"left out: {', '.join(one['tilt_series'] for one in numbers['lost'])}")
     return ", ".join(words)
 
 

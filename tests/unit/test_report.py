@@ -29,8 +29,9 @@ from py2rely_core.report.compare import as_text, compare, run_names
 from py2rely_core.report.outcome import find_in_jobs, write_outcome
 from py2rely_core.results.collect import collect_failed, collect_results, summary
 from py2rely_core.results.explanations import explain, explain_failure
-from py2rely_core.results.failure import failure_of
+from py2rely_core.results.failure import failure_of, failures_of
 from py2rely_core.results.schema import json_schema, read_results
+from py2rely_core.results.tasks import Step, attempts
 
 
 @pytest.fixture(scope="module")
@@ -170,6 +171,30 @@ def test_a_failure_of_relion(tmp_path):
     assert found["to_do"] == "Read its last lines above."
     assert any("ERROR: bad" in line for line in found["last_lines"])
     assert found["work_dir"] == str(path)
+
+
+def test_failures_that_the_run_went_on_without(tmp_path):
+    """Each data set's own, once, the last try only; a run that was ended besides names that first."""
+    said = "1. [error] It is bad.\n    to do: Mend it.\n"
+    path = work_dir(tmp_path / "w", **{"run.out": "1\n", "run.err": "ERROR: bad thing\n", "err": said})
+    tries = [
+        Step("extract", "a", 4, "failed", 1.0, directory="gone", exit_code=137, task="EXTRACT (a: bin4)"),
+        Step("Extract/bin4", "a", 4, "done", 2.0, task="EXTRACT (a: bin4)"),
+        Step("Refine3D/bin4", "b", 4, "failed", 3.0, directory=str(path), exit_code=70, task="REFINE3D (b: bin4)"),
+    ]
+    steps = attempts(tries)
+    (found,) = failures_of({}, steps)
+    assert (found["step"], found["dataset"], found["job"]) == ("REFINE3D (b: bin4)", "b", "Refine3D/bin4")
+    assert (found["what"], found["to_do"], found["exit_code"]) == ("It is bad.", "Mend it.", 70)
+    ended = {"error_report": "", "error_message": "SIGINT", "exit_status": None}
+    assert [one["dataset"] for one in failures_of(ended, steps)] == ["", "b"]
+    results = collect_results(make_plan("b", "b"), {"b": make_jobs()}, failures_of({}, steps), ended=["b"])
+    assert "FAILED: REFINE3D (b: bin4)" in summary(results)
+    assert str(path) in summary(results)
+    # Every level is complete, polishing is not: the best until then, and no complete result.
+    (dataset,) = collect_results(make_plan("b", "b"), {"b": make_jobs()}, (), ended=[])["datasets"]
+    assert dataset["status"] == "unfinished"
+    assert dataset["final"]
 
 
 def test_problems_of_the_preflight_are_all_there(tmp_path):
