@@ -27,16 +27,8 @@ def test_failures_stay_where_they_are(tmp_path):
         parameters = write_parameters(tmp_path / f"{name}.json", source, refine3D={"particle_diameter": diameter})
         rows.append(f"{name},{parameters}")
     (tmp_path / "sheet.csv").write_text("\n".join(rows) + "\n")
-    arguments = [
-        "--sample_sheet",
-        "sheet.csv",
-        "--max_lost_tilt_series",
-        "34%",
-        "--tilt_series_per_task",
-        "2",
-        "-resume",
-    ]
-
+    common = ["--sample_sheet", "sheet.csv", "--tilt_series_per_task", "2", "-resume"]
+    arguments = [*common, "--max_lost_tilt_series", "34%"]
     run = pipeline(tmp_path, *arguments, env=stand_in(tmp_path, "mpirun", FAILS))
     assert run.code != 0
     assert "FAILED: REFINE3D (fails: bin2)" in run.text
