@@ -3,6 +3,7 @@
 include { ALIGNMENT ; CTF_REFINEMENT ; EXTRACTION } from './steps'
 include { REFINE3D ; refine_inputs } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
+include { FREE_IMAGES } from '../modules/core/free_images'
 include { JUDGE as JUDGE_CTF ; JUDGE as JUDGE_POLISH ; JUDGE as JUDGE_REFINE } from '../modules/relion/judge'
 include { files_of ; half_maps ; particles_of ; through ; without_lost } from './states'
 include { json } from './values'
@@ -66,6 +67,9 @@ workflow CYCLE {
     SELECT(REFINE3D.out.map { meta, refinement -> [meta, [name: "${refinement.name}_refine".toString(), distance: 0.0], refinement] })
     tried_refine = extracted.join(SELECT.out).map { meta, state, particles -> [meta, state, state + [particles: particles, unusable: '']] }
     JUDGE_REFINE(tried_refine.map { meta, _before, state -> trial(meta, state, 'refine', 'refine') })
+    if (needs.free) {
+        FREE_IMAGES(tried_refine.map { meta, _before, state -> [meta, state.extract.name, state.extract] })
+    }
 
     emit:
     states = left.over.mix(refine.none.mix(decided(tried_refine, JUDGE_REFINE.out)).map { meta, state -> [meta, after_cycle(state)] })

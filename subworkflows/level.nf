@@ -7,6 +7,7 @@ include { REFINE3D ; refine_inputs } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
 include { CLASS3D } from '../modules/relion/class3d'
 include { SELECT_CLASSES } from '../modules/core/select_classes'
+include { FREE_IMAGES } from '../modules/core/free_images'
 include { POSTPROCESS } from '../modules/relion/postprocess'
 include { files_of ; half_maps ; named ; particles_of ; step ; through } from './states'
 include { json } from './values'
@@ -37,6 +38,9 @@ workflow FIRST_LEVEL {
         jobs = jobs.mix(INITIAL_REFERENCE.out.jobs)
     }
     REFINEMENT(starts.map { meta, state -> [meta, state + [low_pass: state.level.refine.low_pass, selection: [], mask_job: []]] }, needs)
+    if (needs.free) {
+        FREE_IMAGES(REFINEMENT.out.states.map { meta, state -> [meta, state.extract.name, state.extract] })
+    }
 
     emit:
     states = REFINEMENT.out.states
@@ -69,6 +73,9 @@ workflow LEVEL {
         jobs = jobs.mix(REFERENCE.out)
     }
     REFINEMENT(starts, needs)
+    if (needs.free) {
+        FREE_IMAGES(REFINEMENT.out.states.map { meta, state -> [meta, state.extract.name, state.extract] })
+    }
 
     emit:
     states = REFINEMENT.out.states.mix(left.over)

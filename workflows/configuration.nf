@@ -57,6 +57,7 @@ def sheet_rows(given) {
 //   ctf_refine, polish, classes     steps of these cycles; 3D classification
 //   imports, places                 other programs' data may be imported; where they are
 //   export                          picks are written at the end
+//   free                            extracted particles are removed when their level is done
 //   groups                          there may be so many tilt series that they are worked on in groups
 def needs_of(documents, given) {
     def recipes = documents.drop(given.sample_sheet ? 1 : 0).collect { found -> parsed(found) } // the sheet is the first file
@@ -64,7 +65,7 @@ def needs_of(documents, given) {
     def rows = given.sample_sheet ? sheet_rows(given).collect { row -> given + row.findAll { _name, value -> value } } : [given]
     def places = existing(rows.collectMany { row -> ['aretomo', 'imod', 'warp', 'copick'].collect { name -> row[name] } }.findAll().unique().collectMany { name -> places_of(name, documents) })
     def outside = [
-        imports: rows.any { row -> row.aretomo || row.imod || row.warp || row.copick }, export: given.export_copick == true,
+        imports: rows.any { row -> row.aretomo || row.imod || row.warp || row.copick }, export: given.export_copick == true, free: given.keep_stacks == false,
         places: places + existing(places.collectMany { place -> roots_of(place) }),
     ]
     if (recipes.any { recipe -> !(recipe instanceof Map) }) {

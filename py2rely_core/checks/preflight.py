@@ -93,7 +93,7 @@ def check_request(request: dict[str, Any], work: Path, outdir: Path | None = Non
         problems += [_of(problem, dataset["id"]) for problem in found] if several else found
         planned.append(Planned(context, plan))
         plans.append(plan)
-    problems = [*check_machine(planned, machine, work, outdir), *problems]
+    problems = [*check_machine(planned, machine, work, outdir, request["keep_stacks"]), *problems]
     pairs = zip(plans, planned, strict=True)
     numbers = [{"id": plan["id"], "imported": plan["imported"]} | summary(one) for plan, one in pairs]
     return Checked(problems, plans, numbers)

@@ -485,6 +485,14 @@ def results(
     write_outcome(collected, numbered(collected, maps, known["maps"]), output)
 
 
+@app.command("free-images")
+def free_images(job: Path) -> None:
+    """Remove the particle images of an extraction whose level is done."""
+    from py2rely_core.results.clean import free_images
+
+    free_images(job.resolve())
+
+
 @app.command("export-copick")
 def export_copick(
     export: Path,

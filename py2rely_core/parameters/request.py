@@ -55,9 +55,10 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     -------
     dict
         ``{"machine": {"cpus", "gpus", "tilt_series_per_task"}, "lose": how many tilt series or which share of them,
-        "datasets": [{"id", "recipe", "mode", "start", "particles", "tilt_series", "reference", "motion", "mask",
-        "low_pass", "launch_dir", "project", "imports", "export", "imported"}]}`` with absolute paths, JSON-ready;
-        `project` is the data set's place within outdir.
+        "keep_stacks": whether extracted particles stay when their level is done, "datasets": [{"id", "recipe", "mode",
+        "start", "particles", "tilt_series", "reference", "motion", "mask", "low_pass", "launch_dir", "project",
+        "imports", "export", "imported"}]}`` with absolute paths, JSON-ready; `project` is the data set's place within
+        outdir.
         `imports` and `export` say what is to be imported and written back, `imported` what is to be said of the
         imports; a table that a program's files are made into is None until it is there.
 
@@ -91,7 +92,8 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     imported = {identity: Path(place) for identity, place in request.get("imported", {}).items()}
     datasets = [with_imported(one, imported[one["id"]]) if one["id"] in imported else one for one in datasets]
     machine = {"gpus": _gpus(params)} | {name: params.get(name) for name in ("cpus", "tilt_series_per_task")}
-    return {"machine": machine, "lose": str(params.get("max_lost_tilt_series") or 0), "datasets": datasets}
+    lose, keep = str(params.get("max_lost_tilt_series") or 0), params.get("keep_stacks") is not False
+    return {"machine": machine, "lose": lose, "keep_stacks": keep, "datasets": datasets}
 
 
 def _value_problem(parameter: Parameter, value: Any) -> Problem | None:

@@ -138,7 +138,8 @@ def test_what_is_no_word_stops_the_run_before_its_first_task(tmp_path):
     refused = {
         "relion_load is in the parameter file": ["-params-file", "handed.json"],
         "not what a script can hold": [
-            "--gpus", "$(touch MARKER)", "--max_lost_tilt_series", "`touch MARKER`", "--slurm_account", "a\ntouch MARKER",
+            "--gpus", "$(touch MARKER)", "--max_lost_tilt_series", "`touch MARKER`",
+            "--slurm_account", "a\ntouch MARKER",
         ],
     }  # fmt: skip
     for text, arguments in refused.items():
