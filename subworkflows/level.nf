@@ -99,15 +99,27 @@ workflow REFINEMENT {
             done: true
         }
         CLASS3D(
-            after.classify.map { meta, state ->
-                [meta, [name: state.level.name, settings: state.level.classification.run, low_pass: json(state.refinement / 'job.json').class_low_pass, series: state.series.tables]] +
-                    files_of(state.series) + [state.extract, state.particles, state.refinement, state.mask_job]
+            after.classify.flatMap { meta, state ->
+                def numbers = state.level.classification.numbers
+                numbers.collect { number ->
+                    def job = [
+                        name: numbers.size() > 1 ? "${state.level.name}_k${number}".toString() : state.level.name,
+                        settings: state.level.classification.run + [classes: number],
+                        low_pass: json(state.refinement / 'job.json').class_low_pass, series: state.series.tables,
+                    ]
+                    [meta + [together: numbers.size()], job] + files_of(state.series) + [state.extract, state.particles, state.refinement, state.mask_job]
+                }
             }
         )
-        classified = named(after.classify, CLASS3D.out, 'classes')
+        // One list per data set: numbers of classes are tried side by side.
+        together = CLASS3D.out
+            .map { meta, job -> [groupKey(meta.findAll { key, _value -> key != 'together' }, meta.together), job] }
+            .groupTuple()
+            .map { key, found -> [key.getGroupTarget(), found.sort { job -> job.name }] }
+        classified = named(after.classify, together, 'classes')
         SELECT_CLASSES(
             classified.map { meta, state ->
-                [meta, [name: state.level.name, choice: state.level.classification.choice, diameter: state.level.diameter], state.classes, state.mask_job]
+                [meta, [name: state.level.name, choice: state.level.classification.choice, of_classes: state.level.classification.of_classes, diameter: state.level.diameter], state.classes, state.mask_job]
             }
         )
         // No reference comes out while classes are waited for: nothing follows then.

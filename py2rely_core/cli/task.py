@@ -328,21 +328,23 @@ def check_classes(
 
 @app.command("select-classes")
 def select_classes(
-    job: Path,
+    jobs: list[Path],
     choice: Annotated[str, typer.Option("--choice", help="The recipe's classification block, as JSON.")],
     diameter: Annotated[float, typer.Option("--diameter")],
     mask: Annotated[Path, typer.Option("--mask")],
     output: OutputOption,
     reference: Annotated[Path, typer.Option("--reference")],
+    of_classes: Annotated[int | None, typer.Option("--of-classes", help="By hand: of this number of classes.")] = None,
 ) -> None:
     """Choose classes and write the particle set that goes on."""
     from py2rely_core.judging.class_job import select_classes
-    from py2rely_core.judging.selection import Choice, as_records, as_text, class_maps
+    from py2rely_core.judging.selection import Choice, as_records, class_maps
     from py2rely_core.report.pictures import draw_classes
 
-    selection = select_classes(job, Choice(**json.loads(choice)), diameter, mask, output, reference)
+    rule = Choice(**json.loads(choice))
+    job, selection = select_classes(jobs, rule, diameter, mask, output, reference, of_classes)
     draw_classes(as_records(selection), class_maps(job, len(selection.classes)), output / "classes.png")
-    print(as_text(selection))
+    print((output / "classes.txt").read_text())
 
 
 @app.command("check-ctf-refine")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from py2rely_core import __version__
+from py2rely_core.judging.numbers import comparison_text
 from py2rely_core.judging.polishing import best_step
 from py2rely_core.judging.selection import records_as_text
 from py2rely_core.problems import ExitCode, Problem, ProblemError
@@ -47,6 +48,8 @@ STEPS = {"ctf": "ctf_refine", "polish": "polish", "refine": "refine"}
 #: Python packages that compute or draw.
 PACKAGES = ("numpy", "scipy", "pandas", "mrcfile", "pydantic", "jinja2", "pillow")
 _BINNING = re.compile(r"/bin(\d+)(?:_|$)")
+#: Of several classifications side by side.
+_NUMBER = re.compile(r"_k\d+$")
 _CYCLE = re.compile(r"_cycle(\d+)")
 Job = dict[str, Any]
 
@@ -299,7 +302,7 @@ def _order(name: str, planned: dict[str, Any]) -> tuple[Any, ...]:
     binnings = [level["binning"] for level in planned["levels"]]
     binning = binning_of(name)
     level = binnings.index(binning) if binning in binnings else -1
-    pattern = _BINNING.sub(lambda found: found[0].replace(found[1], "{}", 1), name)
+    pattern = _NUMBER.sub("", _BINNING.sub(lambda found: found[0].replace(found[1], "{}", 1), name))
     place = LEVEL_JOBS.index(pattern) if pattern in LEVEL_JOBS else len(LEVEL_JOBS)
     cycle = _CYCLE.search(name)
     return (level, place, int(cycle[1]) if cycle else 0, name)
@@ -356,6 +359,8 @@ def _level(
         "fsc": numbers.get("fsc", {}),
         "classes": classes.get("classes", []),
         "classes_reason": classes.get("reason", ""),
+        "classes_job": classes.get("classes_job", ""),
+        "classifications": classes.get("classifications", []),
         "wall_seconds": round(sum(job["wall_seconds"] for job in done), 1),
         "relion_seconds": round(sum(job["relion_seconds"] for job in done), 1),
         "jobs": [_job(job) for job in done],
@@ -468,6 +473,7 @@ def summary(results: dict[str, Any]) -> str:
         for level in dataset["levels"]:
             if level["classes"]:
                 table = [*records_as_text(level["classes"]), level["classes_reason"]]
+                table = [*comparison_text(level["classifications"]), *table] if level["classifications"] else table
                 lines += [f"    classes at bin {level['binning']}", *(f"      {line}" for line in table)]
         if dataset["polishing"]:
             lines += ["    polishing", *(f"      {line}" for line in polishing_as_text(dataset["polishing"]))]

@@ -91,6 +91,19 @@ class ClassRow(Part):
     why: str = ""
 
 
+class Classification(Part):
+    """One of several classifications side by side."""
+
+    classes: int
+    job: str
+    resolution: float | None = Field(None, description="Of its best class.")
+    shares: list[float] = Field(description="Of the classes, largest first.")
+    kept: list[int] = Field(description="Classes that it would keep by itself.")
+    particles_kept: int
+    chosen: bool = Field(description="Whether it is the one whose classes count.")
+    reason: str
+
+
 class PolishingStep(Part):
     """One step of one polishing cycle, and whether its result was taken."""
 
@@ -177,6 +190,8 @@ class Level(Part):
     fsc: Curves = Curves()
     classes: list[ClassRow] = []
     classes_reason: str = Field("", description="How classes were chosen.")
+    classes_job: str = Field("", description="The Class3D job whose classes these are.")
+    classifications: list[Classification] = Field([], description="Numbers of classes that were tried side by side.")
     wall_seconds: float = 0.0
     relion_seconds: float = 0.0
     jobs: list[Job] = []
