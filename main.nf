@@ -1,7 +1,7 @@
 #!/usr/bin/env nextflow
 // Sub-tomogram averaging with RELION 5: aligned tilt series and picks in, the best map out.
 include { check_configuration ; configuration ; help_text ; needs_of ; parameter_files ; typed } from './workflows/configuration'
-include { make_relion_project ; note_run ; report_failure ; seconds } from './workflows/outcome'
+include { ignored ; make_relion_project ; note_run ; report_failure ; seconds } from './workflows/outcome'
 include { STA } from './workflows/sta'
 
 workflow {
@@ -13,9 +13,10 @@ workflow {
     else {
         plans = [].asSynchronized()
         finished = [].asSynchronized()
+        ended = [].asSynchronized()
         note_run(parameters.outdir, [state: 'running'])
         workflow.onComplete = {
-            note_run(parameters.outdir, [state: workflow.success ? 'finished' : 'failed', ended: seconds(workflow.complete), error: workflow.errorMessage])
+            note_run(parameters.outdir, [state: workflow.success ? 'finished' : 'failed', ended: seconds(workflow.complete), error: workflow.success ? null : workflow.errorMessage ?: ignored()])
             make_relion_project(parameters.outdir)
             if (workflow.success) {
                 def summary = file("${parameters.outdir}/summary.txt").text
@@ -30,7 +31,7 @@ workflow {
                     "${projectDir}/bin/py2rely".toString(),
                     file(parameters.outdir),
                     [
-                        plan: plans[0] ?: '', jobs: finished, nextflow: workflow.nextflow.version.toString(),
+                        plan: plans[0] ?: '', jobs: finished, ended: ended, outdir: file(parameters.outdir).toString(), nextflow: workflow.nextflow.version.toString(),
                         error_report: workflow.errorReport ?: '', error_message: workflow.errorMessage ?: '', exit_status: workflow.exitStatus,
                     ],
                 )
@@ -53,6 +54,7 @@ workflow {
             needs_of(given, settings),
         )
         STA.out.plan.subscribe { plan -> plans << plan.toString() }
+        STA.out.ended.subscribe { meta, _state -> ended << meta.id }
         STA.out.jobs.subscribe { meta, job -> finished << [meta.id, meta.project, job.toString()] }
     }
 }

@@ -3,8 +3,9 @@
 include { ALIGNMENT ; CTF_REFINEMENT ; EXTRACTION } from './steps'
 include { REFINE3D ; refine_inputs } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
+include { FREE_IMAGES } from '../modules/core/free_images'
 include { JUDGE as JUDGE_CTF ; JUDGE as JUDGE_POLISH ; JUDGE as JUDGE_REFINE } from '../modules/relion/judge'
-include { files_of ; half_maps ; named ; particles_of } from './states'
+include { files_of ; half_maps ; particles_of ; through ; without_lost } from './states'
 include { json } from './values'
 
 workflow CYCLE {
@@ -51,8 +52,9 @@ workflow CYCLE {
         none: true
     }
     EXTRACTION(refine.todo.map { meta, state -> [meta, state + [name: name_of(state), settings: state.level.extract]] }, needs.groups)
+    extracted = through(refine.todo, EXTRACTION.out, 'extract')
     REFINE3D(
-        named(refine.todo, EXTRACTION.out, 'extract').map { meta, state ->
+        extracted.map { meta, state ->
             refine_inputs(
                 meta,
                 state + [
@@ -63,8 +65,11 @@ workflow CYCLE {
         }
     )
     SELECT(REFINE3D.out.map { meta, refinement -> [meta, [name: "${refinement.name}_refine".toString(), distance: 0.0], refinement] })
-    tried_refine = refine.todo.join(SELECT.out).map { meta, state, particles -> [meta, state, state + [particles: particles, unusable: '']] }
+    tried_refine = extracted.join(SELECT.out).map { meta, state, particles -> [meta, state, state + [particles: particles, unusable: '']] }
     JUDGE_REFINE(tried_refine.map { meta, _before, state -> trial(meta, state, 'refine', 'refine') })
+    if (needs.free) {
+        FREE_IMAGES(tried_refine.map { meta, _before, state -> [meta, state.extract.name, state.extract] })
+    }
 
     emit:
     states = left.over.mix(refine.none.mix(decided(tried_refine, JUDGE_REFINE.out)).map { meta, state -> [meta, after_cycle(state)] })
@@ -86,12 +91,12 @@ def after_cycle(state) {
 
 // The tables that a step wrote, in place of those before it.
 def corrected(series, job) {
-    return series + [tables: series.tables + [tomograms: "CtfRefine/${job.name}/tomograms.star".toString()], ctf_refine: job]
+    return without_lost(series, job) + [tables: series.tables + [tomograms: "CtfRefine/${job.name}/tomograms.star".toString()], ctf_refine: job]
 }
 
 def polished(series, job) {
     def motion = (job / 'motion.star').exists() ? "Polish/${job.name}/motion.star".toString() : series.tables.motion
-    return series + [tables: [tomograms: "Polish/${job.name}/tomograms.star".toString(), motion: motion], polish: job]
+    return without_lost(series, job) + [tables: [tomograms: "Polish/${job.name}/tomograms.star".toString(), motion: motion], polish: job]
 }
 
 // What a trial is handed: the state that is tried.
@@ -106,7 +111,7 @@ def decided(tried, judged) {
     return tried.join(judged).map { meta, before, state, maps, postprocess ->
         def verdict = json(postprocess / 'job.json')
         def after = state + [maps: maps, postprocess: postprocess, changed: true]
-        [meta, verdict.accepted ? (verdict.judgement == 'better' ? after + [best: postprocess, improved: true] : after) : before]
+        [meta, verdict.accepted ? (verdict.judgement == 'better' ? after + [best: postprocess, improved: true] : after) : before + [series: before.series + [lost: state.series.lost]]]
     }
 }
 

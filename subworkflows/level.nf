@@ -7,8 +7,9 @@ include { REFINE3D ; refine_inputs } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
 include { CLASS3D } from '../modules/relion/class3d'
 include { SELECT_CLASSES } from '../modules/core/select_classes'
+include { FREE_IMAGES } from '../modules/core/free_images'
 include { POSTPROCESS } from '../modules/relion/postprocess'
-include { files_of ; half_maps ; named ; particles_of ; step } from './states'
+include { files_of ; half_maps ; named ; particles_of ; step ; through } from './states'
 include { json } from './values'
 
 workflow FIRST_LEVEL {
@@ -19,7 +20,7 @@ workflow FIRST_LEVEL {
     main:
     picks = begun(states)
     EXTRACTION(step(picks, 'extract'), needs.groups)
-    extracted = named(picks, EXTRACTION.out, 'extract').branch { _meta, state ->
+    extracted = through(picks, EXTRACTION.out, 'extract').branch { _meta, state ->
         oriented: state.plan.initial_reference.mode == 'known'
         searched: true
     }
@@ -27,7 +28,7 @@ workflow FIRST_LEVEL {
     starts = channel.empty()
     if (needs.search_known) {
         RECONSTRUCTION(step(extracted.oriented, 'reconstruct', '_start'), needs.groups)
-        starts = named(extracted.oriented, RECONSTRUCTION.out, 'maps')
+        starts = through(extracted.oriented, RECONSTRUCTION.out, 'maps')
             .map { meta, state -> [meta, state + [star: particles_of(state.extract), alignment: [], reference: state.maps / 'merged.mrc']] }
         jobs = jobs.mix(RECONSTRUCTION.out)
     }
@@ -37,6 +38,9 @@ workflow FIRST_LEVEL {
         jobs = jobs.mix(INITIAL_REFERENCE.out.jobs)
     }
     REFINEMENT(starts.map { meta, state -> [meta, state + [low_pass: state.level.refine.low_pass, selection: [], mask_job: []]] }, needs)
+    if (needs.free) {
+        FREE_IMAGES(REFINEMENT.out.states.map { meta, state -> [meta, state.extract.name, state.extract] })
+    }
 
     emit:
     states = REFINEMENT.out.states
@@ -56,7 +60,7 @@ workflow LEVEL {
     levels = begun(left.todo)
     EXTRACTION(step(levels, 'extract'), needs.groups)
     AVERAGE(levels.map { meta, state -> [meta, state + [name: "${state.level.name}_start".toString(), particles: state.source]] }, needs.groups)
-    averaged = named(AVERAGE.out.states, EXTRACTION.out, 'extract')
+    averaged = through(AVERAGE.out.states, EXTRACTION.out, 'extract')
         .map { meta, state ->
             [meta, state + [low_pass: state.level.refine.low_pass ?: json(state.postprocess / 'job.json').low_pass, star: particles_of(state.extract), alignment: [], selection: []]]
         }
@@ -69,6 +73,9 @@ workflow LEVEL {
         jobs = jobs.mix(REFERENCE.out)
     }
     REFINEMENT(starts, needs)
+    if (needs.free) {
+        FREE_IMAGES(REFINEMENT.out.states.map { meta, state -> [meta, state.extract.name, state.extract] })
+    }
 
     emit:
     states = REFINEMENT.out.states.mix(left.over)
@@ -92,15 +99,27 @@ workflow REFINEMENT {
             done: true
         }
         CLASS3D(
-            after.classify.map { meta, state ->
-                [meta, [name: state.level.name, settings: state.level.classification.run, low_pass: json(state.refinement / 'job.json').class_low_pass, series: state.series.tables]] +
-                    files_of(state.series) + [state.extract, state.particles, state.refinement, state.mask_job]
+            after.classify.flatMap { meta, state ->
+                def numbers = state.level.classification.numbers
+                numbers.collect { number ->
+                    def job = [
+                        name: numbers.size() > 1 ? "${state.level.name}_k${number}".toString() : state.level.name,
+                        settings: state.level.classification.run + [classes: number],
+                        low_pass: json(state.refinement / 'job.json').class_low_pass, series: state.series.tables,
+                    ]
+                    [meta + [together: numbers.size()], job] + files_of(state.series) + [state.extract, state.particles, state.refinement, state.mask_job]
+                }
             }
         )
-        classified = named(after.classify, CLASS3D.out, 'classes')
+        // One list per data set: numbers of classes are tried side by side.
+        together = CLASS3D.out
+            .map { meta, job -> [groupKey(meta.findAll { key, _value -> key != 'together' }, meta.together), job] }
+            .groupTuple()
+            .map { key, found -> [key.getGroupTarget(), found.sort { job -> job.name }] }
+        classified = named(after.classify, together, 'classes')
         SELECT_CLASSES(
             classified.map { meta, state ->
-                [meta, [name: state.level.name, choice: state.level.classification.choice, diameter: state.level.diameter], state.classes, state.mask_job]
+                [meta, [name: state.level.name, choice: state.level.classification.choice, of_classes: state.level.classification.of_classes, diameter: state.level.diameter], state.classes, state.mask_job]
             }
         )
         // No reference comes out while classes are waited for: nothing follows then.
@@ -166,7 +185,7 @@ workflow AVERAGE {
 
     main:
     RECONSTRUCTION(states.map { meta, state -> [meta, state + [settings: state.level.reconstruct]] }, groups)
-    averaged = named(states, RECONSTRUCTION.out, 'maps')
+    averaged = through(states, RECONSTRUCTION.out, 'maps')
     POSTPROCESS(
         averaged.map { meta, state ->
             [meta, [name: state.name, level: state.level.subMap(['size', 'pixel_size', 'diameter', 'mask', 'postprocess'])], state.maps, state.mask]

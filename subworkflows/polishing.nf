@@ -63,11 +63,13 @@ workflow POLISHING {
     }
     if (needs.cycles > 9) {
         CYCLE_10(left, needs)
+        left = CYCLE_10.out.states
         jobs = jobs.mix(CYCLE_10.out.jobs)
     }
 
     emit:
-    jobs // [meta, job]
+    states = left // after the last cycle
+    jobs = jobs // [meta, job]
 }
 
 // What the first cycle begins with: the best post-processing so far, and whether the cycle changed or improved anything,

@@ -1,15 +1,26 @@
 // A data set travels as [meta, state]: a map with names, to which each step adds what it gave.
 //   plan       what every step does, as in plan.json; level: that of one binning; levels: those that are still to come
 //   series     where the tilt-series tables are: tables (tomograms, motion), and the jobs that hold them: imported,
-//              ctf_refine, polish; a polished tilt series travels as a whole
+//              ctf_refine, polish; a polished tilt series travels as a whole; lost: those that the steps went on without
 //   particles  the particle set (a Select job) that goes on; source: the one that the next reference is made from
 //   mask, map  what the user gave: a mask instead of one from the density, a map to begin with; [] where there is none
 //   extract, refinement, classes, maps, mask_job, postprocess  jobs of the present level, by their names
 //   name, settings  of the step that is handed the state
 
+include { json } from './values'
+
 // The states with what a step gave them, under a name.
 def named(states, results, name) {
     return states.join(results).map { meta, state, result -> [meta, state + [(name): result]] }
+}
+
+// The same with a step through the tilt series: those that it lost are lost from here on.
+def through(states, results, name) {
+    return states.join(results).map { meta, state, result -> [meta, state + [(name): result, series: without_lost(state.series, result)]] }
+}
+
+def without_lost(series, job) {
+    return series + [lost: (series.lost + (json(job / 'job.json').lost ?: [])).unique { one -> one.tilt_series }]
 }
 
 // The states as a step takes them: its name, and which of the level's settings it uses.

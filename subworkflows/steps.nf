@@ -21,7 +21,7 @@ workflow EXTRACTION {
         IN_GROUPS(states)
         EXTRACT_GROUP(IN_GROUPS.out.map { meta, state -> handed(meta, state) })
         GATHERED(EXTRACT_GROUP.out)
-        MERGE_EXTRACT(states.join(GATHERED.out).map { meta, state, parts -> [meta, state.subMap(['name', 'settings']), state.particles, parts] })
+        MERGE_EXTRACT(states.join(GATHERED.out).map { meta, state, parts -> [meta, state.subMap(['name', 'settings']) + [lost: state.series.lost], state.series.imported, state.particles, parts] })
         jobs = jobs.mix(MERGE_EXTRACT.out)
     }
 
@@ -115,7 +115,7 @@ workflow GATHERED {
 
 // What every step through the tilt series is handed.
 def handed(meta, state) {
-    return [meta, [name: state.name, settings: state.settings, series: state.series.tables]] + files_of(state.series) + [state.particles]
+    return [meta, [name: state.name, settings: state.settings, series: state.series.tables, lost: state.series.lost]] + files_of(state.series) + [state.particles]
 }
 
 // What a step against the current map is handed besides.

@@ -202,6 +202,6 @@ def make_run(run: Path, failed: bool = False) -> dict[str, Any]:
     binnings = (4, 2) if failed else (4, 2, 1)
     plan, jobs = make_plan(), make_jobs(binnings, polished=not failed)
     make_maps(run, binnings)
-    results = collect_results(plan, {"ribosome": jobs}, FAILURE if failed else None, {"nextflow": "25.04.4"})
+    results = collect_results(plan, {"ribosome": jobs}, [FAILURE] if failed else [], {"nextflow": "25.04.4"})
     write_outcome(results, find_in(run), run)
     return json.loads((run / "results.json").read_text())

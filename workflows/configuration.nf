@@ -57,6 +57,7 @@ def sheet_rows(given) {
 //   ctf_refine, polish, classes     steps of these cycles; 3D classification
 //   imports, places                 other programs' data may be imported; where they are
 //   export                          picks are written at the end
+//   free                            extracted particles are removed when their level is done
 //   groups                          there may be so many tilt series that they are worked on in groups
 def needs_of(documents, given) {
     def recipes = documents.drop(given.sample_sheet ? 1 : 0).collect { found -> parsed(found) } // the sheet is the first file
@@ -64,7 +65,7 @@ def needs_of(documents, given) {
     def rows = given.sample_sheet ? sheet_rows(given).collect { row -> given + row.findAll { _name, value -> value } } : [given]
     def places = existing(rows.collectMany { row -> ['aretomo', 'imod', 'warp', 'copick'].collect { name -> row[name] } }.findAll().unique().collectMany { name -> places_of(name, documents) })
     def outside = [
-        imports: rows.any { row -> row.aretomo || row.imod || row.warp || row.copick }, export: given.export_copick == true,
+        imports: rows.any { row -> row.aretomo || row.imod || row.warp || row.copick }, export: given.export_copick == true, free: given.keep_stacks == false,
         places: places + existing(places.collectMany { place -> roots_of(place) }),
     ]
     if (recipes.any { recipe -> !(recipe instanceof Map) }) {
@@ -169,7 +170,38 @@ def within(plan, needs) {
     return plan
 }
 
+// What Nextflow writes into the scripts of tasks and jobs as text: none of it may be more than a word there. What is wrong
+// with words, the preflight says. Shell lines are a site's or a person's: a parameter file is data.
+def check_words(given, image) {
+    def words = [image: image] + ['gpus', 'num_gpus', 'tasks_per_gpu', 'cpus', 'max_lost_tilt_series'].collectEntries { name -> [name, given[name]] }
+    def wrong = words.findAll { _name, value -> value != null && !(value.toString() ==~ /[\p{L}\p{N}_.,:=+@%\/~ -]*/) }
+    wrong += words.subMap(['image']).findAll { _name, value -> value?.toString()?.contains(' ') }
+    def lines = configuration() - ['image', 'relion_load'] // of the scheduler's header
+    wrong += given.subMap(lines).findAll { _name, value -> value != null && value.toString() ==~ /(?s).*[\p{Cntrl}`$].*/ }
+    if (wrong) {
+        error("${wrong.collect { name, value -> "--${name} ${value}" }.join(', ')}: not what a script can hold.\n    expected: one line; of ${words.keySet().join(', ')}: letters, digits and . , : = + @ % / ~ -\n    to do: correct it; an image needs such a path")
+    }
+    def name = params_file()
+    if (name && 'relion_load' in names_in(file(name, glob: false))) {
+        error("relion_load is in the parameter file: it is shell lines, and such a file is data.\n    where: ${name}\n    to do: set it with 'py2rely config --relion-load', in site.config, or on the command line")
+    }
+}
+
+// The file that Nextflow itself read parameters from.
+def params_file() {
+    def words = ProcessHandle.current().info().arguments().map { found -> found.toList() }.orElse([])
+    def place = words.indexOf('-params-file')
+    return place < 0 ? System.getenv('NXF_PARAMS_FILE') : words[place + 1]
+}
+
+def names_in(path) {
+    def found = path.name.endsWith('.json') ? parsed(path) : new org.yaml.snakeyaml.Yaml(new org.yaml.snakeyaml.constructor.SafeConstructor(new org.yaml.snakeyaml.LoaderOptions())).load(path.text)
+    return found instanceof Map ? found.keySet() : []
+}
+
 def check_configuration(given, container_engine) {
+    def relative = container_engine && given.image && !given.image.toString().startsWith('/') && !given.image.toString().contains('://')
+    check_words(given, relative ? "${workflow.launchDir}/${given.image}" : given.image)
     if (container_engine && !given.image) {
         error("There is no image.\n    to do: give --image FILE.sif, or set it once with 'py2rely config --image FILE.sif'; 'make image' builds one.")
     }

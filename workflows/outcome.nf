@@ -13,6 +13,11 @@ def note_run(place, state) {
     outdir.resolve('run.json.part').moveTo(outdir.resolve('run.json'))
 }
 
+// Why a run failed that went on to its end.
+def ignored() {
+    return "Steps failed: ${workflow.stats.ignoredCount}. The run went on without their data sets."
+}
+
 def seconds(moment) {
     return moment.toInstant().toEpochMilli() / 1000
 }
@@ -42,7 +47,7 @@ def report_failure(py2rely, outdir, run) {
         def errors = new StringBuilder()
         command.waitForProcessOutput(new StringBuilder(), errors)
         return command.exitValue() == 0
-            ? "The run failed. What was complete until then: ${outdir}/report.html"
+            ? "The run failed. What was complete until then: ${outdir}/report.html\n${(outdir / 'summary.txt').text}"
             : "The run failed; there is no report, as py2rely does not run here: ${errors.readLines().findAll().takeRight(1).join()}"
     }
     catch (Exception e) {

@@ -63,7 +63,7 @@ workflow STA {
     // A task of each data set for itself, with its own files: what changes in one repeats nothing of the others.
     IMPORT(
         plans.map { meta, plan ->
-            def source = plan.subMap(['launch_dir', 'particles', 'tilt_series', 'motion']) +
+            def source = plan.subMap(['launch_dir', 'particles', 'tilt_series', 'motion', 'lost']) +
                 [symmetry: plan.recipe.refine3D.sym_name, bfactor_per_dose: plan.recipe.dose_weighting.bfactor_per_dose]
             [meta, source, existing(([plan.particles, plan.tilt_series, plan.motion] + plan.files).findAll())]
         }
@@ -71,9 +71,15 @@ workflow STA {
     LADDER(plans.join(IMPORT.out.job).map { meta, plan, job, particles -> [meta, begin(plan, job, particles)] }, needs)
 
     done = IMPORT.out.job.map { meta, job, _particles -> [meta, job] }.mix(LADDER.out.jobs)
+    ended = LADDER.out.states
     if (needs.ctf_refine || needs.polish) {
-        POLISHING(LADDER.out.states.filter { _meta, state -> state.plan.polishing }, needs)
-        done = done.mix(POLISHING.out)
+        last = ended.branch { _meta, state ->
+            polished: state.plan.polishing
+            done: true
+        }
+        POLISHING(last.polished, needs)
+        done = done.mix(POLISHING.out.jobs)
+        ended = last.done.mix(POLISHING.out.states)
     }
 
     jobs = in_order(done)
@@ -84,8 +90,10 @@ workflow STA {
         jobs.map { rows -> rows.collect { _id, job -> job / 'job.json' } },
         pictures.map { rows -> rows.collect { id, name, _map -> [id, name] } },
         pictures.map { rows -> rows.collect { _id, _name, map -> map } },
+        ended.map { meta, _state -> meta.id }.toSortedList(),
         workflow.nextflow.version.toString(),
     )
+    RESULTS.out.results.subscribe { results -> nothing_is_lost(json(results)) }
     if (needs.export) {
         particles = IMPORT.out.job.map { meta, _job, picks -> [meta, picks] }.mix(done)
         EXPORT_COPICK(RESULTS.out.results.combine(PLAN.out).combine(in_order(particles).map { rows -> [rows] }).flatMap { results, plan, rows -> exports(json(results), json(plan), rows) })
@@ -94,12 +102,21 @@ workflow STA {
     emit:
     plan = PLAN.out
     jobs = done // [meta, job] of every job that is complete
+    ended = ended // [meta, state] of every data set that came to its end
+}
+
+// A data set without its end, where no step failed, must not look like one that was never asked for.
+def nothing_is_lost(results) {
+    def unfinished = results.datasets.findAll { found -> found.status == 'unfinished' }
+    if (unfinished && workflow.stats.ignoredCount == 0) {
+        error("No step failed, and these are not complete: ${unfinished.collect { found -> found.id }.join(', ')}. This is a fault of the pipeline's: please report it, with plan.json and .nextflow.log.")
+    }
 }
 
 // What a data set begins with: see states.nf.
 def begin(plan, job, particles) {
     def motion = plan.motion ? "Import/${job.name}/motion.star".toString() : ''
-    def series = [tables: [tomograms: "Import/${job.name}/tomograms.star".toString(), motion: motion], imported: job, ctf_refine: [], polish: []]
+    def series = [tables: [tomograms: "Import/${job.name}/tomograms.star".toString(), motion: motion], imported: job, ctf_refine: [], polish: [], lost: plan.lost]
     return [plan: plan, series: series, particles: particles, mask: plan.mask ? file(plan.mask) : [], map: plan.reference ? file(plan.reference) : []]
 }
 

@@ -1,5 +1,5 @@
 // One data set's tables under the names that every later step uses, and links to its stacks.
-include { word } from '../../subworkflows/values'
+include { json_word ; word } from '../../subworkflows/values'
 
 process IMPORT {
     tag "${meta.label}tilt_series"
@@ -16,6 +16,7 @@ process IMPORT {
     """
     py2rely task import --project ${word(source.launch_dir)} --particles ${word(source.particles)} \\
         --tilt-series ${word(source.tilt_series)} ${source.motion ? "--motion ${word(source.motion)} " : ''}\\
-        --symmetry ${word(source.symmetry)} --bfactor-per-dose ${source.bfactor_per_dose} --output .
+        --symmetry ${word(source.symmetry)} --bfactor-per-dose ${source.bfactor_per_dose} \\
+        --lost ${json_word(source.lost)} --output .
     """
 }

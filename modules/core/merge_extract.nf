@@ -1,11 +1,12 @@
-// Extracted groups of tilt series, put together as one job.
+// Extracted groups of tilt series, put together as one job.include { json_word } from '../../subworkflows/values'
+
 process MERGE_EXTRACT {
     tag "${meta.label}${job.name}"
     label 'core'
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'symlink'
 
     input:
-    tuple val(meta), val(job), path(particles, stageAs: 'Select/*'), path(parts, stageAs: 'groups/?/*')
+    tuple val(meta), val(job), path(imported, stageAs: 'Import/*'), path(particles, stageAs: 'Select/*'), path(parts, stageAs: 'groups/?/*')
 
     output:
     tuple val(meta), path("Extract/${job.name}"), emit: job
@@ -14,7 +15,8 @@ process MERGE_EXTRACT {
     def directory = "Extract/${job.name}"
     def settings = job.settings
     """
-    py2rely task merge-extract ${directory} --groups groups
+    py2rely task merge-extract ${directory} --groups groups --particles ${particles}/particles.star \\
+        --tomograms Import/tilt_series/tomograms.star --lost ${json_word(job.lost)}
     py2rely task check-extract ${directory} --particles ${particles}/particles.star \\
         --box ${settings.crop > 0 ? settings.crop : settings.box} --pixel-size ${settings.pixel_size}
     """

@@ -11,6 +11,7 @@ process RESULTS {
     path jobs, stageAs: 'jobs/?/*'
     val map_ids
     path maps, stageAs: 'maps/?/*'
+    val ended // data sets that came to the end of their steps
     val nextflow
 
     output:
@@ -20,7 +21,7 @@ process RESULTS {
 
     script:
     """
-    printf %s ${json_word([jobs: job_ids, maps: map_ids, nextflow: nextflow])} > names.json
+    printf %s ${json_word([jobs: job_ids, maps: map_ids, ended: ended, nextflow: nextflow])} > names.json
     py2rely task results ${plan} names.json --jobs jobs --maps maps --output .
     """
 }

@@ -7,7 +7,7 @@ process SELECT_CLASSES {
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
 
     input:
-    tuple val(meta), val(job), path(classification, stageAs: 'Class3D/*'), path(mask, stageAs: 'MaskCreate/*')
+    tuple val(meta), val(job), path(classifications, stageAs: 'Class3D/*'), path(mask, stageAs: 'MaskCreate/*')
 
     output:
     tuple val(meta), path("Select/${job.name}_classes"), emit: job
@@ -15,8 +15,8 @@ process SELECT_CLASSES {
 
     script:
     """
-    py2rely task select-classes ${classification} --mask ${mask}/mask.mrc --diameter ${job.diameter} \\
-        --choice ${json_word(job.choice)} --output Select/${job.name}_classes --reference Select/${job.name}_reference
+    py2rely task select-classes ${classifications} --mask ${mask}/mask.mrc --diameter ${job.diameter} \\
+        --choice ${json_word(job.choice)} ${job.of_classes ? "--of-classes ${job.of_classes}" : ''} --output Select/${job.name}_classes --reference Select/${job.name}_reference
     """
 
     stub:

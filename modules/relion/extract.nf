@@ -1,4 +1,5 @@
-// Pseudo-subtomograms at one binning. The new particle set has its shifts moved into the coordinates.
+// Pseudo-subtomograms at one binning. The new particle set has its shifts moved into the coordinates.include { json_word } from '../../subworkflows/values'
+
 process EXTRACT {
     tag "${meta.label}${job.name}${meta.group ? " ${meta.group}" : ''}"
     label 'cpu_parallel'
@@ -17,9 +18,10 @@ process EXTRACT {
     script:
     def directory = "Extract/${job.name}"
     def settings = job.settings
+    def lost = "--lost ${json_word(job.lost)}${meta.group ? ' --group' : ''}"
     def mpi = settings.ranks > 1
     """
-    py2rely task relion ${directory} -- ${mpi ? "mpirun -n ${settings.ranks} " : ''}relion_tomo_subtomo${mpi ? '_mpi' : ''} \\
+    py2rely task relion ${lost} ${directory} -- ${mpi ? "mpirun -n ${settings.ranks} " : ''}relion_tomo_subtomo${mpi ? '_mpi' : ''} \\
         --t ${job.series.tomograms} ${job.series.motion ? "--mot ${job.series.motion}" : ''} --p ${particles}/particles.star --o ${directory}/ \\
         --b ${settings.box} --crop ${settings.crop} --bin ${settings.binning} --j ${settings.threads} ${settings.options}
     py2rely task check-extract ${directory} --particles ${particles}/particles.star \\

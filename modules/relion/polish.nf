@@ -1,4 +1,5 @@
-// Alignment of every tilt image, and motion of every particle, against the current map.
+// Alignment of every tilt image, and motion of every particle, against the current map.include { json_word } from '../../subworkflows/values'
+
 process POLISH {
     tag "${meta.label}${job.name}${meta.group ? " ${meta.group}" : ''}"
     label 'cpu_parallel'
@@ -18,10 +19,11 @@ process POLISH {
     script:
     def directory = "Polish/${job.name}"
     def settings = job.settings
+    def lost = "--lost ${json_word(job.lost)}${meta.group ? ' --group' : ''}"
     def mpi = settings.ranks > 1
     """
-    ${parts ? "py2rely task merge-temp ${directory} --groups groups" : ''}
-    py2rely task relion ${directory} -- ${mpi ? "mpirun -n ${settings.ranks} " : ''}relion_tomo_align${mpi ? '_mpi' : ''} \\
+    ${parts ? "py2rely task merge-temp ${directory} --groups groups --particles ${particles}/particles.star" : ''}
+    py2rely task relion ${lost} ${directory} -- ${mpi ? "mpirun -n ${settings.ranks} " : ''}relion_tomo_align${mpi ? '_mpi' : ''} \\
         --p ${particles}/particles.star --t ${job.series.tomograms} ${job.series.motion ? "--mot ${job.series.motion}" : ''} \\
         --ref1 ${reconstruction}/half1.mrc --ref2 ${reconstruction}/half2.mrc --mask ${mask}/mask.mrc \\
         --fsc ${postprocess}/postprocess.star --theme classic --o ${directory}/ --b ${settings.box} --j ${settings.threads} \\

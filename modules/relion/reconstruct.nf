@@ -1,5 +1,6 @@
 // The average of particles as they are oriented, from the tilt series' own images, with its half maps. A group of many tilt
-// series is only summed up; the sums of all groups make one map.
+// series is only summed up; the sums of all groups make one map.include { json_word } from '../../subworkflows/values'
+
 process RECONSTRUCT {
     tag "${meta.label}${job.name}${meta.group ? " ${meta.group}" : ''}"
     label 'cpu_parallel'
@@ -19,11 +20,12 @@ process RECONSTRUCT {
     def directory = "Reconstruct/${job.name}"
     def settings = job.settings
     // The sums of a group, and what is made of them, are those of one process, not of MPI's ranks.
+    def lost = "--lost ${json_word(job.lost)}${meta.group ? ' --group' : ''}"
     def mpi = settings.ranks > 1 && !parts && !meta.group
     def threads = mpi ? settings.threads : settings.ranks * settings.threads
     """
-    ${parts ? "py2rely task merge-sums ${directory} --groups groups --tomograms ${job.series.tomograms}" : ''}
-    py2rely task relion ${directory} -- ${mpi ? "mpirun -n ${settings.ranks} " : ''}relion_tomo_reconstruct_particle${mpi ? '_mpi' : ''} \\
+    ${parts ? "py2rely task merge-sums ${directory} --groups groups --particles ${particles}/particles.star --tomograms ${job.series.tomograms}" : ''}
+    py2rely task relion ${lost} ${directory} -- ${mpi ? "mpirun -n ${settings.ranks} " : ''}relion_tomo_reconstruct_particle${mpi ? '_mpi' : ''} \\
         --t ${job.series.tomograms} ${job.series.motion ? "--mot ${job.series.motion}" : ''} --p ${particles}/particles.star --o ${directory}/ \\
         --b ${settings.box} --crop ${settings.crop} --bin ${settings.binning} --sym ${settings.symmetry} \\
         --j ${threads} --j_out ${threads} --j_in 1 ${settings.options} \\

@@ -183,22 +183,28 @@ def extraction_bytes(context: CheckContext) -> dict[int, float]:
     return sizes
 
 
-def check_disk(datasets: list[Planned], work: Path, outdir: Path | None = None) -> Iterator[Problem]:
-    """The work directory has room for the extracted particles of all levels.
+def check_disk(
+    datasets: list[Planned], work: Path, outdir: Path | None = None, keep_stacks: bool = True
+) -> Iterator[Problem]:
+    """The work directory has room for the extracted particles of all levels, or of the largest where they do not stay.
 
     A warning, as a run that is resumed has written some of them before; an error when one level is larger than the
     whole disk.
     """
     sizes: dict[str, float] = {}
+    at_once = 0.0
     for one in datasets:
-        for binning, size in extraction_bytes(one.context).items():
+        own = extraction_bytes(one.context)
+        at_once += max(own.values(), default=0.0)
+        for binning, size in own.items():
             sizes[f"bin {binning}"] = sizes.get(f"bin {binning}", 0.0) + size
-    needed, largest = sum(sizes.values()), max(sizes.values(), default=0.0)
+    needed, largest = sum(sizes.values()) if keep_stacks else at_once, max(sizes.values(), default=0.0)
     place = _existing(work)
     disk = shutil.disk_usage(place)
     levels = ", ".join(f"{name}: {size / GB:.1f} GB" for name, size in sizes.items())
     where = f"work directory {work}: {disk.free / GB:.1f} GB free of {disk.total / GB:.1f} GB"
     fix = "Use another work directory (-work-dir), float16 and 2D stacks, or fewer levels."
+    fix = f"Free them when their level is done (--keep_stacks false). {fix}" if keep_stacks else fix
     if largest > disk.total:
         what = f"A level's extracted particles do not fit on the disk ({levels})."
         yield Problem(what, where, f"{largest / GB:.1f} GB", fix)
@@ -332,7 +338,7 @@ def most_ranks(datasets: list[Planned]) -> int:
 
 
 def check_machine(
-    datasets: list[Planned], machine: Machine, work: Path, outdir: Path | None = None
+    datasets: list[Planned], machine: Machine, work: Path, outdir: Path | None = None, keep_stacks: bool = True
 ) -> Iterator[Problem]:
     """All checks of the machine.
 
@@ -344,11 +350,13 @@ def check_machine(
         What a task may use.
     work, outdir : Path
         Where tasks write, and where results go; they need not exist yet.
+    keep_stacks : bool
+        Whether extracted particles stay when their level is done.
     """
     yield from check_relion()
     yield from check_blush(datasets)
     yield from check_mpi(most_ranks(datasets))
-    yield from check_disk(datasets, work, outdir)
+    yield from check_disk(datasets, work, outdir, keep_stacks)
     yield from check_memory(datasets)
     yield from check_gpus(datasets, machine)
 

@@ -12,17 +12,20 @@ from typing import Any
 from py2rely_core.checks import run_checks
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.checks.machine import Planned, check_machine, summary
+from py2rely_core.checks.stacks import broken_stacks
 from py2rely_core.data.inputs import load_inputs
 from py2rely_core.exporters.final_picks import export_problems
 from py2rely_core.importers.run import run_imports
 from py2rely_core.importers.sources import source_files
 from py2rely_core.parameters.files import parse_recipe
 from py2rely_core.parameters.imports import with_imported
+from py2rely_core.parameters.lost import lost_limit
 from py2rely_core.parameters.request import SINGLE_ID, load_datasets
 from py2rely_core.planning.binds import stack_binds
 from py2rely_core.planning.plan import Machine, plan_dataset
 from py2rely_core.planning.resources import add_memory, workload_of
 from py2rely_core.problems import ExitCode, Problem, ProblemError
+from py2rely_core.relion.outputs.job import lost_text
 from py2rely_core.relion.run import relion_version
 
 
@@ -84,13 +87,13 @@ def check_request(request: dict[str, Any], work: Path, outdir: Path | None = Non
     problems, plans, planned = [], [], []
     several = len(request["datasets"]) > 1
     for dataset in request["datasets"]:
-        context, plan = _plan_one(dataset, machine)
-        found = [Problem(**one) for one in dataset["imported"]["warnings"]] + run_checks(context)
+        context, plan = _plan_one(dataset, machine, request["lose"])
+        found = [Problem(**one) for one in dataset["imported"]["warnings"]] + _left_out(plan) + run_checks(context)
         found += export_problems(dataset["export"], context.inputs) if dataset["export"] else []
         problems += [_of(problem, dataset["id"]) for problem in found] if several else found
         planned.append(Planned(context, plan))
         plans.append(plan)
-    problems = [*check_machine(planned, machine, work, outdir), *problems]
+    problems = [*check_machine(planned, machine, work, outdir, request["keep_stacks"]), *problems]
     pairs = zip(plans, planned, strict=True)
     numbers = [{"id": plan["id"], "imported": plan["imported"]} | summary(one) for plan, one in pairs]
     return Checked(problems, plans, numbers)
@@ -172,13 +175,40 @@ def _of(problem: Problem, identity: str) -> Problem:
     return Problem(f"{identity}: {problem.what}", problem.where, problem.expected, problem.fix, problem.severity)
 
 
-def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[CheckContext, dict[str, Any]]:
+def _left_out(plan: dict[str, Any]) -> list[Problem]:
+    """A warning that names every tilt series that the run goes on without."""
+    fix = "Repair the stacks; then start the same command with -resume."
+    return [Problem(f"{lost_text(plan['lost'])}.", plan["tilt_series"], "", fix, "warning")] if plan["lost"] else []
+
+
+def _without_broken(context: CheckContext, limit: int) -> tuple[CheckContext, list[dict[str, Any]]]:
+    """The data set without tilt series whose stacks cannot be used, and what they are; all of it if they are too many.
+
+    Parameters
+    ----------
+    limit : int
+        How many may be left out.
+    """
+    broken = broken_stacks(context) if limit else {}
+    if not broken or len(broken) > limit or len(broken) == len(context.inputs.tilt_series):
+        return context, []
+    counts = {name: len(context.particle_rows.get(name, ())) for name in broken}
+    lost = [{"tilt_series": name, "particles": counts[name], "reason": reason} for name, reason in broken.items()]
+    return replace(context, inputs=context.inputs.without(broken)), lost
+
+
+def _plan_one(dataset: dict[str, Any], machine: Machine, lose: str) -> tuple[CheckContext, dict[str, Any]]:
     recipe = parse_recipe(dataset["recipe"], dataset["id"])
     reference = Path(dataset["reference"]) if dataset["reference"] else None
     particles, tilt_series = (Path(dataset[key]) if dataset[key] else None for key in ("particles", "tilt_series"))
     inputs = load_inputs(particles, tilt_series, Path(dataset["launch_dir"]))
     # Checks pass over what could not be imported, as they do over what could not be read.
     inputs.problems = [Problem(**one) for one in dataset["imported"]["problems"]] + inputs.problems
+    given = {name: Path(dataset[name]) for name in ("mask", "motion") if dataset[name]}
+    context = CheckContext(recipe, inputs, dataset["mode"], reference, dataset["start"], given)
+    limit = lost_limit(lose, len(inputs.tilt_series))
+    context, lost = _without_broken(context, limit)
+    inputs = context.inputs
     used = inputs.particles["rlnTomoName"].nunique() if "rlnTomoName" in inputs.particles else 1
     planned = {
         key: dataset[key]
@@ -190,9 +220,7 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[CheckContext, 
     plan = planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine, dataset["start"], dataset["low_pass"])
     tilts = max((len(series.tilts) for series in inputs.tilt_series.values()), default=0)
     add_memory(plan, workload_of(len(inputs.particles), tilts, inputs.stacks()))
-    given = {name: Path(dataset[name]) for name in ("mask", "motion") if dataset[name]}
-    context = CheckContext(recipe, inputs, dataset["mode"], reference, dataset["start"], given)
     said = {"recipe": dataset["recipe"], "imported": dataset["imported"]["notes"]}
     tables = {series.star_file for series in inputs.tilt_series.values()}
-    files = [str(path) for path in [*sorted(tables), *inputs.stacks()]]
-    return context, plan | said | {"binds": stack_binds(inputs.stacks()), "files": files}
+    said |= {"files": [str(path) for path in [*sorted(tables), *inputs.stacks()]]}
+    return context, plan | said | {"binds": stack_binds(inputs.stacks()), "lose": limit, "lost": lost}

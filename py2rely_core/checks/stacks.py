@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import mrcfile
@@ -57,6 +58,18 @@ def check_sections(context: CheckContext) -> Iterator[Problem]:
             fix = "Sections are counted from 1: correct rlnMicrographName, or use the complete stack."
             found.append(Problem(what, f"{series.star_file} and {stack}", f"sections 1 to {count}", fix))
     yield from merged(found)
+
+
+def broken_stacks(context: CheckContext) -> dict[str, str]:
+    """Tilt series whose images cannot be used, each with the first reason; others may be right without them."""
+    found = {}
+    for name, series in context.inputs.tilt_series.items():
+        alone = replace(context, inputs=replace(context.inputs, tilt_series={name: series}))
+        problems = (problem for check in OF_ONE_SERIES for problem in check(alone) if problem.is_error)
+        first = next(problems, None)
+        if first:
+            found[name] = f"{first.what} {first.where}"
+    return found
 
 
 def check_pixel_sizes(context: CheckContext) -> Iterator[Problem]:
@@ -150,4 +163,6 @@ def _used(context: CheckContext) -> Iterator[tuple]:
                 yield series, stack, header, np.array(used)
 
 
+#: What may be wrong with the images of one tilt series alone.
+OF_ONE_SERIES = (check_there, check_headers, check_sections, check_content)
 CHECKS = (check_there, check_headers, check_sections, check_pixel_sizes, check_binned, check_content)

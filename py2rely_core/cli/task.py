@@ -15,6 +15,8 @@ app = typer.Typer(no_args_is_help=True)
 
 BoxOption = Annotated[int | None, typer.Option("--box")]
 PixelOption = Annotated[float | None, typer.Option("--pixel-size")]
+GroupsOption = Annotated[Path, typer.Option("--groups", help="Holds 1/NAME, 2/NAME, ...: their jobs.")]
+ParticlesOption = Annotated[Path, typer.Option("--particles")]
 OutputOption = Annotated[Path, typer.Option("--output")]
 
 
@@ -124,16 +126,23 @@ def import_tables(
     symmetry: Annotated[str, typer.Option("--symmetry")] = "C1",
     motion: Annotated[Path | None, typer.Option("--motion")] = None,
     bfactor_per_dose: Annotated[float, typer.Option("--bfactor-per-dose")] = 0,
+    lost: Annotated[str, typer.Option("--lost", help="Tilt series that are left out, as JSON.")] = "[]",
 ) -> None:
     """Write the data set's tables under the names that later steps use."""
     from py2rely_core.data.import_job import import_inputs
     from py2rely_core.data.tables import read_star
-    from py2rely_core.relion.outputs.job import write_numbers
+    from py2rely_core.relion.outputs.job import LOST, write_numbers
     from py2rely_core.relion.outputs.tilt_series import tilt_series_summary
 
-    job, picks = import_inputs(particles, tilt_series, project, output, symmetry, motion, bfactor_per_dose)
+    gone = json.loads(lost)
+    without = [one["tilt_series"] for one in gone]
+    job, picks = import_inputs(
+        particles, tilt_series, project, output, symmetry, motion, bfactor_per_dose=bfactor_per_dose, without=without
+    )
     table = read_star(output / picks / "particles.star")["particles"]
     series = tilt_series_summary(output / job, table)
+    if gone:
+        (output / job / LOST).write_text(json.dumps({"kept": len(series), "lost": gone}, indent=1))
     write_numbers(output / job, tilt_series=len(series), particles_out=len(table), series=series)
 
 
@@ -162,16 +171,28 @@ def relion(
     context: typer.Context,
     job: Path,
     may_fail: Annotated[bool, typer.Option("--may-fail", help="A failure is noted only.")] = False,
+    lost: Annotated[
+        str, typer.Option("--lost", help="Goes through tilt series: those lost before it, as JSON; it may lose others.")
+    ] = "",
+    group: Annotated[bool, typer.Option("--group", help="Over a group of the tilt series.")] = False,
 ) -> None:
     """Run one RELION program as a job: ``py2rely task relion JOB -- PROGRAM ARGUMENTS``."""
+    if lost:
+        from py2rely_core.relion.lost import run_without_lost
+
+        run_without_lost(job, context.args, json.loads(lost), group)
+        return
     from py2rely_core.relion.run import run_job
 
     run_job(job, context.args, may_fail)
 
 
-def _parts(groups: Path) -> list[Path]:
-    """The jobs staged as 1/NAME, 2/NAME, ..."""
-    return [next(path.iterdir()) for path in sorted(groups.iterdir(), key=lambda path: int(path.name))]
+def _parts(groups: Path, particles: Path, job: Path) -> list[Path]:
+    """The jobs staged as 1/NAME, 2/NAME, ... that hold anything; what they lost is noted as lost by the whole."""
+    from py2rely_core.relion.lost import merge_lost
+
+    parts = [next(path.iterdir()) for path in sorted(groups.iterdir(), key=lambda path: int(path.name))]
+    return merge_lost(parts, particles, job)
 
 
 @app.command("split")
@@ -188,31 +209,41 @@ def split(
 
 
 @app.command("merge-extract")
-def merge_extract(job: Path, groups: Annotated[Path, typer.Option("--groups")]) -> None:
+def merge_extract(
+    job: Path,
+    groups: GroupsOption,
+    particles: ParticlesOption,
+    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    lost: Annotated[str, typer.Option("--lost", help="Tilt series lost before it, as JSON.")] = "[]",
+) -> None:
     """Put extracted groups together as one job."""
     from py2rely_core.relion import groups as work
+    from py2rely_core.relion.lost import refuse_too_many
 
-    work.merge_extract(_parts(groups), job)
+    parts = _parts(groups, particles, job)
+    refuse_too_many(job, tomograms, json.loads(lost))
+    work.merge_extract(parts, job)
 
 
 @app.command("merge-temp")
-def merge_temp(job: Path, groups: Annotated[Path, typer.Option("--groups")]) -> None:
+def merge_temp(job: Path, groups: GroupsOption, particles: ParticlesOption) -> None:
     """Put together what groups found for their tilt series."""
     from py2rely_core.relion import groups as work
 
-    work.merge_temp(_parts(groups), job)
+    work.merge_temp(_parts(groups, particles, job), job)
 
 
 @app.command("merge-sums")
 def merge_sums(
     job: Path,
-    groups: Annotated[Path, typer.Option("--groups")],
+    groups: GroupsOption,
+    particles: ParticlesOption,
     tomograms: Annotated[Path, typer.Option("--tomograms")],
 ) -> None:
     """Add up what groups have back-projected."""
     from py2rely_core.relion import groups as work
 
-    work.merge_sums(_parts(groups), tomograms, job)
+    work.merge_sums(_parts(groups, particles, job), tomograms, job)
 
 
 @app.command("check-extract")
@@ -300,21 +331,23 @@ def check_classes(
 
 @app.command("select-classes")
 def select_classes(
-    job: Path,
+    jobs: list[Path],
     choice: Annotated[str, typer.Option("--choice", help="The recipe's classification block, as JSON.")],
     diameter: Annotated[float, typer.Option("--diameter")],
     mask: Annotated[Path, typer.Option("--mask")],
     output: OutputOption,
     reference: Annotated[Path, typer.Option("--reference")],
+    of_classes: Annotated[int | None, typer.Option("--of-classes", help="By hand: of this number of classes.")] = None,
 ) -> None:
     """Choose classes and write the particle set that goes on."""
     from py2rely_core.judging.class_job import select_classes
-    from py2rely_core.judging.selection import Choice, as_records, as_text, class_maps
+    from py2rely_core.judging.selection import Choice, as_records, class_maps
     from py2rely_core.report.pictures import draw_classes
 
-    selection = select_classes(job, Choice(**json.loads(choice)), diameter, mask, output, reference)
+    rule = Choice(**json.loads(choice))
+    job, selection = select_classes(jobs, rule, diameter, mask, output, reference, of_classes)
     draw_classes(as_records(selection), class_maps(job, len(selection.classes)), output / "classes.png")
-    print(as_text(selection))
+    print((output / "classes.txt").read_text())
 
 
 @app.command("check-ctf-refine")
@@ -438,21 +471,31 @@ def select(source: Path, distance: Annotated[float, typer.Option("--distance")],
 @app.command("results")
 def results(
     plan: Path,
-    names: Annotated[Path, typer.Argument(help="JSON: whose the jobs and maps are; Nextflow's version.")],
+    names: Annotated[Path, typer.Argument(help="JSON: whose the jobs and maps are; who ended; Nextflow.")],
     jobs: Annotated[Path, typer.Option("--jobs", help="Holds 1/job.json, 2/job.json, ...")],
     maps: Annotated[Path, typer.Option("--maps", help="Holds 1/a.mrc, 2/b.mrc, ...")],
     output: OutputOption,
 ) -> None:
     """Write results.json, report.html and the lines that a run ends with."""
     from py2rely_core.report.outcome import numbered, write_outcome
-    from py2rely_core.results.collect import collect_results, read_jobs, refuse_missing_levels
+    from py2rely_core.results.collect import collect_results, read_jobs, refuse_lost, refuse_missing_levels
 
     known = json.loads(names.read_text())
     entries = [(identity, jobs / str(n) / "job.json") for n, identity in enumerate(known["jobs"], start=1)]
     versions = {"nextflow": known["nextflow"]}
-    collected = collect_results(json.loads(plan.read_text()), read_jobs(entries), versions=versions)
+    planned = json.loads(plan.read_text())
+    collected = collect_results(planned, read_jobs(entries), (), versions, known["ended"])
+    refuse_lost(planned, collected)
     refuse_missing_levels(collected)
     write_outcome(collected, numbered(collected, maps, known["maps"]), output)
+
+
+@app.command("free-images")
+def free_images(job: Path) -> None:
+    """Remove the particle images of an extraction whose level is done."""
+    from py2rely_core.results.clean import free_images
+
+    free_images(job.resolve())
 
 
 @app.command("export-copick")

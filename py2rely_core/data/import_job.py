@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,14 @@ def import_inputs(
     symmetry: str = "C1",
     motion: Path | None = None,
     bfactor_per_dose: float = 0,
+    without: Collection[str] = (),
 ) -> tuple[Path, Path]:
     """Write a data set's tables under the names that every later step uses, with links to its stacks.
 
     ``Import/tilt_series`` gets ``tomograms.star``, a STAR file per tilt series and ``stacks/`` with links; their paths
     are relative to `output`, which mirrors a RELION project; trajectories are copied there. ``Select/input`` gets the
     particles, with half sets, and orientations within RELION's asymmetric unit. A `bfactor_per_dose`, A^2 per e/A^2, is
-    what RELION then weights images by, in every step.
+    what RELION then weights images by, in every step. Tilt series `without` are left out, with their particles.
 
     Raises
     ------
@@ -41,6 +43,7 @@ def import_inputs(
     inputs = load_inputs(particles, tilt_series, project)
     if inputs.problems:
         raise ProblemError(inputs.problems, ExitCode.BAD_INPUT)
+    inputs = inputs.without(without)
     job, picks = Path("Import/tilt_series"), Path("Select/input")
     (output / job / "stacks").mkdir(parents=True, exist_ok=True)
     used = set(inputs.particles["rlnTomoName"])

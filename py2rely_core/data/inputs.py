@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
@@ -48,6 +49,15 @@ class Inputs:
     tomograms: pd.DataFrame = field(default_factory=pd.DataFrame)
     tilt_series: dict[str, TiltSeries] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+
+    def without(self, names: Collection[str]) -> Inputs:
+        """The same without some tilt series and their particles."""
+        series = {name: one for name, one in self.tilt_series.items() if name not in names}
+        tables = {
+            key: table[~table["rlnTomoName"].astype(str).isin(set(names))] if "rlnTomoName" in table else table
+            for key, table in (("particles", self.particles), ("tomograms", self.tomograms))
+        }
+        return replace(self, tilt_series=series, **{key: one.reset_index(drop=True) for key, one in tables.items()})
 
     def stacks(self) -> list[Path]:
         """Every image stack, once, in the order of the tilt series."""

@@ -113,12 +113,17 @@ def choose(results: dict[str, Any], run: Path, dataset: str | None) -> Source:
         raise ProblemError(Problem(f"There is no data set '{dataset}'.", str(run), "a data set of the run", fix))
     chosen = known[dataset] if dataset else next(iter(known.values()))
     if chosen["final"] is None:
-        raise ProblemError(_without_result(results, run, f"Data set {chosen['id']} has no final map."))
+        raise ProblemError(_without_result(results, run, f"Data set {chosen['id']} has no final map.", chosen["id"]))
     return Source(run.absolute(), results, chosen, _warnings(results, chosen, run))
 
 
-def _without_result(results: dict[str, Any], run: Path, what: str) -> Problem:
-    failure = results["failure"] or {"step": "", "what": ""}
+def _failure_of(results: dict[str, Any], dataset: str) -> dict[str, Any] | None:
+    """What ended a data set: a failure of its own, or one of the whole run's."""
+    return next((one for one in results["failures"] if one["dataset"] in ("", dataset)), None)
+
+
+def _without_result(results: dict[str, Any], run: Path, what: str, dataset: str = "") -> Problem:
+    failure = _failure_of(results, dataset) or {"step": "", "what": ""}
     why = f" The run failed: {failure['step']}: {failure['what']}" if failure["step"] else ""
     fix = "Run the workflow once more with -resume until it is complete."
     return Problem(what + why, str(run), "a run that has its result", fix)
@@ -130,8 +135,9 @@ def _warnings(results: dict[str, Any], dataset: dict[str, Any], run: Path) -> li
     def warn(what: str, fix: str) -> None:
         found.append(Problem(what, f"{run}, data set {dataset['id']}", "", fix, "warning"))
 
-    if results["failure"]:
-        warn(f"The run failed later, in {results['failure']['step']}: this is the best until then.", "See report.html.")
+    failure = _failure_of(results, dataset["id"])
+    if failure:
+        warn(f"The run failed later, in {failure['step']}: this is the best until then.", "See report.html.")
     if dataset["status"] == "choose classes":
         warn("The run waits for classes to be chosen: this is the best until then.", "Choose, and run on.")
     return found

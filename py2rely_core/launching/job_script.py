@@ -57,7 +57,10 @@ def job_script(head: Head) -> str:
         lines += ["# Started anew; only when the scheduler starts it again does it go on.", "resume=()"]
         lines += ["if ((${SLURM_RESTART_COUNT:-0})); then resume=(-resume); fi"]
         resume = ['"${resume[@]}"']
-    command = [["exec nextflow run", shlex.quote(str(PROJECT)), "-profile", head.profile, *resume], ["-ansi-log false"]]
+    command = [
+        ["exec nextflow run", shlex.quote(str(PROJECT)), "-profile", shlex.quote(head.profile), *resume],
+        ["-ansi-log false"],
+    ]
     given = {name: _text(value) for name, value in head.parameters.items() if value is not None}
     command += [[f"--{name}", shlex.quote(value)] for name, value in given.items()]
     lines.append(" \\\n    ".join(" ".join(part) for part in command))

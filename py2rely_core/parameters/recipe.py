@@ -33,8 +33,16 @@ def _numbers(value: object) -> object:
     return [part.strip() for part in value.strip("[] ").split(",") if part.strip()]
 
 
+def _one(value: object) -> object:
+    """A number, or the list of several."""
+    found = _numbers(value)
+    return found[0] if isinstance(found, list) and len(found) == 1 else found
+
+
 YesNo = Annotated[bool, BeforeValidator(_yes_no), PlainSerializer(lambda value: "yes" if value else "no")]
 Classes = Annotated[list[int], BeforeValidator(_numbers)]
+#: One number, or several that are tried side by side.
+Numbers = Annotated[int | list[int], BeforeValidator(lambda value: value if isinstance(value, int) else _one(value))]
 Binnings = Annotated[list[int], BeforeValidator(_numbers), PlainSerializer(str)]
 
 
@@ -172,7 +180,7 @@ class Class3D(Alignment):
     """``relion_refine`` with several classes; also the one-class alignment of the template."""
 
     ini_high: float = Field(25, description="low-pass of the reference, Angstrom")
-    nr_classes: int = Field(1, description="classes, --K")
+    nr_classes: Numbers = Field(1, description="classes, --K; several, such as 2,4,6, are tried side by side")
     tau_fudge: float = Field(3, description="--tau2_fudge")
     nr_iter: int = Field(15, description="iterations, --iter")
     do_fast_subsets: YesNo = Field(False, description="--fast_subsets")
@@ -216,6 +224,9 @@ class Classification(Block):
     run: YesNo = Field(False, description="whether particles are classified")
     binning: int | None = Field(None, description="after which level's refinement; not given: the first")
     selection: Literal["auto", "manual"] = Field("auto", description="by the rule, or by you")
+    of_classes: int | None = Field(
+        None, description="with manual and several numbers of classes: the one that classes are named of"
+    )
     keep_classes: Classes = Field([], description="with manual: the classes that go on")
     best_class: int | None = Field(None, description="the class of the next reference; not given: the first of them")
     agreement: float | None = Field(
@@ -439,6 +450,12 @@ class Recipe(Block):
     postprocess: PostProcess = PostProcess()
     imports: Imports = Imports()
     levels: dict[str, dict[str, dict[str, Any]]] = {}
+
+    @property
+    def class_numbers(self) -> list[int]:
+        """The numbers of classes of the classification, ascending."""
+        numbers = self.class3D.nr_classes
+        return sorted(numbers) if isinstance(numbers, list) else [numbers]
 
     @property
     def symmetry(self) -> str:

@@ -20,6 +20,7 @@ from py2rely_core.parameters.imports import (
     import_settings,
     with_imported,
 )
+from py2rely_core.parameters.lost import limit_problems
 from py2rely_core.parameters.recipe import KNOWN_BLOCKS, Recipe
 from py2rely_core.parameters.table import ALL, CONFIGURATION, PER_DATASET, RUN_PARAMETERS, Parameter, typed
 from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
@@ -53,9 +54,11 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{"machine": {"cpus", "gpus", "tilt_series_per_task"}, "datasets": [{"id", "recipe", "mode", "start",
-        "particles", "tilt_series", "reference", "motion", "mask", "low_pass", "launch_dir", "project", "imports",
-        "export", "imported"}]}`` with absolute paths, JSON-ready; `project` is the data set's place within outdir.
+        ``{"machine": {"cpus", "gpus", "tilt_series_per_task"}, "lose": how many tilt series or which share of them,
+        "keep_stacks": whether extracted particles stay when their level is done, "datasets": [{"id", "recipe", "mode",
+        "start", "particles", "tilt_series", "reference", "motion", "mask", "low_pass", "launch_dir", "project",
+        "imports", "export", "imported"}]}`` with absolute paths, JSON-ready; `project` is the data set's place within
+        outdir.
         `imports` and `export` say what is to be imported and written back, `imported` what is to be said of the
         imports; a table that a program's files are made into is None until it is there.
 
@@ -73,7 +76,7 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     fields = {name: params[name] for name in FIELDS if params.get(name) is not None}
     if fields and isinstance(blocks.get("imports", {}), dict):
         blocks["imports"] = blocks.get("imports", {}) | fields
-    problems += gpu_problems(params.get("gpus"))
+    problems += gpu_problems(params.get("gpus")) + limit_problems(params.get("max_lost_tilt_series"))
     problems += [problem for name in ALL if (problem := _value_problem(ALL[name], params.get(name)))]
     datasets, export = [], params.get("export_copick") is True
     for row in _rows(params, launch, problems):
@@ -89,7 +92,8 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     imported = {identity: Path(place) for identity, place in request.get("imported", {}).items()}
     datasets = [with_imported(one, imported[one["id"]]) if one["id"] in imported else one for one in datasets]
     machine = {"gpus": _gpus(params)} | {name: params.get(name) for name in ("cpus", "tilt_series_per_task")}
-    return {"machine": machine, "datasets": datasets}
+    lose, keep = str(params.get("max_lost_tilt_series") or 0), params.get("keep_stacks") is not False
+    return {"machine": machine, "lose": lose, "keep_stacks": keep, "datasets": datasets}
 
 
 def _value_problem(parameter: Parameter, value: Any) -> Problem | None:

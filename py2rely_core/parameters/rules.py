@@ -44,7 +44,7 @@ def _number_problems(recipe: Recipe) -> list[Problem]:
         "refine3D.particle_diameter": recipe.refine3D.particle_diameter,
         "refine3D.ini_high": recipe.refine3D.ini_high,
         "class3D.ini_high": recipe.class3D.ini_high,
-        "class3D.nr_classes": recipe.class3D.nr_classes,
+        "class3D.nr_classes": min(recipe.class_numbers, default=0),
     }
     for name in ("reconstruct", "initial_model", "pseudo_subtomo", "refine3D", "class3D"):
         if getattr(recipe, name) is not None:
@@ -152,8 +152,10 @@ def _classification_problems(recipe: Recipe) -> list[Problem]:
     block, where = recipe.classification, "classification"
     if not block.run:
         return []
-    problems, classes, binnings = [], recipe.class3D.nr_classes, recipe.resolutions.binning_list
-    if classes < 2:
+    problems, numbers, binnings = [], recipe.class_numbers, recipe.resolutions.binning_list
+    classes, several = block.of_classes or numbers[-1], len(numbers) > 1
+    if numbers[0] < 2:
+        classes = numbers[0]
         fix = "Set class3D.nr_classes (prepare relion5-parameters --nclasses), or do not classify."
         problems.append(Problem(f"A classification into {classes} class.", "class3D.nr_classes", "2 or more", fix))
     if recipe.class3D.do_fast_subsets and recipe.class3D.nr_iter < FAST_SUBSETS_ITERATIONS:
@@ -172,6 +174,13 @@ def _classification_problems(recipe: Recipe) -> list[Problem]:
         what = "Classes are named, but the selection is automatic."
         fix = "Add --class_selection manual, or leave out keep_classes and best_class."
         problems.append(Problem(what, f"{where}.selection", "manual", fix))
+    if len(set(numbers)) < len(numbers):
+        what = f"Numbers of classes are named twice: {', '.join(map(str, recipe.class3D.nr_classes))}."
+        problems.append(Problem(what, "class3D.nr_classes", "a list such as 2,4,6", "Name each once."))
+    if several and chosen and block.of_classes not in numbers:
+        what = "Classes are named, but not of which number of classes."
+        fix = "Add --classification.of_classes."
+        problems.append(Problem(what, f"{where}.of_classes", f"one of {numbers}", fix))
     if block.best_class is not None and block.best_class not in block.keep_classes:
         what = f"The best class, {block.best_class}, is not among those that are kept."
         problems.append(Problem(what, f"{where}.best_class", f"one of {block.keep_classes}", "Keep it, too."))

@@ -151,6 +151,10 @@ GROUPS = (
             P("tilt_series_per_task", "integer",
               "more tilt series are extracted, averaged, CTF-refined and polished in groups, side by side", minimum=1,
               standard="50"),
+            P("keep_stacks", "boolean", "extracted particles stay when their level is done; `false` "
+              "[frees them](recovery.md#disk-space) during the run", True),
+            P("max_lost_tilt_series", "string", "tilt series that may be [left out](recovery.md#tilt-series-that-fail) "
+              "when they cannot be read or a step fails on them: a number, or a share such as `10%`", "0"),
             P("help", "boolean", "show these parameters, and do nothing", False),
         ),
     ),

@@ -23,4 +23,9 @@ def stack_binds(stacks: Iterable[Path]) -> str:
     """
     directories = {Path(*stack.resolve().parent.parts[:3]) for stack in stacks} - {Path("/")}
     inner = {one for one in directories if any(other in one.parents for other in directories)}
-    return " ".join(f"-B '{directory}'" for directory in sorted(directories - inner))
+    return " ".join(f"-B {_word(str(directory))}" for directory in sorted(directories - inner))
+
+
+def _word(text: str) -> str:
+    """One word of a shell command, always in quotes; as ``word`` of subworkflows/values.nf."""
+    return "'" + text.replace("'", "'\\''") + "'"

@@ -177,7 +177,7 @@ def _classification(recipe: Recipe, machine: Machine) -> dict[str, Any]:
     ranks, threads, gpus = refinement_ranks(machine, block.nr_threads)
     return {
         "run": {
-            "classes": block.nr_classes,
+            "classes": recipe.class_numbers[-1],
             "iterations": block.nr_iter,
             "tau": block.tau_fudge,
             "symmetry": recipe.symmetry,
@@ -187,6 +187,8 @@ def _classification(recipe: Recipe, machine: Machine) -> dict[str, Any]:
             "gpus": gpus if block.use_gpu else "",
             "options": join_flags(flags, block),
         },
+        "numbers": recipe.class_numbers,
+        "of_classes": rule.of_classes,
         "choice": {
             "selection": rule.selection,
             "keep": rule.keep_classes,

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -97,9 +98,10 @@ class Checkpoint:
     def restore(self) -> int | None:
         """Link the last complete iteration into the job's directory; its number, or None where there is none.
 
-        One with a missing, changed or unreadable file is left out, and the one before is taken.
+        One with a missing, changed or unreadable file is left out, and the one before is taken. Nothing is taken from a
+        directory that somebody else can write.
         """
-        kept = self._kept()
+        kept = self._kept() if is_own(self.directory) else []
         while kept and not self._is_whole(kept[-1]):
             shutil.rmtree(self.directory / f"it{kept.pop():03d}", ignore_errors=True)
         for number in kept:
@@ -140,13 +142,17 @@ class Checkpoint:
 
     def remove(self) -> None:
         """Forget it: the refinement has ended well."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        if is_own(self.directory):
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def _reserve(self) -> bool:
         """Whether this process alone writes here: a task of a killed run may still be at it."""
         with suppress(OSError):
-            self.directory.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            self.directory.parent.mkdir(parents=True, exist_ok=True)
+            self.directory.mkdir(mode=0o700, exist_ok=True)
+            if not is_own(self.directory):
+                return False
+            self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             return True
         self._release()
@@ -238,7 +244,23 @@ def checkpoint_of(job: Path, command: list[str], version: str) -> Checkpoint | N
     base = _base()
     if base is None:
         return None
-    return Checkpoint(root, command, base / fingerprint(job, command, version), len(particles))
+    return Checkpoint(root, command, _own_place(base / fingerprint(job, command, version)), len(particles))
+
+
+def is_own(directory: Path) -> bool:
+    """Whether a directory is this user's, no link, and nobody else can write into it."""
+    try:
+        found = directory.lstat()
+    except OSError:
+        return False
+    others = stat.S_IWGRP | stat.S_IWOTH
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & others
+
+
+def _own_place(directory: Path) -> Path:
+    """The directory, or one with the user's number where it is somebody else's: a project's work may be shared."""
+    foreign = os.path.lexists(directory) and not is_own(directory)
+    return directory.with_name(f"{directory.name}-{os.geteuid()}") if foreign else directory
 
 
 def fingerprint(job: Path, command: list[str], version: str) -> str:

@@ -6,6 +6,7 @@ polishing up to what is fitted to all: the parts, put together, are what one job
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -65,6 +66,7 @@ def merge_extract(parts: list[Path], job: Path) -> None:
     for part in parts:
         shutil.copytree(part / "Subtomograms", job / "Subtomograms", copy_function=_link, dirs_exist_ok=True)
     shutil.copy(parts[0] / "optimisation_set.star", job / "optimisation_set.star")
+    (job / "parts.json").write_text(json.dumps({"parts": [str(part.resolve()) for part in parts]}))
     merge_logs(parts, job)
 
 

@@ -7,9 +7,12 @@ there are no leases.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
+import socket
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -99,8 +102,28 @@ def leased_gpus(command: list[str]) -> Iterator[Lease]:
 
 
 def _take(pool: tuple[str, ...], wanted: int, shared_by: int) -> Lease:
-    directory = _directory()
-    queue = _open(directory / "queue")
+    """The lease, from the first place for locks that can be used."""
+    why = []
+    for place in _places():
+        try:
+            directory = _open_directory(place)
+            try:
+                lease = _take_in(directory, pool, wanted, shared_by)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            why.append(f"{place}: {error.strerror or error}")
+            continue
+        if why:
+            print(f"GPU leases are in {place}, and do not see those of others ({'; '.join(why)})", flush=True)
+        return lease
+    fix = f"Let {LEASES} name a directory that can be written."
+    problem = Problem("GPUs cannot be leased.", "; ".join(why), "a directory for their locks", fix)
+    raise ProblemError(problem, ExitCode.MISSING_COMPONENT)
+
+
+def _take_in(directory: int, pool: tuple[str, ...], wanted: int, shared_by: int) -> Lease:
+    queue = _open(directory, "queue")
     try:
         fcntl.flock(queue, fcntl.LOCK_EX)
         while True:
@@ -114,14 +137,14 @@ def _take(pool: tuple[str, ...], wanted: int, shared_by: int) -> Lease:
         os.close(queue)
 
 
-def _try(directory: Path, pool: tuple[str, ...], wanted: int, shared_by: int) -> dict[str, int]:
+def _try(directory: int, pool: tuple[str, ...], wanted: int, shared_by: int) -> dict[str, int]:
     """As many free GPUs as can be had now; the emptiest first where several tasks share one."""
     taken: dict[str, int] = {}
     for slot in range(shared_by):
         for gpu in pool:
             if gpu in taken or len(taken) == wanted:
                 continue
-            file = _open(directory / f"{re.sub(r'[^A-Za-z0-9]', '_', gpu)}.{slot}")
+            file = _open(directory, f"{re.sub(r'[^A-Za-z0-9]', '_', gpu)}.{slot}")
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 taken[gpu] = file
@@ -130,19 +153,47 @@ def _try(directory: Path, pool: tuple[str, ...], wanted: int, shared_by: int) ->
     return taken
 
 
-def _directory() -> Path:
-    path = Path(os.environ.get(LEASES) or DEFAULT_LEASES)
+def _places() -> list[Path]:
+    """Where locks may be: one place for everyone on the machine; and, where somebody spoilt that, the user's own."""
+    own = Path.home() / ".cache/py2rely" / f"gpu-leases-{socket.gethostname()}"
+    return [Path(os.environ.get(LEASES) or DEFAULT_LEASES), own]
+
+
+def _open_directory(path: Path) -> int:
+    """An open directory for locks, never one that a link leads to.
+
+    Raises
+    ------
+    OSError
+        It is none, or is somebody's who keeps others out.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.mkdir(parents=True)
-        path.chmod(0o1777)  # other users' tasks use the same GPUs
+        path.mkdir(mode=0o700)
+        made = True
     except FileExistsError:
-        pass
-    return path
+        made = False
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    if made:
+        os.fchmod(directory, 0o1777)  # other users' tasks use the same GPUs
+    return directory
 
 
-def _open(path: Path) -> int:
-    """An open lock file. Linux lets nobody create a file of someone else in a shared directory, but open it."""
+def _open(directory: int, name: str) -> int:
+    """An open lock file. Linux lets nobody create a file of someone else in a shared directory, but open it.
+
+    Raises
+    ------
+    OSError
+        Under this name is a link, or something else than a file, or it cannot be read.
+    """
+    plain = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK  # neither follow a link, nor wait at a pipe
     try:
-        return os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
-        return os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
+        file = os.open(name, plain | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=directory)
+        os.fchmod(file, 0o644)  # readable for others, whatever the umask: they lock it, too
+    except FileExistsError:
+        file = os.open(name, plain, dir_fd=directory)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, f"{name} is no file")
+    return file

@@ -51,6 +51,8 @@ OFFSET_SIGMA = 10.0
 _FROM_OUTSIDE = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
 INTERRUPTED = {128 + number for number in _FROM_OUTSIDE}
 LAST_LINES = 15
+#: In ``Subtomograms`` of an extraction: its images were there.
+FREED = "freed.txt"
 #: What says nothing to a person: back traces, MPI's farewell, progress bars.
 _NOISE = re.compile(
     r"\(.*\) \[0x|Backtrace|^=+$|^-{10,}$|MPI_ABORT|^\s+(Proc|Errorcode): |^NOTE: invoking MPI|^You may or may not see|"
@@ -81,6 +83,7 @@ def run_job(job: Path, command: list[str], may_fail: bool = False) -> None:
             fix = "Put RELION 5 on PATH ('make setup' provides one), or run with an image."
             problem = Problem(f"{program} is not there.", str(job), "RELION 5 and MPI on PATH", fix)
             raise ProblemError(problem, ExitCode.MISSING_COMPONENT)
+    _refuse_freed(job, command)
     adopt_orphans()
     checkpoints: list[Checkpoint] = []
     because = ""
@@ -96,6 +99,22 @@ def run_job(job: Path, command: list[str], may_fail: bool = False) -> None:
             _say(job, f"{because}; once more")
     for one in checkpoints:
         one.remove()
+
+
+def _refuse_freed(job: Path, command: list[str]) -> None:
+    """Stop a program that reads particle images which are there no more, before it says so in its own words."""
+    freed = {path.parent for path in Path().glob(f"Extract/*/Subtomograms/{FREED}")}
+    if not freed or "--i" not in command[:-1]:
+        return
+    from py2rely_core.data.tables import read_star, split_image_name
+
+    table = read_star(command[command.index("--i") + 1]).get("particles", {})
+    image = Path(split_image_name(next(iter(table.get("rlnImageName", ())), ""))[1])
+    extraction = next((images.parent for images in freed if images in image.parents), None)
+    if extraction is not None:
+        what = f"{job}: the particle images of {extraction} were freed when their level was done."
+        fix = f"Remove {extraction.resolve().parents[1]}; then -resume extracts them again, and computes what follows."
+        raise ProblemError(Problem(what, str(extraction.resolve()), "particle images", fix), ExitCode.BAD_INPUT)
 
 
 def _again(command: list[str], failure: Failure) -> tuple[str, list[str]] | None:

@@ -6,17 +6,21 @@ import importlib.metadata
 import json
 import platform
 import re
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from py2rely_core import __version__
+from py2rely_core.judging.numbers import comparison_text
 from py2rely_core.judging.polishing import best_step
 from py2rely_core.judging.selection import records_as_text
 from py2rely_core.problems import ExitCode, Problem, ProblemError
+from py2rely_core.relion.outputs.job import lost_text, one_line
 from py2rely_core.results.explanations import explain
-from py2rely_core.results.failure import failure_of
+from py2rely_core.results.failure import failures_of
 from py2rely_core.results.schema import validated
+from py2rely_core.results.tasks import steps_of
 
 #: Jobs of one level, in the order in which they run. Others of the level's binning come after them.
 LEVEL_JOBS = (
@@ -44,6 +48,8 @@ STEPS = {"ctf": "ctf_refine", "polish": "polish", "refine": "refine"}
 #: Python packages that compute or draw.
 PACKAGES = ("numpy", "scipy", "pandas", "mrcfile", "pydantic", "jinja2", "pillow")
 _BINNING = re.compile(r"/bin(\d+)(?:_|$)")
+#: Of several classifications side by side.
+_NUMBER = re.compile(r"_k\d+$")
 _CYCLE = re.compile(r"_cycle(\d+)")
 Job = dict[str, Any]
 
@@ -66,8 +72,9 @@ def read_jobs(entries: list[tuple[str, Path]]) -> dict[str, dict[str, Job]]:
 def collect_results(
     plan: dict[str, Any],
     jobs: dict[str, dict[str, Job]],
-    failure: dict[str, Any] | None = None,
+    failures: Sequence[dict[str, Any]] = (),
     versions: dict[str, str] | None = None,
+    ended: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """The content of ``results.json``.
 
@@ -77,10 +84,12 @@ def collect_results(
         As :func:`py2rely_core.checks.preflight.make_plan` returns it.
     jobs : dict
         As :func:`read_jobs` returns it.
-    failure : dict, optional
-        Why the run ended early, as :class:`py2rely_core.results.schema.Failure`.
+    failures : sequence of dict
+        What failed, each as :class:`py2rely_core.results.schema.Failure`; the one that ended the run is the first.
     versions : dict, optional
         Of what this process cannot know, such as Nextflow.
+    ended : collection of str, optional
+        Ids of the data sets that came to the end of their steps; without it, those whose levels are complete.
 
     Returns
     -------
@@ -90,12 +99,13 @@ def collect_results(
     """
     known = _versions(plan["relion"]) | (versions or {})
     datasets = [
-        _dataset(planned, jobs.get(planned["id"], {}), known, failure is not None) for planned in plan["datasets"]
+        _dataset(planned, jobs.get(planned["id"], {}), known, bool(failures), ended) for planned in plan["datasets"]
     ]
     return validated(
         {
-            "status": "failed" if failure else "complete",
-            "failure": failure,
+            "status": "failed" if failures else "complete",
+            "failure": next(iter(failures), None),
+            "failures": list(failures),
             "versions": known,
             "warnings": [f"{one['what']} {one['where']}".strip() for one in plan["warnings"]],
             "warning_details": _warning_details(plan["warnings"], datasets),
@@ -104,8 +114,28 @@ def collect_results(
     )
 
 
+def refuse_lost(plan: dict[str, Any], results: dict[str, Any]) -> None:
+    """Stop where more tilt series were left out than may be: the limit was lowered after they were.
+
+    Raises
+    ------
+    ProblemError
+        With the tilt series of every such data set.
+    """
+    limits = {one["id"]: one["lose"] for one in plan["datasets"]}
+    problems = []
+    for dataset in results["datasets"]:
+        lost, limit = dataset["lost_tilt_series"], limits[dataset["id"]]
+        if len(lost) > limit:
+            what = f"{dataset['id']}: {lost_text(lost)}."
+            fix = "Allow as many with --max_lost_tilt_series, or repair them and start without -resume."
+            problems.append(Problem(what, "--max_lost_tilt_series", f"at most {limit}", fix))
+    if problems:
+        raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
+
+
 def refuse_missing_levels(results: dict[str, Any]) -> None:
-    """Stop where a run that ended well lacks a level that was planned, and does not wait for a choice of classes.
+    """Stop where a data set that came to its end lacks a level that was planned.
 
     Raises
     ------
@@ -116,7 +146,7 @@ def refuse_missing_levels(results: dict[str, Any]) -> None:
         f"{dataset['id']}: bin {level['binning']}"
         for dataset in results["datasets"]
         for level in dataset["levels"]
-        if dataset["status"] != "choose classes" and level["status"] != "complete"
+        if dataset["status"] == "complete" and level["status"] != "complete"
     ]
     if missing:
         what = f"Levels are missing, and no step failed: {', '.join(missing)}."
@@ -131,13 +161,15 @@ def collect_failed(run: dict[str, Any]) -> dict[str, Any]:
     ----------
     run : dict
         What Nextflow knows: ``plan`` (path, empty when the run failed before it), ``jobs`` (data set, project and
-        directory of each job that is complete), ``error_report``, ``error_message``, ``exit_status``, ``nextflow``.
+        directory of each job that is complete), ``ended`` (data sets that came to their end), ``error_report``,
+        ``error_message``, ``exit_status``, ``nextflow``, and ``outdir``, where the run noted its tasks.
     """
     plan_file = Path(run["plan"]) if run["plan"] else None
     plan = json.loads(plan_file.read_text()) if plan_file else {"relion": "", "datasets": [], "warnings": []}
     entries = [(identity, Path(path) / "job.json") for identity, _, path in run["jobs"]]
     jobs = read_jobs([entry for entry in entries if entry[1].is_file()])
-    return collect_results(plan, jobs, failure_of(run), {"nextflow": run["nextflow"]})
+    failures = failures_of(run, steps_of(Path(run["outdir"])))
+    return collect_results(plan, jobs, failures, {"nextflow": run["nextflow"]}, run["ended"])
 
 
 def _versions(relion: str) -> dict[str, str]:
@@ -156,17 +188,25 @@ def _warning_details(planned: list[dict[str, str]], datasets: list[dict[str, Any
     return details
 
 
-def _dataset(planned: dict[str, Any], jobs: dict[str, Job], versions: dict[str, str], failed: bool) -> dict[str, Any]:
+def _dataset(
+    planned: dict[str, Any],
+    jobs: dict[str, Job],
+    versions: dict[str, str],
+    failed: bool,
+    ended: Collection[str] | None,
+) -> dict[str, Any]:
     ordered = sorted(jobs.values(), key=lambda job: _order(job["job"], planned))
     levels = [_level(level, index, planned, ordered, versions) for index, level in enumerate(planned["levels"])]
-    complete = not failed or all(level["status"] == "complete" for level in levels)
-    choose = any((level.get("classification") or {}).get("waits") for level in planned["levels"])
+    averaged = all(level["status"] == "complete" for level in levels)
+    complete = (averaged or not failed) if ended is None else planned["id"] in ended
+    waits = [level["name"] for level in planned["levels"] if (level.get("classification") or {}).get("waits")]
+    choose = bool(waits) and (f"Select/{waits[0]}_classes" in jobs or complete)
     reached = [level for level in levels if level["status"] == "complete"] or levels
     polishing = _polishing(planned, jobs)
     imported = jobs.get("Import/tilt_series", {})
     return {
         "id": planned["id"],
-        "status": ("choose classes" if choose else "complete") if complete else "unfinished",
+        "status": "choose classes" if choose else "complete" if complete else "unfinished",
         "project": planned["project"],
         "start": planned["start"],
         "initial_reference": planned["mode"],
@@ -175,8 +215,9 @@ def _dataset(planned: dict[str, Any], jobs: dict[str, Job], versions: dict[str, 
         "particles_in": imported.get("particles_out"),
         "tilt_series": imported.get("tilt_series"),
         "series": imported.get("series", []),
+        "lost_tilt_series": _lost(ordered),
         "imported": planned.get("imported", []),
-        "final": _final(planned, reached[-1], polishing) if complete else None,
+        "final": _final(planned, reached[-1], polishing) if complete or choose or averaged else None,
         "levels": levels,
         "particle_steps": _particle_steps(ordered),
         "polishing": polishing,
@@ -188,6 +229,15 @@ def _dataset(planned: dict[str, Any], jobs: dict[str, Job], versions: dict[str, 
         "warnings": [f"bin {level['binning']}: {text}" for level in levels for text in level["warnings"]],
         "parameters": planned["recipe"],
     }
+
+
+def _lost(jobs: list[Job]) -> list[dict[str, Any]]:
+    """Every tilt series that was left out, once, with the first job that lost it."""
+    found: dict[str, dict[str, Any]] = {}
+    for job in jobs:
+        for one in job.get("lost", []):
+            found.setdefault(one["tilt_series"], one | {"job": job["job"]})
+    return list(found.values())
 
 
 def _final(planned: dict[str, Any], level: dict[str, Any], polishing: dict[str, Any] | None) -> dict[str, Any]:
@@ -252,7 +302,7 @@ def _order(name: str, planned: dict[str, Any]) -> tuple[Any, ...]:
     binnings = [level["binning"] for level in planned["levels"]]
     binning = binning_of(name)
     level = binnings.index(binning) if binning in binnings else -1
-    pattern = _BINNING.sub(lambda found: found[0].replace(found[1], "{}", 1), name)
+    pattern = _NUMBER.sub("", _BINNING.sub(lambda found: found[0].replace(found[1], "{}", 1), name))
     place = LEVEL_JOBS.index(pattern) if pattern in LEVEL_JOBS else len(LEVEL_JOBS)
     cycle = _CYCLE.search(name)
     return (level, place, int(cycle[1]) if cycle else 0, name)
@@ -309,6 +359,8 @@ def _level(
         "fsc": numbers.get("fsc", {}),
         "classes": classes.get("classes", []),
         "classes_reason": classes.get("reason", ""),
+        "classes_job": classes.get("classes_job", ""),
+        "classifications": classes.get("classifications", []),
         "wall_seconds": round(sum(job["wall_seconds"] for job in done), 1),
         "relion_seconds": round(sum(job["relion_seconds"] for job in done), 1),
         "jobs": [_job(job) for job in done],
@@ -397,10 +449,10 @@ def polishing_as_text(polishing: dict[str, Any]) -> list[str]:
 def summary(results: dict[str, Any]) -> str:
     """The lines that a run ends with; paths relative to the output directory."""
     lines = []
-    if results["failure"]:
-        failure = results["failure"]
+    for failure in results["failures"]:
         lines += [f"  FAILED: {failure['step']}", f"    {failure['what']}"]
         lines += [f"    to do      {failure['to_do']}"] if failure["to_do"] else []
+        lines += [f"    where      {failure['work_dir']}"] if failure["work_dir"] else []
     for dataset in results["datasets"]:
         final = dataset["final"]
         if final is None:
@@ -410,8 +462,9 @@ def summary(results: dict[str, Any]) -> str:
             continue
         reached = next(level for level in reversed(dataset["levels"]) if level["binning"] == final["binning"])
         particles = reached["particles_out"] or dataset["particles_in"]
+        until = "; unfinished, this is the best until then" if dataset["status"] == "unfinished" else ""
         lines += [
-            f"  {dataset['id']}: {resolution_text(dataset)}, {particles} particles",
+            f"  {dataset['id']}: {resolution_text(dataset)}, {particles} particles{until}",
             f"    map        {final['map']}",
             f"    half maps  {'  '.join(final['half_maps'])}",
             f"    mask       {final['mask']}",
@@ -420,9 +473,11 @@ def summary(results: dict[str, Any]) -> str:
         for level in dataset["levels"]:
             if level["classes"]:
                 table = [*records_as_text(level["classes"]), level["classes_reason"]]
+                table = [*comparison_text(level["classifications"]), *table] if level["classifications"] else table
                 lines += [f"    classes at bin {level['binning']}", *(f"      {line}" for line in table)]
         if dataset["polishing"]:
             lines += ["    polishing", *(f"      {line}" for line in polishing_as_text(dataset["polishing"]))]
+        lines += [f"    lost       {one_line(one)}" for one in dataset["lost_tilt_series"]]
         lines += [f"    warning    {text}" for text in dataset["warnings"]]
     lines += ["  report       report.html", "  all numbers  results.json"]
     return "\n".join(lines) + "\n"

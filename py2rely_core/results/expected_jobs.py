@@ -17,7 +17,9 @@ def expected_jobs(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
             jobs += [(f"{kind}/bin{binning}_result", binning) for kind in ("Reconstruct", "PostProcess")]
             continue
         left_out = _without_classes(level) | (_not_first() if index else _not_at_first(dataset))
-        jobs += [(name.format(binning), binning) for name in LEVEL_JOBS if name not in left_out]
+        for name in LEVEL_JOBS:
+            if name not in left_out:
+                jobs += [(one, binning) for one in _each_number(name.format(binning), level)]
         if (level.get("classification") or {}).get("waits"):
             return jobs
     polishing = dataset.get("polishing") or {}
@@ -26,6 +28,14 @@ def expected_jobs(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
             jobs += [(f"{kind}/bin1_cycle1", 1)]
             jobs += [(f"{name}/bin1_cycle1_{ending}", 1) for name in ("Reconstruct", "PostProcess")]
     return jobs
+
+
+def _each_number(name: str, level: dict[str, Any]) -> list[str]:
+    """A job's name, or those of classifications with several numbers of classes."""
+    numbers = (level.get("classification") or {}).get("numbers", [])
+    if not name.startswith("Class3D/") or name.endswith("_template") or len(numbers) < 2:
+        return [name]
+    return [f"{name}_k{number}" for number in numbers]
 
 
 def _without_classes(level: dict[str, Any]) -> set[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from py2rely_core.problems import ExitCode
 from py2rely_core.relion.run import last_lines
 from py2rely_core.results.explanations import explain_failure
-from py2rely_core.results.tasks import dataset_of
+from py2rely_core.results.tasks import Step, dataset_of
 
 #: What to do by exit code, where the task itself said nothing.
 TO_DO = {
@@ -47,17 +48,40 @@ def failure_of(run: dict[str, Any]) -> dict[str, Any]:
     report, message = run.get("error_report") or "", run.get("error_message") or ""
     step, work = _STEP.search(report), _WORK.search(report)
     work_dir = Path(work[1].strip()) if work else None
+    name, tag = (step[1].strip(), step[2] or "") if step else ("", "")
+    return _failure(name, dataset_of(tag) if step else "", work_dir, run.get("exit_status"), report, message)
+
+
+def failures_of(run: dict[str, Any], steps: Iterable[Step]) -> list[dict[str, Any]]:
+    """Every failure of a run: the one that ended it, and those of the data sets that it went on without.
+
+    Parameters
+    ----------
+    run : dict
+        As for :func:`failure_of`.
+    steps : iterable of Step
+        What the run's tasks left, the last try of each.
+    """
+    ended_it = [failure_of(run)] if run.get("error_report") or run.get("error_message") else []
+    known = {one["work_dir"] for one in ended_it}
+    failed = [step for step in steps if step.state == "failed" and step.directory not in known]
+    others = [_failure(step.task, step.dataset, Path(step.directory), step.exit_code) for step in failed]
+    return [*ended_it, *others] or [failure_of(run)]
+
+
+def _failure(
+    name: str, dataset: str, work_dir: Path | None, code: int | None, report: str = "", message: str = ""
+) -> dict[str, Any]:
     job = _job(work_dir) if work_dir else None
     what, to_do = _said(work_dir) if work_dir else ("", "")
-    code = run.get("exit_status")
     # Nextflow's own number for a task that left no exit code.
     code = None if code is None or code > 255 else int(code)
     if not what:
         what, to_do = _by_code(code, report, message)
     lines = _lines(work_dir, job, report)
     return {
-        "step": step[1].strip() if step else "",
-        "dataset": dataset_of(step[2] or "") if step else "",
+        "step": name,
+        "dataset": dataset,
         "job": f"{job.parent.name}/{job.name}" if job else "",
         "what": what,
         "exit_code": code,

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 
@@ -89,6 +89,19 @@ class ClassRow(Part):
     likeness: float | None = Field(None, description="Correlation with the best, as a share of what noise allows.")
     kept: bool
     why: str = ""
+
+
+class Classification(Part):
+    """One of several classifications side by side."""
+
+    classes: int
+    job: str
+    resolution: float | None = Field(None, description="Of its best class.")
+    shares: list[float] = Field(description="Of the classes, largest first.")
+    kept: list[int] = Field(description="Classes that it would keep by itself.")
+    particles_kept: int
+    chosen: bool = Field(description="Whether it is the one whose classes count.")
+    reason: str
 
 
 class PolishingStep(Part):
@@ -177,11 +190,22 @@ class Level(Part):
     fsc: Curves = Curves()
     classes: list[ClassRow] = []
     classes_reason: str = Field("", description="How classes were chosen.")
+    classes_job: str = Field("", description="The Class3D job whose classes these are.")
+    classifications: list[Classification] = Field([], description="Numbers of classes that were tried side by side.")
     wall_seconds: float = 0.0
     relion_seconds: float = 0.0
     jobs: list[Job] = []
     versions: dict[str, str] = {}
     warnings: list[str] = []
+
+
+class LostTiltSeries(Part):
+    """A tilt series that was left out, as its images cannot be used or a step failed on it."""
+
+    tilt_series: str
+    job: str = Field(description="Where it was lost; Import/tilt_series: before anything was computed.")
+    particles: int = Field(description="Its particles, which are lost with it.")
+    reason: str
 
 
 class Final(Part):
@@ -201,7 +225,8 @@ class Final(Part):
 class Dataset(Part):
     """One data set. `final` is null when the run failed before every level was complete.
 
-    With the status ``choose classes``, the run ended as it was asked to: `final` is the best until then.
+    Where only polishing is missing (`unfinished`), or classes are waited for (`choose classes`, the end that was asked
+    for), `final` is the best until then.
     """
 
     id: str
@@ -214,6 +239,7 @@ class Dataset(Part):
     particles_in: int | None = None
     tilt_series: int | None = None
     series: list[TiltSeries] = []
+    lost_tilt_series: list[LostTiltSeries] = Field([], description="Those that the run went on without.")
     imported: list[str] = Field([], description="What the run's own imports read, used and left out.")
     final: Final | None = None
     levels: list[Level]
@@ -253,11 +279,18 @@ class Results(Part):
 
     schema_version: Literal[1] = SCHEMA_VERSION
     status: Literal["complete", "failed"]
-    failure: Failure | None = None
+    failure: Failure | None = Field(None, description="The one that ended the run, or the first of `failures`.")
+    failures: list[Failure] = Field([], description="All of them: data sets go on without one that failed.")
     versions: dict[str, str] = {}
     warnings: list[str] = []
     warning_details: list[WarningDetail] = []
     datasets: list[Dataset] = []
+
+    @model_validator(mode="after")
+    def _one_failure_is_all(self) -> Self:
+        """Where only the one is known that ended the run, it is all of them."""
+        self.failures = self.failures or ([self.failure] if self.failure else [])
+        return self
 
 
 def json_schema() -> dict[str, Any]:

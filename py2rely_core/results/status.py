@@ -16,9 +16,8 @@ from typing import Any
 from py2rely_core.problems import Problem, ProblemError
 from py2rely_core.results.expected_jobs import expected_jobs
 from py2rely_core.results.progress import read_progress
-from py2rely_core.results.tasks import Step, attempts, own_jobs, read_json, scan, traced
+from py2rely_core.results.tasks import RECORD, TRACE, Step, own_jobs, read_json, steps_of
 
-RECORD, TRACE = "run.json", "trace.tsv"
 #: Without a sign of life for so many seconds a run on another host is taken for dead: Nextflow logs every 5 minutes.
 SILENCE = 900
 
@@ -62,10 +61,7 @@ def read_status(place: Path, now: float | None = None) -> dict[str, Any]:
     now = now or time.time()
     outdir = find_run(place)
     record = read_json(outdir / RECORD)
-    work = Path(record["work_dir"])
-    ended = traced(outdir / TRACE, record["started"])
-    found = scan(work, record["started"], {str(step.directory) for step in ended})
-    steps = attempts([*ended, *found])
+    steps = steps_of(outdir)
     state = _state(record, outdir, steps, now)
     for step in steps:
         _complete(step, state, now)
@@ -145,6 +141,8 @@ def outcome(numbers: dict[str, Any]) -> str:
         words.append(f"{numbers['particles_out']} particles")
     if numbers.get("duplicates_removed"):
         words.append(f"{numbers['duplicates_removed']} duplicates removed")
+    if numbers.get("lost"):
+        words.append(f"left out: {', '.join(one['tilt_series'] for one in numbers['lost'])}")
     return ", ".join(words)
 
 

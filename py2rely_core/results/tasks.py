@@ -14,6 +14,8 @@ from typing import Any
 
 from py2rely_core.parameters.request import SINGLE_ID
 
+#: What a run notes of itself and of each task that ended, in its output directory.
+RECORD, TRACE = "run.json", "trace.tsv"
 #: Names of steps by what Nextflow calls their tasks; of the others the name in lower case.
 STEP_NAMES = {
     "SOURCES": "sources",
@@ -56,6 +58,8 @@ class Step:
         What came out of it, in a few words.
     progress : dict
         Of a refinement or classification that is not over: see :func:`read_progress`.
+    task : str
+        What the workflow calls it, such as ``REFINE3D (a: bin4)``; empty where it is not one yet.
     """
 
     name: str
@@ -68,6 +72,7 @@ class Step:
     exit_code: int | None = None
     result: str = ""
     progress: dict[str, Any] = field(default_factory=dict)
+    task: str = ""
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -76,6 +81,15 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
+
+
+def steps_of(outdir: Path) -> list[Step]:
+    """What the tasks of a run left, the last try of each; none where the run noted nothing about itself."""
+    record = read_json(outdir / RECORD)
+    if not record:
+        return []
+    ended = traced(outdir / TRACE, record["started"])
+    return attempts([*ended, *scan(Path(record["work_dir"]), record["started"], {step.directory for step in ended})])
 
 
 def traced(path: Path, since: float) -> list[Step]:
@@ -158,7 +172,8 @@ def _task(process: str, tag: str, directory: Path) -> Step:
     jobs = own_jobs(directory)
     group = tag.split()[-1:] if re.search(r"\S \d+$", tag) else []
     name = jobs[-1] if jobs else STEP_NAMES.get(short, " ".join([short.lower().replace("_", " "), *group]))
-    return Step(name, dataset_of(tag), int(found[1]) if found else None, directory=str(directory))
+    task = f"{short} ({tag})" if tag else short
+    return Step(name, dataset_of(tag), int(found[1]) if found else None, directory=str(directory), task=task)
 
 
 def dataset_of(tag: str) -> str:
@@ -181,5 +196,5 @@ def attempts(steps: Iterable[Step]) -> list[Step]:
     """Of a task that was tried again, the last try."""
     last: dict[tuple[str, str], Step] = {}
     for step in sorted(steps, key=lambda step: step.started or 0):
-        last[step.dataset, step.name] = step
+        last[step.dataset, step.task or step.name] = step
     return list(last.values())

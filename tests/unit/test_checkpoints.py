@@ -22,7 +22,7 @@ from py2rely_core.planning.groups import number_of_groups
 from py2rely_core.planning.plan import Machine
 from py2rely_core.planning.resources import Workload, granted, refine_memory, tomo_memory
 from py2rely_core.problems import ExitCode, ProblemError
-from py2rely_core.relion.checkpoints import checkpoint_of, fingerprint
+from py2rely_core.relion.checkpoints import Checkpoint, checkpoint_of, fingerprint, is_own
 from py2rely_core.relion.groups import merge_extract, merge_sums, split_particles
 from py2rely_core.relion.leases import gpu_pool, gpus_wanted
 from py2rely_core.relion.run import commands, run_job
@@ -423,3 +423,89 @@ def test_groups_give_what_one_job_gives(tiny, tmp_path, monkeypatch, halves):
     for name in ("merged", *(("half1", "half2") if halves else ())):
         one, both = (mrcfile.read(f"{root}/{name}.mrc") for root in ("one", "both"))
         assert np.abs(one - both).max() < 1e-5 * one.std()
+
+
+# Places that others can write, too
+
+
+NOBODY = 65534
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="makes files of another user")
+
+
+def _mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+def test_locks_are_for_everyone_whatever_the_umask(stand_in, tmp_path):
+    before = os.umask(0o077)
+    try:
+        assert _task("one", "0", tmp_path, PY2RELY_GPUS="0", HOLD="0").wait(30) == 0
+    finally:
+        os.umask(before)
+    assert _mode(tmp_path / "leases") == 0o1777
+    assert {_mode(path) for path in (tmp_path / "leases").iterdir()} == {0o644}
+
+
+def _link_away(leases: Path, elsewhere: Path) -> None:
+    leases.symlink_to(elsewhere)
+
+
+def _link_inside(leases: Path, elsewhere: Path) -> None:
+    leases.mkdir()
+    (leases / "0.0").symlink_to(elsewhere / "made")
+
+
+def _pipe(leases: Path, _elsewhere: Path) -> None:
+    leases.mkdir()
+    os.mkfifo(leases / "queue")
+
+
+def _file(leases: Path, _elsewhere: Path) -> None:
+    leases.touch()
+
+
+@pytest.mark.parametrize("spoil", [_link_away, _link_inside, _pipe, _file])
+def test_a_spoilt_place_for_locks_stops_nobody(stand_in, tmp_path, spoil):
+    """Nothing is made where a link leads; the locks are in the user's own directory, and it is said."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    spoil(tmp_path / "leases", elsewhere)
+    env = os.environ | {"PY2RELY_GPUS": "0", "HOLD": "0", "HOME": str(tmp_path / "home")}
+    code = (
+        "import pathlib, sys\nfrom py2rely_core.relion.run import run_job\nrun_job(pathlib.Path('job'), sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", code, "relion_gpu", "--gpu", "0"]
+    done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=True)
+    assert "do not see those of others" in done.stdout
+    assert not list(elsewhere.iterdir())
+    (own,) = (tmp_path / "home/.cache/py2rely").iterdir()
+    assert (own / "0.0").is_file()
+
+
+@as_root
+def test_only_own_checkpoints_are_trusted(tmp_path):
+    """What somebody else made, or could write into, is neither taken, written nor removed; no link is followed."""
+    mine = tmp_path / "mine"
+    mine.mkdir(mode=0o700)
+    assert is_own(mine)
+    foreign, open_to_all, link = tmp_path / "foreign", tmp_path / "open", tmp_path / "link"
+    for path in (foreign, open_to_all):
+        path.mkdir()
+        (path / "it001").mkdir()
+        (path / "it001/checksums.json").write_text("{}")
+    os.chown(foreign, NOBODY, NOBODY)
+    open_to_all.chmod(0o777)
+    link.symlink_to(mine)
+    for path in (foreign, open_to_all, link):
+        checkpoint = Checkpoint("Refine3D/x/run", ["relion_refine"], path, 1)
+        assert checkpoint.restore() is None
+        with checkpoint.kept() as kept:
+            assert not kept
+        checkpoint.remove()
+        assert os.path.lexists(path)
+        assert (path / "it001").exists() == (path != link)
+    new = Checkpoint("Refine3D/x/run", ["relion_refine"], tmp_path / "shared/new", 1)
+    with new.kept() as kept:
+        assert kept
+        assert _mode(tmp_path / "shared/new") == 0o700
+        assert _mode(tmp_path / "shared/new/lock") == 0o600

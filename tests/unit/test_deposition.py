@@ -280,7 +280,7 @@ def test_runs_that_are_no_deposition_say_so(finished, results, tmp_path):
     final = results["datasets"][0]["final"]
     final["binning"], final["nyquist_limited"] = 2, True
     results["datasets"][0]["status"] = "choose classes"
-    results["failure"] = {"step": "REPORT", "what": "x"}
+    results["failures"] = [{"step": "REPORT", "what": "x", "dataset": ""}]
     package = export_deposition(choose(results, finished, None), tmp_path / "p")
     texts = [one.what for one in package.warnings]
     assert len(texts) == 4

@@ -617,6 +617,18 @@ def test_disk_space(good, tmp_path, monkeypatch):
     assert next(machine.check_disk(one, tmp_path)).is_error
 
 
+def test_disk_space_of_one_level_at_a_time(good, tmp_path, monkeypatch):
+    """What is freed when its level is done does not add up; of data sets side by side it does."""
+    both = planned(good, binnings="4,2")
+    sizes = machine.extraction_bytes(both[0].context)
+    usage = type("Usage", (), {"free": max(sizes.values()), "total": 1e15})
+    monkeypatch.setattr(machine.shutil, "disk_usage", lambda path: usage)
+    (found,) = machine.check_disk(both, tmp_path)
+    assert "--keep_stacks false" in found.fix
+    assert list(machine.check_disk(both, tmp_path, keep_stacks=False)) == []
+    assert len(list(machine.check_disk(both + both, tmp_path, keep_stacks=False))) == 1
+
+
 def test_memory(good):
     one = planned(good, diameter=400, box_scaling=2.0)
     assert list(machine.check_memory(one)) == []

@@ -29,8 +29,9 @@ from py2rely_core.report.compare import as_text, compare, run_names
 from py2rely_core.report.outcome import find_in_jobs, write_outcome
 from py2rely_core.results.collect import collect_failed, collect_results, summary
 from py2rely_core.results.explanations import explain, explain_failure
-from py2rely_core.results.failure import failure_of
+from py2rely_core.results.failure import failure_of, failures_of
 from py2rely_core.results.schema import json_schema, read_results
+from py2rely_core.results.tasks import Step, attempts
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +140,7 @@ def test_a_failed_run_does_not_look_finished(failed):
 def test_a_data_set_that_is_complete_keeps_its_result():
     plan = make_plan("good", "good")
     plan["datasets"] += make_plan("bad", "bad")["datasets"]
-    results = collect_results(plan, {"good": make_jobs(), "bad": make_jobs((4,), polished=False)}, FAILURE)
+    results = collect_results(plan, {"good": make_jobs(), "bad": make_jobs((4,), polished=False)}, [FAILURE])
     good, bad = results["datasets"]
     assert good["final"]["map"] == "good/PostProcess/bin1_cycle1_polish/postprocess.mrc"
     assert bad["final"] is None
@@ -172,6 +173,30 @@ def test_a_failure_of_relion(tmp_path):
     assert found["work_dir"] == str(path)
 
 
+def test_failures_that_the_run_went_on_without(tmp_path):
+    """Each data set's own, once, the last try only; a run that was ended besides names that first."""
+    said = "1. [error] It is bad.\n    to do: Mend it.\n"
+    path = work_dir(tmp_path / "w", **{"run.out": "1\n", "run.err": "ERROR: bad thing\n", "err": said})
+    tries = [
+        Step("extract", "a", 4, "failed", 1.0, directory="gone", exit_code=137, task="EXTRACT (a: bin4)"),
+        Step("Extract/bin4", "a", 4, "done", 2.0, task="EXTRACT (a: bin4)"),
+        Step("Refine3D/bin4", "b", 4, "failed", 3.0, directory=str(path), exit_code=70, task="REFINE3D (b: bin4)"),
+    ]
+    steps = attempts(tries)
+    (found,) = failures_of({}, steps)
+    assert (found["step"], found["dataset"], found["job"]) == ("REFINE3D (b: bin4)", "b", "Refine3D/bin4")
+    assert (found["what"], found["to_do"], found["exit_code"]) == ("It is bad.", "Mend it.", 70)
+    ended = {"error_report": "", "error_message": "SIGINT", "exit_status": None}
+    assert [one["dataset"] for one in failures_of(ended, steps)] == ["", "b"]
+    results = collect_results(make_plan("b", "b"), {"b": make_jobs()}, failures_of({}, steps), ended=["b"])
+    assert "FAILED: REFINE3D (b: bin4)" in summary(results)
+    assert str(path) in summary(results)
+    # Every level is complete, polishing is not: the best until then, and no complete result.
+    (dataset,) = collect_results(make_plan("b", "b"), {"b": make_jobs()}, (), ended=[])["datasets"]
+    assert dataset["status"] == "unfinished"
+    assert dataset["final"]
+
+
 def test_problems_of_the_preflight_are_all_there(tmp_path):
     text = "The run was not started: 2 problems were found.\n1. [error] one\n2. [error] two\n"
     path = work_dir(tmp_path / "w", problems=text, err="The run was not started")
@@ -197,7 +222,8 @@ def test_failures_that_the_task_could_not_explain(run, text):
 
 
 def test_a_run_that_failed_before_its_plan(tmp_path):
-    run = {"plan": "", "jobs": [], "nextflow": "25.04.4", "error_message": "bad", "error_report": "", "exit_status": 1}
+    run = {"plan": "", "jobs": [], "nextflow": "25.04.4", "error_message": "bad", "error_report": "", "exit_status": 1,
+           "ended": [], "outdir": str(tmp_path)}  # fmt: skip
     write_outcome(collect_failed(run), find_in_jobs(run), tmp_path)
     assert read_results(tmp_path)["datasets"] == []
     assert "The run failed" in (tmp_path / "report.html").read_text()
@@ -213,7 +239,8 @@ def test_jobs_in_the_work_directory_are_found(tmp_path):
         (path / "job.json").write_text(json.dumps(job))
         entries.append(["ribosome", "", str(path)])
     (tmp_path / "plan.json").write_text(json.dumps(make_plan()))
-    run = {"plan": str(tmp_path / "plan.json"), "jobs": entries, "nextflow": "25.04.4", "exit_status": 1}
+    run = {"plan": str(tmp_path / "plan.json"), "jobs": entries, "nextflow": "25.04.4", "exit_status": 1,
+           "ended": [], "outdir": str(tmp_path)}  # fmt: skip
     results = collect_failed(run)
     assert results["datasets"][0]["levels"][0]["resolution"]["masked"] == LEVELS[4][1]
     write_outcome(results, find_in_jobs(run), tmp_path / "out")
@@ -244,7 +271,7 @@ def test_many_data_sets_stay_below_the_limit(run, tmp_path):
     plan = make_plan()
     template, jobs = plan["datasets"][0], make_jobs((4, 2), polished=False)
     plan["datasets"] = [template | {"id": f"set{number}", "project": f"set{number}"} for number in range(12)]
-    results = collect_results(plan, {f"set{number}": jobs for number in range(12)}, FAILURE)
+    results = collect_results(plan, {f"set{number}": jobs for number in range(12)}, [FAILURE])
     write_outcome(results, lambda name: find_in(run)(name.split("/", 1)[1]), tmp_path)
     page = (tmp_path / "report.html").read_text()
     assert page.count('<figure class="view"') == 12

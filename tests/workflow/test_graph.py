@@ -171,6 +171,26 @@ def test_wrong_parameters_stop_the_run(tmp_path, arguments, texts):
 
 
 @pytest.mark.nextflow
+def test_what_is_no_word_stops_the_run_before_its_first_task(tmp_path):
+    (tmp_path / "handed.json").write_text(json.dumps({"relion_load": "touch MARKER"}))
+    refused = {
+        "relion_load is in the parameter file": ["-params-file", "handed.json"],
+        "not what a script can hold": [
+            "--gpus", "$(touch MARKER)", "--max_lost_tilt_series", "`touch MARKER`",
+            "--slurm_account", "a\ntouch MARKER",
+        ],
+    }  # fmt: skip
+    for text, arguments in refused.items():
+        run = pipeline(tmp_path, *arguments)
+        assert run.code != 0
+        assert text in run.text
+        assert not run.tasks
+    for name in ("gpus", "max_lost_tilt_series", "slurm_account"):
+        assert f"--{name}" in run.text
+    assert not list(tmp_path.rglob("MARKER"))
+
+
+@pytest.mark.nextflow
 @pytest.mark.relion
 def test_all_problems_are_printed_before_anything_runs(tiny, tmp_path):
     data = shutil.copytree(tiny, tmp_path / "data")

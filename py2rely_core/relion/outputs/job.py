@@ -17,6 +17,31 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: In a job through the tilt series: those that it went on without, and the particles that it was left with.
+LOST, KEPT = "lost.json", "kept.star"
+
+
+def lost_of(job: Path) -> list[dict[str, Any]]:
+    """Tilt series that a job lost, each with ``tilt_series``, ``particles`` (how many) and ``reason``."""
+    return json.loads((job / LOST).read_text())["lost"] if (job / LOST).is_file() else []
+
+
+def lost_text(lost: list[dict[str, Any]]) -> str:
+    """Which tilt series were left out, and why, in one line."""
+    count = f"{len(lost)} tilt series {'was' if len(lost) == 1 else 'were'} left out"
+    return f"{count}: {'; '.join(one_line(one) for one in lost)}"
+
+
+def one_line(lost: dict[str, Any]) -> str:
+    """A lost tilt series, its particles and the reason."""
+    return f"{lost['tilt_series']} ({lost['particles']} particles): {lost['reason']}"
+
+
+def kept_particles(job: Path, particles: Path) -> Path:
+    """The particle set that a job worked on: the one that it was given, or what was left of it."""
+    return job / KEPT if (job / KEPT).is_file() else particles
+
+
 def write_numbers(job: Path, **numbers: Any) -> None:
     """Write ``job.json``: the job's name, the numbers, and what it took."""
     ran = commands(job)
@@ -31,6 +56,8 @@ def write_numbers(job: Path, **numbers: Any) -> None:
     numbers |= {"continued_after_iteration": continued[-1]} if continued else {}
     changed = [one["because"] for one in ran if "because" in one]
     numbers |= {"warnings": [*numbers.get("warnings", []), *changed]} if changed else {}
+    lost = lost_of(job)
+    numbers |= {"lost": lost, "warnings": [*numbers.get("warnings", []), f"{lost_text(lost)}."]} if lost else {}
     numbers["commands"] = [shlex.join(one["command"]) for one in ran]
     (job / "job.json").write_text(json.dumps(numbers, indent=1, allow_nan=False) + "\n")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from py2rely_core.data.tables import read_star, split_image_name
 from py2rely_core.maps.masks import is_degenerate
-from py2rely_core.relion.outputs.job import bad_output, particles_of, write_numbers
+from py2rely_core.relion.outputs.job import bad_output, kept_particles, particles_of, write_numbers
 
 #: Stacks of extracted particles that are looked into.
 SAMPLED_STACKS = 50
@@ -17,7 +17,8 @@ SAMPLED_STACKS = 50
 
 def check_extract(job: Path, particles: Path, box: int, pixel_size: float) -> None:
     """Extracted particles: rows as expected, images there and with content."""
-    before, after = particles_of(job, particles), particles_of(job, job / "particles.star")
+    given, before = particles_of(job, particles), particles_of(job, kept_particles(job, particles))
+    after = particles_of(job, job / "particles.star")
     optics = read_star(job / "particles.star")["optics"].iloc[0]
     if int(optics["rlnImageSize"]) != box:
         raise bad_output(job, f"the images have {optics['rlnImageSize']} pixels, not {box}.")
@@ -30,9 +31,12 @@ def check_extract(job: Path, particles: Path, box: int, pixel_size: float) -> No
     for name in after["rlnImageName"].iloc[rows]:
         _check_stack(job, Path(split_image_name(name)[1]))
     warnings = [f"{lost} particles are not visible in any tilt and were left out."] if lost else []
-    write_numbers(
-        job, particles_in=len(before), particles_out=len(after), box=box, pixel_size=pixel_size, warnings=warnings
-    )
+    numbers = {"particles_in": len(given), "particles_out": len(after), "box": box, "pixel_size": pixel_size}
+    left_out = len(given) - len(before)
+    if left_out:
+        unseen = f"; {lost} are not visible in any tilt image" if lost else ""
+        numbers["reason"] = f"{left_out} are in tilt series that were left out{unseen}."
+    write_numbers(job, warnings=warnings, **numbers)
 
 
 def _check_stack(job: Path, stack: Path) -> None:

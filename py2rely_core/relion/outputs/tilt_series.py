@@ -11,7 +11,7 @@ import pandas as pd
 
 from py2rely_core.data.tables import read_star
 from py2rely_core.problems import ProblemError
-from py2rely_core.relion.outputs.job import particles_of, row_count, write_numbers
+from py2rely_core.relion.outputs.job import kept_particles, particles_of, row_count, write_numbers
 from py2rely_core.relion.run import commands
 
 
@@ -96,9 +96,9 @@ def check_ctf_refine(job: Path, tomograms: Path, particles: Path, output: Path) 
         before, after = tilt_tables(tomograms), tilt_tables(job / "tomograms.star")
         numbers["defocus"] = {name: _defocus_change(before[name], after[name]) for name in before}
     # RELION writes particles only when their optics changed.
-    source = job / "particles.star" if (job / "particles.star").is_file() else particles
+    source = job / "particles.star" if (job / "particles.star").is_file() else kept_particles(job, particles)
     _pass_on(source, output)
-    write_numbers(job, **numbers)
+    write_numbers(job, **numbers, **_left_out(job, particles))
 
 
 def _defocus_change(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, float]:
@@ -112,14 +112,24 @@ def check_polish(job: Path, tomograms: Path, particles: Path, output: Path) -> N
     reason = check_tables(job, tomograms)
     # Where images are only shifted as a whole, RELION writes no particles: they are as before.
     shifted = any("--shift_only" in one["command"] for one in commands(job))
-    polished = particles if shifted and not (job / "particles.star").exists() else job / "particles.star"
-    if not reason and len(particles_of(job, particles)) != row_count(polished):
+    kept = kept_particles(job, particles)
+    polished = kept if shifted and not (job / "particles.star").exists() else job / "particles.star"
+    if not reason and len(particles_of(job, kept)) != row_count(polished):
         reason = "particles.star has not as many particles as before"
     numbers: dict[str, Any] = {"unusable": reason}
     if not reason and (job / "motion.star").is_file():
         numbers["motion"] = motion_of(job / "motion.star", particles)
-    _pass_on(particles if reason else polished, output)
-    write_numbers(job, **numbers)
+    _pass_on(kept if reason else polished, output)
+    write_numbers(job, **numbers, **_left_out(job, particles))
+
+
+def _left_out(job: Path, particles: Path) -> dict[str, Any]:
+    """How many particles were left out with their tilt series; empty where none were."""
+    before, after = row_count(particles), row_count(kept_particles(job, particles))
+    if before == after:
+        return {}
+    reason = f"{before - after} are in tilt series that were left out."
+    return {"particles_in": before, "particles_out": after, "reason": reason}
 
 
 def _pass_on(source: Path, output: Path) -> None:
