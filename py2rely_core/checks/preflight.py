@@ -193,4 +193,6 @@ def _plan_one(dataset: dict[str, Any], machine: Machine) -> tuple[CheckContext, 
     given = {name: Path(dataset[name]) for name in ("mask", "motion") if dataset[name]}
     context = CheckContext(recipe, inputs, dataset["mode"], reference, dataset["start"], given)
     said = {"recipe": dataset["recipe"], "imported": dataset["imported"]["notes"]}
-    return context, plan | said | {"binds": stack_binds(inputs.stacks())}
+    # What a task reads by its name alone.
+    outside = [*inputs.stacks(), *([Path(recipe.postprocess.fn_mtf)] if recipe.postprocess.fn_mtf else [])]
+    return context, plan | said | {"binds": stack_binds(outside)}

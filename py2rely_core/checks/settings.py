@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.data.symmetry import parse_point_group
+from py2rely_core.data.tables import read_star
 from py2rely_core.problems import Problem, ProblemError
+
+#: Columns of a detector's MTF, as ``relion_postprocess`` reads them.
+MTF = ("rlnResolutionInversePixel", "rlnMtfValue")
 
 
 def check_max_dose(context: CheckContext) -> Iterator[Problem]:
@@ -32,4 +36,20 @@ def check_symmetry(context: CheckContext) -> Iterator[Problem]:
             yield Problem(what, name, used, "Write the same point group into all blocks.", "warning")
 
 
-CHECKS = (check_max_dose, check_symmetry)
+def check_mtf(context: CheckContext) -> Iterator[Problem]:
+    """The detector's MTF is a STAR file with its curve."""
+    path = context.recipe.postprocess.fn_mtf
+    if not path:
+        return
+    try:
+        columns = {label for table in read_star(path).values() for label in table.columns}
+    except ProblemError as error:
+        yield from (Problem(one.what, "postprocess.fn_mtf", path, one.fix) for one in error.problems)
+        return
+    missing = [label for label in MTF if label not in columns]
+    if missing:
+        what = f"The file holds no MTF: {', '.join(missing)} is missing."
+        yield Problem(what, path, " and ".join(MTF), "Give the detector's MTF as RELION reads it (postprocess.fn_mtf).")
+
+
+CHECKS = (check_max_dose, check_symmetry, check_mtf)
