@@ -13,8 +13,8 @@ from py2rely_core.maps.resample import resample
 
 #: Box in which maps are aligned, voxels.
 ALIGNMENT_BOX = 32
-#: Starting steps of a search nearby: rotation vector, radian; shift, voxels of that box.
-STEPS = np.diag([0.06, 0.06, 0.06, 0.5, 0.5, 0.5])
+#: Units of a search nearby, in which rotation and shift change a map alike: radian; voxels of that box.
+UNITS = np.array([0.06, 0.06, 0.06, 0.5, 0.5, 0.5])
 
 
 def reduced(volume: Map, pixel_size: float, low_pass: float) -> Volume:
@@ -23,11 +23,22 @@ def reduced(volume: Map, pixel_size: float, low_pass: float) -> Volume:
     return gaussian_low_pass(data, pixel_size, low_pass) * spherical_mask(ALIGNMENT_BOX, ALIGNMENT_BOX / 3)
 
 
-def moved(data: Volume, pose: np.ndarray, order: int = 1) -> Volume:
-    """Rotate (vector, radian, in z, y, x order) about the origin and shift (voxels)."""
+def moved(data: Volume, pose: np.ndarray, order: int = 1, prefilter: bool = True) -> Volume:
+    """Rotate (vector, radian, in z, y, x order) about the origin and shift (voxels).
+
+    Parameters
+    ----------
+    data : (n, n, n) array
+        The map, or with ``prefilter=False`` its spline's coefficients.
+    pose : (6,) float
+        Rotation and shift.
+    order : int
+        Of the spline.
+    """
     matrix = Rotation.from_rotvec(pose[:3]).as_matrix()
     centre = np.array(data.shape) // 2
-    return ndimage.affine_transform(data, matrix, centre - matrix @ (centre + pose[3:]), order=order)
+    offset = centre - matrix @ (centre + pose[3:])
+    return ndimage.affine_transform(data, matrix, offset, order=order, prefilter=prefilter)
 
 
 def disagreement(pose: np.ndarray, moving: Volume, fixed: Volume, order: int = 1) -> float:
@@ -57,8 +68,14 @@ def align_nearby(moving: Map, fixed: Map, diameter: float, low_pass: float) -> t
     """
     pixel_size = 1.5 * diameter / ALIGNMENT_BOX
     one, other = (reduced(volume, pixel_size, max(low_pass, 2 * pixel_size)) for volume in (moving, fixed))
-    options = {"direc": STEPS, "xtol": 1e-3, "ftol": 1e-6, "maxiter": 6}
-    pose = optimize.minimize(disagreement, np.zeros(6), (one, other, 3), method="Powell", options=options).x
+    coefficients = ndimage.spline_filter(one, 3)
+
+    def differs(units: np.ndarray) -> float:
+        turned = moved(coefficients, units * UNITS, order=3, prefilter=False)
+        return -float(np.corrcoef(turned.ravel(), other.ravel())[0, 1])
+
+    options = {"maxiter": 12, "maxfun": 100, "eps": 1e-3, "ftol": 1e-6}
+    pose = optimize.minimize(differs, np.zeros(6), method="L-BFGS-B", options=options).x * UNITS
     scaled = scaled_pose(pose, pixel_size / moving.pixel_size)
     angle, distance = np.degrees(np.linalg.norm(pose[:3])), pixel_size * np.linalg.norm(pose[3:])
     return Map(moved(moving.data, scaled, order=5), moving.pixel_size), float(angle), float(distance)

@@ -230,7 +230,8 @@ def test_the_page_has_everything_and_needs_nothing(run):
                  "bin1_cycle1_polish", "TS_08", "peak memory", "the mask alone"):  # fmt: skip
         assert text in page, text
     assert page.count('class="thumb"><img') == 3
-    assert page.count("data:image/jpeg") == 3 + 3 * 3 + 3
+    # The best map, sharpened and by local resolution; every level; every class.
+    assert page.count("data:image/jpeg") == 3 * 3 + 3 * 3 + 3
 
 
 def test_text_from_outside_is_not_markup(failed):
