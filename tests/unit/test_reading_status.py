@@ -225,6 +225,15 @@ def test_what_a_plan_has_for_sure():
     ]
 
 
+def test_the_steps_on_the_best_map_are_expected_where_it_is_known_which_one_that_is():
+    plan = {"initial_reference": {"mode": "known"}, "levels": [{"binning": 4}, {"binning": 2, "last": True}]}
+    plan["map_analysis"] = {"sharpening": {"lowest": 10}, "directions": None, "local_resolution": {"ranks": 2}}
+    last = [job for job, _ in expected_jobs(plan)][-2:]
+    assert last == ["PostProcess/bin2_result_sharpened", "LocalRes/bin2_result"]
+    plan["polishing"] = {"ctf_refine": {}, "cycles": 1}
+    assert "LocalRes/bin2_result" not in [job for job, _ in expected_jobs(plan)]
+
+
 def test_watching_ends_with_the_run():
     states = iter(["running", "running", "finished"])
     shown = []

@@ -109,6 +109,14 @@ def test_the_numbers_of_a_complete_run(run):
     assert [one["class"] for one in bin2["classes"] if one["kept"]] == [1]
     assert sum(one["share"] for one in bin2["classes"]) == pytest.approx(1)
     assert dataset["polishing"]["best"] == "bin1_cycle1_polish"
+    final, about = dataset["final"], dataset["map_analysis"]
+    assert final["map"] == "PostProcess/bin1_cycle1_polish/postprocess.mrc"
+    assert final["sharpened"] == "PostProcess/bin1_cycle1_polish_sharpened/postprocess.mrc"
+    assert final["unsharpened"] == "Reconstruct/bin1_cycle1_polish/merged.mrc"
+    assert about["local_resolution"]["filtered"] == "LocalRes/bin1_cycle1_polish/relion_locres_filtered.mrc"
+    assert all(about[step] for step in ("sharpening", "local_resolution", "directions", "template", "particle_plot"))
+    assert "check-hand" in about["hand"]
+    assert "prepare template --mirror" in about["hand"]
     assert len(dataset["corrections"][0]["defocus"]) == 8
     assert dataset["corrections"][1]["motion"]["rms"] == 2.41
 
