@@ -185,13 +185,15 @@ def analysis_jobs(name: str = "bin1_cycle1_polish", resolution: float = 7.1) -> 
     squared = (1 / shells**2).round(6)
     amplitude = -2.0 - 18 * np.sqrt(squared) ** 0.5 - 62 * squared
     weight = np.log(np.array(_curve(shells, resolution)) + 1e-3)
+    fitted = np.flatnonzero((shells < 10) & (shells > resolution))
+    slope, intercept = np.polyfit(squared[fitted], (amplitude + weight)[fitted], 1)
     guinier = {
         "frequency_squared": squared.tolist(), "original": amplitude.round(4).tolist(),
         "weighted": _known(amplitude + weight, shells > 0.9 * resolution),
-        "sharpened": _known(amplitude + weight + 70 * squared, shells > 0.9 * resolution),
+        "sharpened": _known(amplitude + weight - slope * squared, shells > 0.9 * resolution),
     }  # fmt: skip
     sharpening = {
-        "sharpened": True, "b_factor": -280.0, "source": "Guinier plot", "slope": -70.0, "intercept": -7.1,
+        "sharpened": True, "b_factor": 4 * slope, "source": "Guinier plot", "slope": slope, "intercept": intercept,
         "why": "The slope of the Guinier plot from 10 A to 7.1 A, 9 shells.", "correlation": -0.97, "lowest": 10.0,
         "guinier": guinier,
     }  # fmt: skip

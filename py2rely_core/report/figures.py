@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import log2, sqrt
 from typing import Any
 
@@ -177,7 +178,8 @@ def template_chart(found: dict[str, Any]) -> Markup:
     series = [Series(text, f"t-{name}", x, fsc[name]) for name, text in names.items()]
     given = Line(1 / found["low_pass"], "y", f"given to {found['low_pass']:.0f} Å")
     title = "Fourier shell correlation of the map with its template"
-    return line_chart(series, _frequencies(x[-1]), _SHARES, title, [given], readout="at")
+    # Room for the line's label above the curves.
+    return line_chart(series, _frequencies(x[-1]), replace(_SHARES, high=1.18), title, [given], readout="at")
 
 
 def resolution_chart(dataset: dict[str, Any]) -> Markup | None:
