@@ -103,7 +103,7 @@ def polished(series, job) {
 def trial(meta, state, ending, step) {
     def note = [cycle: state.cycle, step: step, tilt_series: state.series.tables, unusable: state.unusable]
     def job = [name: "${name_of(state)}_${ending}".toString(), tag: name_of(state), note: note, level: state.level.subMap(['reconstruct', 'postprocess', 'size', 'pixel_size']), series: state.series.tables]
-    return [meta, job] + files_of(state.series) + [state.particles, state.mask_job, state.best]
+    return [meta, job] + files_of(state.series) + [state.particles, state.mask_job, state.best.postprocess]
 }
 
 // The state that is built upon: the one that was tried, or the one before.
@@ -111,8 +111,13 @@ def decided(tried, judged) {
     return tried.join(judged).map { meta, before, state, maps, postprocess ->
         def verdict = json(postprocess / 'job.json')
         def after = state + [maps: maps, postprocess: postprocess, changed: true]
-        [meta, verdict.accepted ? (verdict.judgement == 'better' ? after + [best: postprocess, improved: true] : after) : before + [series: before.series + [lost: state.series.lost]]]
+        [meta, verdict.accepted ? (verdict.judgement == 'better' ? after + [best: built(after), improved: true] : after) : before + [series: before.series + [lost: state.series.lost]]]
     }
+}
+
+// What belongs to one map, and travels together.
+def built(state) {
+    return state.subMap(['series', 'particles', 'maps', 'postprocess'])
 }
 
 // Both jobs of a trial.

@@ -1,7 +1,7 @@
 // Polishing at bin 1: cycles until they bring nothing any more; the best map is what counts. A data set that is done passes
 // by; a process cannot be called twice, so each cycle is the same sub-workflow under a name of its own, and only as many are
 // set up as the data sets can need.
-include { CYCLE as CYCLE_1 } from './cycle'
+include { CYCLE as CYCLE_1 ; built } from './cycle'
 include { CYCLE as CYCLE_2 } from './cycle'
 include { CYCLE as CYCLE_3 } from './cycle'
 include { CYCLE as CYCLE_4 } from './cycle'
@@ -68,12 +68,12 @@ workflow POLISHING {
     }
 
     emit:
-    states = left // after the last cycle
+    states = left.map { meta, state -> [meta, state + state.best] } // of the best map
     jobs = jobs // [meta, job]
 }
 
-// What the first cycle begins with: the best post-processing so far, and whether the cycle changed or improved anything,
-// and how many in a row did not.
+// What the first cycle begins with: what belongs to the best map so far, whether the cycle changed or improved anything, and
+// how many in a row did not.
 def unpolished(state) {
-    return state + [polishing: state.plan.polishing, cycle: 1, best: state.postprocess, changed: false, improved: false, stale: 0, unchanged: false]
+    return state + [polishing: state.plan.polishing, cycle: 1, best: built(state), changed: false, improved: false, stale: 0, unchanged: false]
 }

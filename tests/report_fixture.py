@@ -9,9 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from py2rely_core.judging.directions import resolution_by_direction, sampling_by_direction
+from py2rely_core.judging.particle_plot import Point, line_of
+from py2rely_core.maps import directions
 from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.fsc import shell_resolutions
-from py2rely_core.maps.io import write_map
+from py2rely_core.maps.io import read_map, write_map
+from py2rely_core.maps.masks import radii
 from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.report import find_in
 from py2rely_core.report.outcome import write_outcome
@@ -74,7 +78,7 @@ def make_jobs(binnings: tuple[int, ...] = (4, 2, 1), polished: bool = True) -> d
         jobs += made
         before = LEVELS[binning][3]
     if polished:
-        jobs += _polishing_jobs(names, defocus, clock, rng)
+        jobs += _polishing_jobs(names, defocus, clock, rng) + analysis_jobs()
     return {job["job"]: job for job in jobs}
 
 
@@ -174,6 +178,66 @@ def _polishing_jobs(names: list[str], defocus: Any, clock: float, rng: Any) -> l
     ]
 
 
+def analysis_jobs(name: str = "bin1_cycle1_polish", resolution: float = 7.1) -> list[dict[str, Any]]:
+    """What the steps on the best map noted."""
+    box = LEVELS[1][0]
+    shells = shell_resolutions(box, PIXEL_SIZE)[1:]
+    squared = (1 / shells**2).round(6)
+    amplitude = -2.0 - 18 * np.sqrt(squared) ** 0.5 - 62 * squared
+    weight = np.log(np.array(_curve(shells, resolution)) + 1e-3)
+    fitted = np.flatnonzero((shells < 10) & (shells > resolution))
+    slope, intercept = np.polyfit(squared[fitted], (amplitude + weight)[fitted], 1)
+    guinier = {
+        "frequency_squared": squared.tolist(), "original": amplitude.round(4).tolist(),
+        "weighted": _known(amplitude + weight, shells > 0.9 * resolution),
+        "sharpened": _known(amplitude + weight - slope * squared, shells > 0.9 * resolution),
+    }  # fmt: skip
+    sharpening = {
+        "sharpened": True, "b_factor": 4 * slope, "source": "Guinier plot", "slope": slope, "intercept": intercept,
+        "why": "The slope of the Guinier plot from 10 A to 7.1 A, 9 shells.", "correlation": -0.97, "lowest": 10.0,
+        "guinier": guinier,
+    }  # fmt: skip
+    axes = directions.directions()
+    reached = resolution * (0.93 + 0.5 * axes[:, 2] ** 4)
+    curves = np.array([_curve(shells, one) for one in reached])
+    tilts = np.radians(np.arange(-60, 61, 3))
+    views = directions.view_counts(np.stack([np.sin(tilts), 0 * tilts, np.cos(tilts)], axis=1))
+    found = resolution_by_direction(np.c_[np.ones(len(axes)), curves], PIXEL_SIZE)
+    found |= sampling_by_direction(views, axes, "D2")
+    edges = np.linspace(6.2, 11.4, 41)
+    counts = (
+        9000 * np.exp(-(((edges[:-1] - 7.3) / 0.7) ** 2)) + 900 * np.exp(-(((edges[:-1] - 10) / 0.8) ** 2))
+    ).round()
+    local = {
+        "best": 6.4, "median": 7.4, "worst": 10.2, "sampling": 25.0, "range": [6.2, 11.4],
+        "edges": edges.round(3).tolist(), "counts": counts.astype(int).tolist(),
+    }  # fmt: skip
+    halves = np.array(_curve(shells, resolution))
+    template = {
+        "judgement": "partly", "low_pass": 37.5, "resolution": resolution, "agrees_to": 13.2, "share": 0.55,
+        "text": "Beyond the 37.5 A to which the template was given, the map agrees with it in part (55% of what the "
+        "half maps allow): they differ.",
+        "fsc": {"resolution": shells.round(4).tolist(), "template": _curve(shells, 12.0), "halves": halves.tolist(),
+                "allowed": np.sqrt(2 * halves / (1 + halves)).round(4).tolist()},
+    }  # fmt: skip
+    points = [Point(*row, False) for row in ((3912, 7.1), (1956, 7.62), (978, 8.25), (489, 9.02))]
+    plot = {"points": [vars(point) for point in points]} | line_of(points)
+    command = "mpirun -n 8 relion_postprocess_mpi --locres --i half1.mrc"
+    return [
+        _job(
+            f"PostProcess/{name}_sharpened", 2, START + 20000, "relion_postprocess --auto_bfac", sharpening=sharpening
+        ),
+        _job(f"LocalRes/{name}", 190, START + 20000, command, local_resolution=local),
+        _job(f"Directions/{name}", 0, directions=found),
+        _job(f"Template/{name}", 0, template=template),
+        _job(f"ParticlePlot/{name}", 5, START + 20100, "relion_postprocess", particle_plot=plot),
+    ]
+
+
+def _known(values: np.ndarray, known: np.ndarray) -> list[float | None]:
+    return [round(float(value), 4) if one else None for value, one in zip(values, known, strict=True)]
+
+
 def _curve(shells: np.ndarray, resolution: float) -> list[float]:
     """Falls through 0.143 at the resolution."""
     return (1 / (1 + 6 * (resolution / shells) ** 9)).round(4).tolist()
@@ -191,10 +255,22 @@ def make_maps(run: Path, binnings: tuple[int, ...] = (4, 2, 1), project: str = "
         write_map(root / f"PostProcess/bin{binning}_result/postprocess.mrc", data, PIXEL_SIZE * binning)
     if 1 in binnings:
         # The best step of polishing.
-        shutil.copytree(root / "PostProcess/bin1_result", root / "PostProcess/bin1_cycle1_polish")
+        best = root / "PostProcess/bin1_cycle1_polish"
+        shutil.copytree(root / "PostProcess/bin1_result", best)
+        shutil.copytree(best, root / "PostProcess/bin1_cycle1_polish_sharpened")
+        _write_local_resolution(root / "LocalRes/bin1_cycle1_polish", best / "postprocess.mrc")
     for number, low_pass in ((1, 13), (2, 26), (3, 60)) if 2 in binnings else ():
         data = gaussian_low_pass(density(structure, 48, 2 * PIXEL_SIZE), 2 * PIXEL_SIZE, low_pass)
         write_map(root / f"Class3D/bin2/run_class{number:03d}.mrc", data, 2 * PIXEL_SIZE)
+
+
+def _write_local_resolution(job: Path, best: Path) -> None:
+    """Worse towards one side, and not known in the corners."""
+    filtered = read_map(best)
+    box = filtered.data.shape[0]
+    local = np.broadcast_to(np.linspace(5.5, 12.0, box, dtype=np.float32), filtered.data.shape)
+    write_map(job / "relion_locres.mrc", np.where(radii(box) < 0.45 * box, local, 0), filtered.pixel_size)
+    write_map(job / "relion_locres_filtered.mrc", filtered.data, filtered.pixel_size)
 
 
 def make_run(run: Path, failed: bool = False) -> dict[str, Any]:

@@ -58,6 +58,8 @@ def sheet_rows(given) {
 //   imports, places                 other programs' data may be imported; where they are
 //   export                          picks are written at the end
 //   free                            extracted particles are removed when their level is done
+//   sharpening, directions,         steps on the best map
+//   compare_template, local_resolution, particle_plot
 //   groups                          there may be so many tilt series that they are worked on in groups
 def needs_of(documents, given) {
     def recipes = documents.drop(given.sample_sheet ? 1 : 0).collect { found -> parsed(found) } // the sheet is the first file
@@ -91,6 +93,11 @@ def needs_of(documents, given) {
         ctf_refine: polished && (late || (recipes + [given]).any { recipe -> recipe.ctf_refine }),
         polish: polished && (late || (recipes + [given]).any { recipe -> recipe.bayesian_polish }),
         classes: given.run_class3D || values_of(recipes + [given], 'classification', 'run').any { run -> !("${run}".toLowerCase() in ['no', 'false']) },
+        sharpening: switched_on(recipes, given, 'sharpening', true),
+        directions: switched_on(recipes, given, 'directions', true),
+        local_resolution: switched_on(recipes, given, 'local_resolution', false),
+        particle_plot: given.particle_plot == true || switched_on(recipes, given, 'particle_plot', false),
+        compare_template: template && switched_on(recipes, given, 'template', true),
         groups: (rows.collect { row -> row.tomograms } + recipes.collectMany { recipe -> ['pseudo_subtomo', 'refine3D', 'reconstruct'].collect { block -> value_of(recipe, block, 'in_tomograms') } })
             .findAll().unique().any { name -> may_need_groups(name, documents, given.tilt_series_per_task) },
     ]
@@ -99,12 +106,20 @@ def needs_of(documents, given) {
 def everything() {
     return [
         first: true, template: true, denovo: true, search_known: true, map: true, polish_only: true, rungs: 8, cycles: 10,
-        ctf_refine: true, polish: true, classes: true, groups: true,
+        ctf_refine: true, polish: true, classes: true, groups: true, sharpening: true,
+        directions: true, compare_template: true, local_resolution: true, particle_plot: true,
     ]
 }
 
 def values_of(recipes, block, name) {
     return recipes.collect { recipe -> value_of(recipe, block, name) }.findAll { value -> value != null }
+}
+
+// Whether a data set may have a step on the best map: what is on the command line holds for all of them.
+def switched_on(recipes, given, name, standard) {
+    def all = value_of(given, 'map_analysis', name)
+    def values = all == null ? recipes.collect { recipe -> value_of(recipe, 'map_analysis', name) } : [all]
+    return values.any { value -> value == null ? standard : !("${value}".toLowerCase() in ['no', 'false']) }
 }
 
 // A field of a block, also where something else than a block was given under its name.
@@ -162,6 +177,11 @@ def within(plan, needs) {
         'CTF refinement': plan.polishing?.ctf_refine && !needs.ctf_refine,
         'polishing': plan.polishing?.polish && !needs.polish,
         'classes': plan.levels.any { level -> level.classification } && !needs.classes,
+        'sharpening': plan.map_analysis.sharpening && !needs.sharpening,
+        'directions': plan.map_analysis.directions && !needs.directions,
+        'local resolution': plan.map_analysis.local_resolution && !needs.local_resolution,
+        'a particle plot': plan.map_analysis.particle_plot && !needs.particle_plot,
+        'a comparison with the template': plan.map_analysis.template && !needs.compare_template,
         'groups': plan.levels.any { level -> level.extract.groups > 1 } && !needs.groups,
     ].findAll { _name, is -> is }.keySet()
     if (missing) {

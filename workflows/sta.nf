@@ -1,7 +1,7 @@
 // The whole run: other programs' data are imported, the parameters and the data checked; each data set's tables get the
 // names of the run, its particles are extracted at the
 // first binning, a first reference made and refined; then one level after the other; at bin 1 the tilt series are
-// polished; at the end the results. Runs from existing results begin further down.
+// polished; the best map is looked at; at the end the results. Runs from existing results begin further down.
 include { SOURCES } from '../modules/core/sources'
 include { IMPORT_DATA } from '../modules/core/import_data'
 include { RECIPE } from '../modules/core/recipe'
@@ -10,6 +10,7 @@ include { PLAN } from '../modules/core/plan'
 include { IMPORT } from '../modules/core/import'
 include { LADDER } from '../subworkflows/ladder'
 include { POLISHING } from '../subworkflows/polishing'
+include { BEST_MAP } from '../subworkflows/best_map'
 include { RESULTS } from '../modules/core/results'
 include { EXPORT_COPICK } from '../modules/core/export_copick'
 include { binds_of ; existing ; json } from '../subworkflows/values'
@@ -81,6 +82,8 @@ workflow STA {
         done = done.mix(POLISHING.out.jobs)
         ended = last.done.mix(POLISHING.out.states)
     }
+    BEST_MAP(ended, needs)
+    done = done.mix(BEST_MAP.out)
 
     jobs = in_order(done)
     pictures = jobs.map { rows -> rows.collectMany { id, job -> shown(job).collect { map -> [id, "${job.parent.name}/${job.name}/${map.name}".toString(), map] } } }
@@ -133,7 +136,11 @@ def key(row) {
 // The maps of a job that the report shows: results, and classes.
 def shown(job) {
     if (job.parent.name == 'PostProcess' && !job.name.endsWith('_start')) {
-        return [job / 'postprocess.mrc'].findAll { map -> map.exists() } // none where a step of polishing led to no map
+        // None where a step of polishing led to no map, or none could be sharpened.
+        return [job / 'postprocess.mrc'].findAll { map -> map.exists() }
+    }
+    if (job.parent.name == 'LocalRes') {
+        return ['relion_locres.mrc', 'relion_locres_filtered.mrc'].collect { name -> job / name }
     }
     if (job.parent.name == 'Class3D' && !job.name.endsWith('_template')) {
         return job.listFiles().findAll { map -> map.name ==~ /run_class\d+\.mrc/ }.sort { map -> map.name }

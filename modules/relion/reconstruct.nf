@@ -1,5 +1,6 @@
 // The average of particles as they are oriented, from the tilt series' own images, with its half maps. A group of many tilt
-// series is only summed up; the sums of all groups make one map.include { json_word } from '../../subworkflows/values'
+// series is only summed up; the sums of all groups make one map.
+include { json_word } from '../../subworkflows/values'
 
 process RECONSTRUCT {
     tag "${meta.label}${job.name}${meta.group ? " ${meta.group}" : ''}"

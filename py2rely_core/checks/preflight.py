@@ -223,4 +223,6 @@ def _plan_one(dataset: dict[str, Any], machine: Machine, lose: str) -> tuple[Che
     said = {"recipe": dataset["recipe"], "imported": dataset["imported"]["notes"]}
     tables = {series.star_file for series in inputs.tilt_series.values()}
     said |= {"files": [str(path) for path in [*sorted(tables), *inputs.stacks()]]}
-    return context, plan | said | {"binds": stack_binds(inputs.stacks()), "lose": limit, "lost": lost}
+    # What a task reads by its name alone.
+    outside = [*inputs.stacks(), *([Path(recipe.postprocess.fn_mtf)] if recipe.postprocess.fn_mtf else [])]
+    return context, plan | said | {"binds": stack_binds(outside), "lose": limit, "lost": lost}

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.data.geometry import PRIORS
 from py2rely_core.data.symmetry import parse_point_group
+from py2rely_core.data.tables import read_star
 from py2rely_core.problems import Problem, ProblemError
+
+#: Columns of a detector's MTF, as ``relion_postprocess`` reads them.
+MTF = ("rlnResolutionInversePixel", "rlnMtfValue")
 
 
 def check_max_dose(context: CheckContext) -> Iterator[Problem]:
@@ -61,4 +65,20 @@ def check_helix(context: CheckContext) -> Iterator[Problem]:
         yield Problem(what, str(context.inputs.particles_file), "rlnHelicalTubeID", fix, "warning")
 
 
-CHECKS = (check_max_dose, check_symmetry, check_priors, check_helix)
+def check_mtf(context: CheckContext) -> Iterator[Problem]:
+    """The detector's MTF is a STAR file with its curve."""
+    path = context.recipe.postprocess.fn_mtf
+    if not path:
+        return
+    try:
+        columns = {label for table in read_star(path).values() for label in table.columns}
+    except ProblemError as error:
+        yield from (Problem(one.what, "postprocess.fn_mtf", path, one.fix) for one in error.problems)
+        return
+    missing = [label for label in MTF if label not in columns]
+    if missing:
+        what = f"The file holds no MTF: {', '.join(missing)} is missing."
+        yield Problem(what, path, " and ".join(MTF), "Give the detector's MTF as RELION reads it (postprocess.fn_mtf).")
+
+
+CHECKS = (check_max_dose, check_symmetry, check_priors, check_helix, check_mtf)

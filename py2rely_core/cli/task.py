@@ -18,6 +18,7 @@ PixelOption = Annotated[float | None, typer.Option("--pixel-size")]
 GroupsOption = Annotated[Path, typer.Option("--groups", help="Holds 1/NAME, 2/NAME, ...: their jobs.")]
 ParticlesOption = Annotated[Path, typer.Option("--particles")]
 OutputOption = Annotated[Path, typer.Option("--output")]
+SettingsOption = Annotated[str, typer.Option("--settings", help="What the plan says of the step, as JSON.")]
 
 
 @app.callback()
@@ -387,6 +388,98 @@ def randomise_from(maps: Path) -> None:
     except ProblemError as error:
         # What is wrong with the half maps is judged with the step.
         print(error, file=sys.stderr)
+
+
+@app.command("sharpen-by")
+def sharpen_by(postprocess: Path, settings: SettingsOption) -> None:
+    """Print the flag with which relion_postprocess sharpens a map; nothing where it should not."""
+    from py2rely_core.judging.sharpening import sharpen_by
+
+    wanted = json.loads(settings)
+    print(sharpen_by(postprocess, wanted["lowest"], wanted["given"])[0])
+
+
+@app.command("check-sharpening")
+def check_sharpening(
+    job: Path,
+    best: Annotated[Path, typer.Option("--best")],
+    settings: SettingsOption,
+    box: Annotated[int, typer.Option("--box")],
+    pixel_size: Annotated[float, typer.Option("--pixel-size")],
+) -> None:
+    """Prove a sharpened map, or note why there is none."""
+    from py2rely_core.judging.sharpening import check_sharpening
+
+    job.mkdir(parents=True, exist_ok=True)
+    check_sharpening(job, best, json.loads(settings), (box, pixel_size))
+
+
+@app.command("check-local-resolution")
+def check_local_resolution(
+    job: Path,
+    mask: Annotated[Path, typer.Option("--mask")],
+    settings: SettingsOption,
+    box: Annotated[int, typer.Option("--box")],
+    pixel_size: Annotated[float, typer.Option("--pixel-size")],
+) -> None:
+    """Prove a local resolution and note its distribution."""
+    from py2rely_core.judging.local_resolution import check_local_resolution
+
+    check_local_resolution(job, mask, box, pixel_size, json.loads(settings)["sampling"])
+
+
+@app.command("subsets")
+def subsets(particles: Path, name: Annotated[str, typer.Option("--name")], output: OutputOption) -> None:
+    """Write halves, quarters and eighths of a particle set."""
+    from py2rely_core.judging.particle_plot import write_subsets
+
+    write_subsets(particles, name, output)
+
+
+@app.command("particle-plot")
+def particle_plot(
+    job: Path,
+    sets: Annotated[Path, typer.Option("--sets")],
+    best: Annotated[Path, typer.Option("--best")],
+    particles: Annotated[Path, typer.Option("--particles")],
+    box: Annotated[int, typer.Option("--box")],
+    pixel_size: Annotated[float, typer.Option("--pixel-size")],
+) -> None:
+    """Note the resolution against the number of particles."""
+    from py2rely_core.judging.particle_plot import check_particle_plot
+
+    check_particle_plot(job, sets, best, particles, box, pixel_size)
+
+
+@app.command("directions")
+def directions(
+    job: Path,
+    maps: Annotated[Path, typer.Option("--maps")],
+    mask: Annotated[Path, typer.Option("--mask")],
+    particles: Annotated[Path, typer.Option("--particles")],
+    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    symmetry: Annotated[str, typer.Option("--symmetry")],
+) -> None:
+    """Note a map's resolution by direction, and how its particles sample directions."""
+    from py2rely_core.judging.directions import check_directions
+
+    check_directions(maps, mask, particles, tomograms, symmetry, job)
+
+
+@app.command("compare-template")
+def compare_template(
+    job: Path,
+    template: Path,
+    maps: Annotated[Path, typer.Option("--maps")],
+    mask: Annotated[Path, typer.Option("--mask")],
+    postprocess: Annotated[Path, typer.Option("--postprocess")],
+    settings: SettingsOption,
+) -> None:
+    """Note whether a map knows more than the template that it was begun from."""
+    from py2rely_core.judging.template import check_template
+
+    wanted = json.loads(settings)
+    check_template(job, template, maps, mask, postprocess, wanted["low_pass"], wanted["diameter"])
 
 
 @app.command("judge")

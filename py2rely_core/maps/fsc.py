@@ -43,6 +43,39 @@ def fsc(first: Volume, second: Volume, mask: Volume | None = None, as_relion: bo
     return curve
 
 
+def randomised_phases(data: Volume, shell: int, seed: int) -> Volume:
+    """A map whose phases are random from a shell on, with its own amplitudes."""
+    n = data.shape[0]
+    transform = np.fft.rfftn(data)
+    # The phases of a real map, so that the result is one.
+    noise = np.fft.rfftn(np.random.default_rng(seed).normal(size=data.shape))
+    beyond = spatial_frequencies(data.shape, 1.0) * n >= shell
+    turned = np.where(beyond, np.abs(transform) * np.exp(1j * np.angle(noise)), transform)
+    return np.fft.irfftn(turned, s=data.shape, axes=(0, 1, 2)).astype(np.float32)
+
+
+def corrected_fsc(first: Volume, second: Volume, mask: Volume, shell: int) -> np.ndarray:
+    """FSC within a mask, without what the mask itself correlates.
+
+    By phases that are randomised: Chen et al. 2013, doi:10.1016/j.ultramic.2013.06.004.
+
+    Parameters
+    ----------
+    first, second, mask : (n, n, n) array
+    shell : int
+        From where on phases are randomised; as ``relion_postprocess``, the curve is corrected from two shells beyond.
+
+    Returns
+    -------
+    (n // 2 + 1,) float
+    """
+    together = fsc(first, second, mask)
+    chance = fsc(randomised_phases(first, shell, 1), randomised_phases(second, shell, 2), mask)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        beyond = np.where(chance > together, 0.0, (together - chance) / (1 - chance))
+    return np.where(np.arange(len(together)) < shell + 2, together, beyond)
+
+
 def shell_resolutions(box: int, pixel_size: float) -> np.ndarray:
     """Resolution of every shell, Angstrom; infinite for shell 0."""
     with np.errstate(divide="ignore"):
@@ -68,3 +101,13 @@ def first_crossing(resolutions: np.ndarray, curve: np.ndarray, threshold: float)
     if not below.any():
         return None
     return float(resolutions[int(below.argmax())])
+
+
+def crossing_shells(curves: np.ndarray, threshold: float = 0.143) -> np.ndarray:
+    """Where curves first fall below a threshold, (n,) shells, interpolated between two; the last where they do not."""
+    below = ~(curves[:, 1:] >= threshold)
+    falls, shell = below.any(axis=1), below.argmax(axis=1) + 1
+    rows = np.arange(len(curves))
+    upper, lower = curves[rows, shell - 1], curves[rows, shell]
+    place = shell - 1 + (upper - threshold) / np.where(falls, upper - lower, 1)
+    return np.where(falls, np.maximum(place, 1), curves.shape[1] - 1)

@@ -359,13 +359,32 @@ class Duplicates(Block):
 
 
 class PostProcess(Block):
-    """``relion_postprocess``; not sharpened unless it is asked for."""
+    """``relion_postprocess``, of every level's map and of the sharpened one at the end.
 
-    do_auto_bfac: YesNo = Field(False, description="--auto_bfac")
-    autob_lowres: float = Field(10, description="--autob_lowres, Angstrom")
-    adhoc_bfac: float = Field(0, description="--adhoc_bfac; 0: none")
-    fn_mtf: str = Field("", description="--mtf")
+    Levels' maps are not sharpened unless it is asked for; whether the best map is, says `map_analysis.sharpening`.
+    """
+
+    do_auto_bfac: YesNo = Field(False, description="--auto_bfac for every level's map")
+    autob_lowres: float = Field(
+        10, description="--autob_lowres, Angstrom; maps that are not better have no B-factor of their own"
+    )
+    adhoc_bfac: float = Field(0, description="--adhoc_bfac, square Angstrom, negative; 0: none is given")
+    fn_mtf: str = Field("", description="--mtf: the detector's MTF, a STAR file")
+    mtf_angpix: float | None = Field(None, gt=0, description="--mtf_angpix, Angstrom; not given: resolutions.angpix")
     other_args: Words = Field("", description="added to the program's command line")
+
+
+class MapAnalysis(Block):
+    """What is found out about the best map at the end of a run; each step may be left out."""
+
+    sharpening: YesNo = Field(True, description="sharpen it: by postprocess.adhoc_bfac, or by its Guinier plot")
+    directions: YesNo = Field(True, description="resolution by direction, and how the particles sample directions")
+    template: YesNo = Field(True, description="compare it with the template, where one was used")
+    local_resolution: YesNo = Field(
+        False, description="local resolution, and the map filtered by it: relion_postprocess"
+    )
+    particle_plot: YesNo = Field(False, description="resolution against the number of particles")
+    locres_sampling: float = Field(25, gt=0, description="--locres_sampling, Angstrom between the points of it")
 
 
 class Imports(Block):
@@ -448,6 +467,7 @@ class Recipe(Block):
     classification: Classification = Classification()
     polishing: Polishing = Polishing()
     postprocess: PostProcess = PostProcess()
+    map_analysis: MapAnalysis = MapAnalysis()
     imports: Imports = Imports()
     levels: dict[str, dict[str, dict[str, Any]]] = {}
 

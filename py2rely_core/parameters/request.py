@@ -73,6 +73,8 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     chosen = {field: params[name] for name, field in CLASSIFICATION.items() if params.get(name) not in (None, False)}
     if chosen:
         blocks["classification"] = blocks.get("classification", {}) | chosen
+    if params.get("particle_plot") and isinstance(blocks.get("map_analysis", {}), dict):
+        blocks["map_analysis"] = blocks.get("map_analysis", {}) | {"particle_plot": True}
     fields = {name: params[name] for name in FIELDS if params.get(name) is not None}
     if fields and isinstance(blocks.get("imports", {}), dict):
         blocks["imports"] = blocks.get("imports", {}) | fields
@@ -212,6 +214,8 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path, export: 
     denovo, template = _is_true(row.get("run_denovo_generation")), row.get("reference_template")
     if denovo and recipe.initial_model is None:
         recipe = parse_recipe(recipe.model_dump(by_alias=True) | {"initial_model": _initial_model(recipe)}, where)
+    if recipe.postprocess.fn_mtf:
+        recipe.postprocess.fn_mtf = str(_existing(recipe.postprocess.fn_mtf, roots))
     if start == "polish" and not (recipe.ctf_refine or recipe.bayesian_polish):
         recipe = parse_recipe(recipe.model_dump(by_alias=True) | {"ctf_refine": {}, "bayesian_polish": {}}, where)
     sources = {key: _existing(str(row[key]), roots) for key in SOURCES if row.get(key)}

@@ -137,6 +137,14 @@ GROUPS = (
         ),
     ),
     Group(
+        "analysis",
+        "The best map ([what is found out about it](map-analysis.md))",
+        (
+            P("particle_plot", "boolean", "resolution against the number of particles: parts of them are averaged, too",
+              False),
+        ),
+    ),
+    Group(
         "output",
         "Output and this machine",
         (

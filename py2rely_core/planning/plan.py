@@ -21,6 +21,8 @@ from py2rely_core.planning.groups import number_of_groups
 
 #: Soft edges that are tried, as multiples of ``mask_create.width_mask_edge``, until the mask is wide enough.
 EDGE_STEPS = (1, 2, 4, 6, 8)
+#: Most MPI ranks of the local resolution: each holds the maps.
+LOCRES_RANKS = 8
 #: RELION's own default is the time of day: a run that is repeated would then split other half sets.
 RANDOM_SEED = "--random_seed 1"
 
@@ -83,7 +85,8 @@ def plan_dataset(
     Returns
     -------
     dict
-        ``{"initial_reference": ..., "levels": [...], "polishing": ...}``, JSON-ready; without polishing None.
+        ``{"initial_reference": ..., "levels": [...], "polishing": ..., "map_analysis": {...}}``, JSON-ready; without
+        polishing None, and so is each step of the analysis that is left out.
     """
     binnings = recipe.resolutions.binning_list
     oriented = is_oriented(recipe, mode, start)
@@ -95,6 +98,7 @@ def plan_dataset(
         "initial_reference": _initial_reference(recipe, mode, levels[0], machine),
         "levels": levels,
         "polishing": _polishing(recipe, levels[-1], n_tilt_series, machine),
+        "map_analysis": _map_analysis(recipe, levels, mode, start, machine),
     }
 
 
@@ -278,8 +282,49 @@ def _postprocess_options(recipe: Recipe) -> str:
     block = recipe.postprocess
     flags = [f"--auto_bfac --autob_lowres {block.autob_lowres:g}"] if block.do_auto_bfac else []
     flags += [f"--adhoc_bfac {block.adhoc_bfac:g}"] if block.adhoc_bfac else []
-    flags += [f"--mtf {shlex.quote(block.fn_mtf)}"] if block.fn_mtf else []
-    return join_flags(flags, block)
+    return join_flags([*flags, *_mtf_flags(recipe)], block)
+
+
+def _mtf_flags(recipe: Recipe) -> list[str]:
+    block = recipe.postprocess
+    # What RELION assumes without the second flag, the pixel size of the map, is wrong for a binned one.
+    pixel_size = block.mtf_angpix or recipe.resolutions.angpix
+    return [f"--mtf {shlex.quote(block.fn_mtf)} --mtf_angpix {pixel_size:g}"] if block.fn_mtf else []
+
+
+def _map_analysis(
+    recipe: Recipe, levels: list[dict[str, Any]], mode: str, start: str, machine: Machine
+) -> dict[str, Any]:
+    """The steps on the best map; None for one that is left out."""
+    asked = recipe.map_analysis
+    template = {"low_pass": template_low_pass(recipe), "diameter": levels[-1]["diameter"]}
+    return {
+        "sharpening": _sharpening(recipe) if asked.sharpening else None,
+        "directions": {"symmetry": recipe.symmetry} if asked.directions else None,
+        "local_resolution": _local_resolution(recipe, machine) if asked.local_resolution else None,
+        "particle_plot": {"options": join_flags([], recipe.postprocess)} if asked.particle_plot else None,
+        "template": template if asked.template and mode == "template" and start == "picks" else None,
+    }
+
+
+def _local_resolution(recipe: Recipe, machine: Machine) -> dict[str, Any]:
+    block = recipe.postprocess
+    return {
+        "sampling": recipe.map_analysis.locres_sampling,
+        "ranks": min(machine.cpus, LOCRES_RANKS),
+        "given": block.adhoc_bfac or 0,
+        "options": join_flags(_mtf_flags(recipe), block),
+    }
+
+
+def _sharpening(recipe: Recipe) -> dict[str, Any]:
+    block = recipe.postprocess
+    return {
+        "lowest": block.autob_lowres,
+        "given": block.adhoc_bfac or None,
+        "mtf": block.fn_mtf,
+        "options": join_flags(_mtf_flags(recipe), block),
+    }
 
 
 def common_flags(block: Block, offsets: bool = True) -> list[str]:
@@ -395,6 +440,11 @@ def _initial_reference(recipe: Recipe, mode: str, level: dict[str, Any], machine
     return common
 
 
+def template_low_pass(recipe: Recipe) -> float:
+    """To which resolution, Angstrom, the first search sees the template: its alignment, or Refine3D straight away."""
+    return 1.5 * recipe.class3D.ini_high if recipe.initial_reference.template_iterations else recipe.refine3D.ini_high
+
+
 def _template_alignment(recipe: Recipe, level: dict[str, Any], machine: Machine) -> dict[str, Any]:
     block = recipe.class3D
     # Correlation is on in the first iteration whatever the recipe says of later ones: the template's scale is unknown.
@@ -406,7 +456,7 @@ def _template_alignment(recipe: Recipe, level: dict[str, Any], machine: Machine)
         "grid": {"box": level["size"], "pixel_size": level["pixel_size"], "low_pass": recipe.refine3D.ini_high},
         "iterations": recipe.initial_reference.template_iterations,
         "tau": block.tau_fudge,
-        "low_pass": 1.5 * block.ini_high,
+        "low_pass": template_low_pass(recipe),
         "ranks": ranks,
         "threads": threads,
         "gpus": gpus,

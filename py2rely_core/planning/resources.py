@@ -126,6 +126,9 @@ def add_memory(plan: dict[str, Any], work: Workload) -> None:
     _add(plan["initial_reference"], "initial_reference", first, work)
     for name, block in (plan.get("polishing") or {}).items():
         _add(block, name, last, work)
+    local = plan["map_analysis"]["local_resolution"]
+    if local:
+        local["memory"] = granted(local["ranks"] * map_memory(last))
 
 
 def _add(block: Any, name: str, size: int, work: Workload) -> None:

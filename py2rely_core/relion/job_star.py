@@ -42,6 +42,9 @@ VALUES = {
         "fn_in": "--i", "fn_mask": "--mask", "angpix": "--angpix", "fn_mtf": "--mtf", "mtf_angpix": "--mtf_angpix",
         "autob_lowres": "--autob_lowres", "adhoc_bfac": "--adhoc_bfac", "low_pass": "--low_pass",
     },
+    "relion.localres.own": {
+        "fn_in": "--i", "fn_mask": "--mask", "angpix": "--angpix", "fn_mtf": "--mtf", "adhoc_bfac": "--adhoc_bfac",
+    },
     "relion.ctfrefinetomo": TOMO_INPUTS | {
         "in_halfmaps": "--ref1", "in_refmask": "--mask", "in_post": "--fsc", "box_size": "--b", "focus_range": "--d1",
         "lambda": "--lambda", "nr_threads": "--j",
@@ -66,6 +69,7 @@ SWITCHES = {
         "do_auto_bfac": "--auto_bfac", "do_adhoc_bfac": "--adhoc_bfac",
         "do_skip_fsc_weighting": "--skip_fsc_weighting",
     },
+    "relion.localres.own": {"do_relion_locres": "--locres"},
     "relion.ctfrefinetomo": {
         "do_defocus": "--do_defocus", "do_reg_def": "--do_reg_defocus", "do_scale": "--do_scale",
         "do_frame_scale": "--per_frame_scale", "do_tomo_scale": "--per_tomogram_scale",
@@ -81,6 +85,7 @@ IMPLIED = {
     "relion.reconstructparticletomo": {"--o", "--j_out", "--j_in"},
     "relion.maskcreate": {"--o"},
     "relion.postprocess": {"--o"},
+    "relion.localres.own": {"--o"},
     "relion.ctfrefinetomo": {"--o", "--ref2", "--d0"},
     "relion.framealigntomo": {"--o", "--ref2"},
 }
@@ -134,12 +139,17 @@ def project_name(word: str) -> str:
 def job_type(command: list[str]) -> str:
     """RELION's label for the type of a job, or an empty string for a program that is no job of its own."""
     program, _, flags = flags_of(command)
-    found = PROGRAMS.get(program, "")
+    found = _family(program, flags)
     if found != "relion.refine":
         return found
     if "--auto_refine" in flags:
         return "relion.refine3d.tomo"
     return "relion.initialmodel.tomo" if "--grad" in flags else "relion.class3d"
+
+
+def _family(program: str, flags: Flags) -> str:
+    """The form that a program has, by one of the keys of :data:`VALUES`; empty where there is none."""
+    return "relion.localres.own" if "--locres" in flags else PROGRAMS.get(program, "")
 
 
 def job_star(command: list[str], pixel_size: Callable[[str], float]) -> str | None:
@@ -160,7 +170,7 @@ def job_star(command: list[str], pixel_size: Callable[[str], float]) -> str | No
     program, ranks, flags = flags_of(command)
     if "--continue" in flags or not (label := job_type(command)):
         return None
-    family = PROGRAMS[program]
+    family = _family(program, flags)
     values = {name: project_name(" ".join(flags[flag])) for name, flag in VALUES[family].items() if flags.get(flag)}
     for name, flag in SWITCHES[family].items():
         values[name] = _yes(flag.startswith("!") != (flag.lstrip("!") in flags))

@@ -48,7 +48,8 @@ def write_report(results: dict[str, Any], find: Finder, path: Path) -> None:
     """
     maps = _Maps(find, pictures.volume_edge(len(results["datasets"])))
     page = _environment().get_template("report.html.j2").render(
-        results=results, slices=maps.slices, volume=maps.volume, shown=shown_level, defaults=_defaults()
+        results=results, slices=maps.slices, local_slices=maps.local_slices, volume=maps.volume, shown=shown_level,
+        defaults=_defaults(),
     )  # fmt: skip
     path.write_text(page)
 
@@ -96,9 +97,20 @@ class _Maps:
         volume = self.load(name)
         return pictures.slice_images(volume, edge) if volume else []
 
-    def volume(self, name: str | None, diameter: float) -> pictures.SmallVolume | None:
+    def local_slices(self, found: dict[str, Any], edge: int = pictures.SLICE_EDGE) -> list[tuple[str, str]]:
+        filtered, local = (pictures.load(self.find(found[name])) for name in ("filtered", "map"))
+        return pictures.local_slices(filtered, local, found["range"], edge) if filtered and local else []
+
+    def volume(
+        self, name: str | None, diameter: float, found: dict[str, Any] | None = None
+    ) -> pictures.SmallVolume | None:
+        """A map for the 3D view, coloured by its local resolution where that was `found`."""
         volume = self.load(name)
-        return pictures.small_volume(volume, diameter, self.edge) if volume and volume.pixel_size else None
+        if not volume or not volume.pixel_size:
+            return None
+        local = pictures.load(self.find(found["map"])) if found else None
+        limits = found["range"] if found else (0, 1)
+        return pictures.small_volume(volume, diameter, self.edge, local, limits)
 
 
 def _environment() -> jinja2.Environment:
@@ -118,6 +130,13 @@ def _environment() -> jinja2.Environment:
         "resolution_chart": figures.resolution_chart,
         "overlay_chart": figures.overlay_chart,
         "levels_chart": figures.levels_chart,
+        "guinier_chart": figures.guinier_chart,
+        "directions_chart": figures.directions_chart,
+        "resolution_sky": figures.resolution_sky,
+        "sampling_sky": figures.sampling_sky,
+        "template_chart": figures.template_chart,
+        "particle_chart": figures.particle_chart,
+        "local_resolution_chart": figures.local_resolution_chart,
         "sky_map": sky_map,
         "resolution_text": resolution_text,
     }

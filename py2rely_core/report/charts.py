@@ -6,10 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from math import ceil, cos, floor, isfinite, log10, pi, radians, sin, sqrt
+from math import acos, ceil, cos, degrees, floor, isfinite, log10, pi, radians, sin, sqrt
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
+
+from py2rely_core.report.drawing import ramp
 
 WIDTH, HEIGHT = 480, 290
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 12, 40
@@ -94,6 +97,34 @@ def line_chart(
     return Markup(svg + _legend(series) + ('<p class="readout">Point at the chart for the values.</p>' if data else ""))
 
 
+def histogram(edges: Sequence[float], counts: Sequence[int], x: Axis, title: str) -> Markup:
+    """Bars, coloured from the first to the last as local resolution is.
+
+    Parameters
+    ----------
+    edges : sequence of float
+        Of the bars, one more than these.
+    counts : sequence of int
+        Their heights.
+    title : str
+        What a screen reader says.
+    """
+    total, most = sum(counts), max(counts)
+    shares = [(value, f"{100 * value / total:.0f} %") for value in nice_ticks(0, most, 4)]
+    scale = _Scale(x, Axis(0, 1.05 * most, shares, "share of the voxels"))
+    bars = []
+    for number, (left, right, height) in enumerate(zip(edges, edges[1:], counts, strict=False)):
+        red, green, blue = ramp(np.array(number / max(len(counts) - 1, 1))).round().astype(int)
+        top, bottom = scale.y(height), scale.y(0)
+        bars.append(
+            f'<path fill="rgb({red},{green},{blue})" d="M{scale.x(left)} {bottom}V{top}H{scale.x(right)}V{bottom}Z"/>'
+        )
+    return Markup(
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"{''.join([*_axes(scale), *bars])}</svg>"
+    )
+
+
 def _legend(series: Sequence[Series]) -> str:
     if len(series) < 2:
         return ""
@@ -165,21 +196,44 @@ def _curve(series: Series, scale: _Scale) -> str:
 
 
 def sky_map(angles: dict[str, Any], title: str) -> Markup:
-    """Viewing directions over the whole sphere, in an equal-area (Mollweide) projection.
+    """Viewing directions over the whole sphere.
 
     Parameters
     ----------
     angles : dict
         As :func:`py2rely_core.relion.outputs.refinements.viewing_directions` returns it.
+    title : str
+        What a screen reader says.
     """
-    counts = angles["counts"]
-    most = max((value for row in counts for value in row), default=0)
-    shades: dict[int, list[str]] = {}
-    for row, upper, lower in zip(counts, angles["tilt"], angles["tilt"][1:], strict=False):
-        for value, left, right in zip(row, angles["rot"], angles["rot"][1:], strict=False):
-            if value:
-                shade = ceil(SHADES * value / most)
-                shades.setdefault(shade, []).append(_cell(left, right, 90 - upper, 90 - lower))
+    most = max((value for row in angles["counts"] for value in row), default=0)
+    return shaded_sky(angles["counts"], (0, most), title, _scale_text(most))
+
+
+def shaded_sky(rows: Sequence[Sequence[float]], limits: tuple[float, float], title: str, scale: str) -> Markup:
+    """Values over the whole sphere, in an equal-area (Mollweide) projection.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of float
+        Rows of equal height from tilt 0 to 180 degrees, of cells from rot -180 to 180 degrees; what is not above the
+        lower limit is left blank.
+    limits : (float, float)
+        Values of the lightest and the darkest shade.
+    title : str
+        What a screen reader says.
+    scale : str
+        What the shades mean.
+    """
+    low, high = limits
+    count, shades = len(rows), {}
+    tilts = [degrees(acos(1 - 2 * number / count)) for number in range(count + 1)]
+    for row, upper, lower in zip(rows, tilts, tilts[1:], strict=False):
+        width = 360 / len(row)
+        for column, value in enumerate(row):
+            if value > low:
+                shade = min(SHADES, ceil(SHADES * (value - low) / (high - low)))
+                left = -180 + column * width
+                shades.setdefault(shade, []).append(_cell(left, left + width, 90 - upper, 90 - lower))
     width, height = 480, 262
     outline = _polygon([mollweide(-180, latitude) for latitude in range(-90, 91, 5)]
                        + [mollweide(180, latitude) for latitude in range(90, -91, -5)])  # fmt: skip
@@ -199,7 +253,7 @@ def sky_map(angles: dict[str, Any], title: str) -> Markup:
     return Markup(
         f'<svg class="chart sky" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(title)}">'
         f"{''.join(parts)}</svg>"
-        f'<p class="legend"><span class="shade"></span> {_scale_text(most)}</p>'
+        f'<p class="legend"><span class="shade"></span> {scale}</p>'
     )
 
 

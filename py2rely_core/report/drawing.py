@@ -9,8 +9,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 INK, SOFT, PAPER = "#222222", "#666666", "#ffffff"
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd")
+#: Red, green, blue of local resolution from the best to the worst; page.js and style.css have the same.
+RAMP = np.array([[43, 97, 199], [237, 219, 115], [191, 51, 41]])
 #: Drawn so many times larger and then reduced, which smooths lines.
 OVERSAMPLING = 3
+
+
+def ramp(shares: np.ndarray) -> np.ndarray:
+    """Colours (..., 3), 0 to 255, of shares (...) from 0 to 1 of the way along :data:`RAMP`."""
+    return np.stack([np.interp(shares, np.linspace(0, 1, len(RAMP)), channel) for channel in RAMP.T], axis=-1)
 
 
 def grey_tile(image: np.ndarray, low: float, high: float, edge: int) -> Image.Image:

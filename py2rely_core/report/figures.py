@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from math import log2, sqrt
 from typing import Any
 
 from markupsafe import Markup
 
-from py2rely_core.report.charts import Axis, Line, Series, frequency_ticks, line_chart, nice_ticks
+from py2rely_core.report.charts import (
+    Axis,
+    Line,
+    Series,
+    frequency_ticks,
+    histogram,
+    line_chart,
+    nice_ticks,
+    shaded_sky,
+)
 
 #: Curve to its name; the order is the legend's.
 CURVES = {
@@ -15,6 +26,7 @@ CURVES = {
     "unmasked": "unmasked",
     "randomised": "phase-randomised",
 }
+_FIFTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
 _SHARES = Axis(-0.1, 1.02, [(value, f"{value:g}") for value in (0, 0.25, 0.5, 0.75, 1)], "FSC")
 
 
@@ -74,6 +86,100 @@ def history_chart(level: dict[str, Any]) -> Markup | None:
     series = [Series("Refine3D", "c-corrected", x, y, marked=True)]
     title = f"Resolution after each iteration of Refine3D at bin {level['binning']}"
     return line_chart(series, horizontal, vertical, title, [nyquist])
+
+
+def guinier_chart(sharpening: dict[str, Any]) -> Markup | None:
+    """Logarithms of a map's amplitudes against the squared frequency; None where they are not known."""
+    plot, names = sharpening["guinier"], {"original": "as reconstructed", "mtf_corrected": "MTF corrected"}
+    names |= {"weighted": "weighted by FSC", "sharpened": "sharpened"}
+    x = plot["frequency_squared"]
+    heights = [value for name in names for value in plot[name] if value is not None]
+    if len(x) < 2 or not heights:
+        return None
+    series = [Series(text, f"g-{name}", x, plot[name]) for name, text in names.items() if plot[name]]
+    if sharpening["slope"] is not None:
+        # RELION's fit ends at the last shell with amplitude after weighting: that of the resolution.
+        begin = 1 / sharpening["lowest"] ** 2
+        end = max(value for value, height in zip(x, plot["weighted"], strict=True) if height is not None)
+        line = [sharpening["intercept"] + sharpening["slope"] * value for value in (begin, end)]
+        series.append(Series("fit", "g-fit", [begin, end], line))
+    ticks = [(1 / float(f"{1 / sqrt(x[-1] * part):.2g}") ** 2, f"{1 / sqrt(x[-1] * part):.2g}") for part in _FIFTHS]
+    low, high = min(heights), max(heights)
+    margin = 0.05 * (high - low) or 1.0
+    vertical = Axis(low - margin, high + margin, [(v, f"{v:g}") for v in nice_ticks(low, high)], "ln(amplitude)")
+    horizontal = Axis(0, x[-1], ticks, "resolution, Å, on the scale of 1/d²")
+    return line_chart(series, horizontal, vertical, "Guinier plot of the best map")
+
+
+def directions_chart(found: dict[str, Any]) -> Markup:
+    """The FSC's range over all directions."""
+    fsc = found["fsc"]
+    x = [1 / value for value in fsc["resolution"]]
+    names = {"best": "best 5 % of directions", "median": "median", "worst": "worst 5 %"}
+    series = [Series(text, f"d-{name}", x, fsc[name]) for name, text in names.items()]
+    title = "Conical Fourier shell correlation over all directions"
+    return line_chart(series, _frequencies(x[-1]), _SHARES, title, [Line(0.143, "x", "0.143")], readout="at")
+
+
+def resolution_sky(found: dict[str, Any]) -> Markup:
+    """Resolution by direction: the finer, the darker."""
+    rows = [[1 / value for value in row] for row in found["resolution"]]
+    worst, best = (function(value for row in found["resolution"] for value in row) for function in (max, min))
+    return shaded_sky(rows, _range(rows), "Resolution by direction", f"{worst:.1f} to {best:.1f} Å")
+
+
+def sampling_sky(found: dict[str, Any]) -> Markup:
+    """How densely directions are sampled, up to twice as densely as evenly."""
+    return shaded_sky(found["sampling"], (0.0, 2.0), "Sampling of directions", "0 to 2 times even sampling, and more")
+
+
+def _range(rows: list[list[float]]) -> tuple[float, float]:
+    """Of shades: the least value has the lightest, and none is left blank."""
+    values = [value for row in rows for value in row]
+    low, high = min(values), max(values)
+    return low - 0.15 * (high - low), high
+
+
+def local_resolution_chart(found: dict[str, Any]) -> Markup:
+    """How many voxels have which local resolution."""
+    edges = found["edges"]
+    ticks = [(value, f"{value:g}") for value in nice_ticks(edges[0], edges[-1], 6)]
+    horizontal = Axis(edges[0], edges[-1], ticks, "local resolution, Å")
+    return histogram(edges, found["counts"], horizontal, "Distribution of the local resolution")
+
+
+def particle_chart(found: dict[str, Any]) -> Markup | None:
+    """Resolution against the number of particles; None with a single point."""
+    points = [point for point in found["points"] if not point["nyquist_limited"]]
+    if len(points) < 2:
+        return None
+    points.sort(key=lambda point: point["particles"])
+    x, y = [log2(point["particles"]) for point in points], [1 / point["resolution"] ** 2 for point in points]
+    series = [Series("averages of parts of the particles", "p-points", x, y, marked=True)]
+    last, high = x[-1], y[-1]
+    if found["target_particles"]:
+        last, high = log2(found["target_particles"]), 1 / found["target_resolution"] ** 2
+        series.append(Series("by the line", "p-line", [x[-1], last], [y[-1], high], marked=True))
+    margin = 0.08 * (last - x[0])
+    ticks = [(value, f"{point['particles']}") for value, point in zip(x, points, strict=True)]
+    ticks += [(last, f"{found['target_particles']}")] if found["target_particles"] else []
+    low, high = 0.9 * min(y), 1.1 * max([*y, high])
+    steps = [float(f"{1 / sqrt(low + part * (high - low)):.2g}") for part in (0.05, 0.35, 0.65, 0.95)]
+    vertical = Axis(low, high, [(1 / step**2, f"{step:g}") for step in dict.fromkeys(steps)], "resolution, Å (1/d²)")
+    horizontal = Axis(x[0] - margin, last + margin, ticks, "particles")
+    return line_chart(series, horizontal, vertical, "Resolution against the number of particles")
+
+
+def template_chart(found: dict[str, Any]) -> Markup:
+    """FSC of the map with its template beside that of the half maps."""
+    fsc = found["fsc"]
+    x = [1 / value for value in fsc["resolution"]]
+    names = {"template": "map and template", "halves": "half maps", "allowed": "what these allow"}
+    series = [Series(text, f"t-{name}", x, fsc[name]) for name, text in names.items()]
+    given = Line(1 / found["low_pass"], "y", f"given to {found['low_pass']:.0f} Å")
+    title = "Fourier shell correlation of the map with its template"
+    # Room for the line's label above the curves.
+    return line_chart(series, _frequencies(x[-1]), replace(_SHARES, high=1.18), title, [given], readout="at")
 
 
 def resolution_chart(dataset: dict[str, Any]) -> Markup | None:

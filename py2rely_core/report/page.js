@@ -50,24 +50,26 @@ function surface(volume, n, level) {
 }
 
 const VERTEX = `
-attribute vec3 position; attribute vec3 normal;
+attribute vec3 position; attribute vec3 normal; attribute float tint;
 uniform mat3 turn; uniform vec2 stretch; uniform float zoom;
-varying vec3 facing; varying float depth; varying float radius;
+varying vec3 facing; varying float depth; varying float radius; varying float shade;
 void main() {
   vec3 p = turn * position;
-  facing = turn * normal; depth = p.z; radius = length(position);
+  facing = turn * normal; depth = p.z; radius = length(position); shade = tint;
   gl_Position = vec4(p.xy * stretch * zoom, -p.z * 0.4, 1.0);
 }`;
 const FRAGMENT = `
 precision mediump float;
-varying vec3 facing; varying float depth; varying float radius;
+varying vec3 facing; varying float depth; varying float radius; varying float shade;
 uniform float cut; uniform vec3 inner; uniform vec3 outer;
+const vec3 best = vec3(0.169, 0.380, 0.780), middle = vec3(0.929, 0.859, 0.451), worst = vec3(0.749, 0.200, 0.161);
 void main() {
   if (depth > cut) discard;
   vec3 n = normalize(facing);
   float back = gl_FrontFacing ? 0.0 : 1.0;
   n = mix(n, -n, back);
   vec3 colour = mix(inner, outer, smoothstep(0.2, 0.75, radius));
+  if (shade >= 0.0) colour = mix(mix(best, middle, min(1.0, 2.0 * shade)), worst, max(0.0, 2.0 * shade - 1.0));
   float key = max(0.0, dot(n, normalize(vec3(-0.45, 0.65, 0.75)))), fill = max(0.0, dot(n, normalize(vec3(0.7, -0.3, 0.4))));
   float shine = pow(max(0.0, dot(n, normalize(vec3(-0.25, 0.35, 1.0)))), 28.0);
   vec3 lit = colour * (0.36 + 0.66 * key + 0.24 * fill) + 0.16 * shine;
@@ -106,6 +108,9 @@ class View {
     const text = figure.querySelector('script[type="text/plain"]').textContent;
     this.volume = Uint8Array.from(atob(text.trim()), (c) => c.charCodeAt(0));
     this.edge = Number(figure.dataset.edge);
+    const tint = figure.querySelector('script.tint');
+    this.tint = tint && Uint8Array.from(atob(tint.textContent.trim()), (c) => c.charCodeAt(0));
+    this.tintEdge = Number(figure.dataset.tintEdge);
     this.level = figure.querySelector('input[name=level]');
     this.cut = figure.querySelector('input[name=cut]');
     this.compile();
@@ -125,10 +130,10 @@ class View {
       const shader = gl.createShader(kind);
       gl.shaderSource(shader, source); gl.compileShader(shader); gl.attachShader(program, shader);
     }
-    gl.bindAttribLocation(program, 0, 'position'); gl.bindAttribLocation(program, 1, 'normal');
+    gl.bindAttribLocation(program, 0, 'position'); gl.bindAttribLocation(program, 1, 'normal'); gl.bindAttribLocation(program, 2, 'tint');
     gl.linkProgram(program); gl.useProgram(program);
     this.places = Object.fromEntries(['turn', 'stretch', 'zoom', 'cut', 'inner', 'outer'].map((name) => [name, gl.getUniformLocation(program, name)]));
-    this.buffers = [gl.createBuffer(), gl.createBuffer(), gl.createBuffer()];
+    this.buffers = [gl.createBuffer(), gl.createBuffer(), gl.createBuffer(), gl.createBuffer()];
     gl.enable(gl.DEPTH_TEST);
   }
 
@@ -140,10 +145,33 @@ class View {
       gl.enableVertexAttribArray(index);
       gl.vertexAttribPointer(index, 3, gl.FLOAT, false, 0, 0);
     });
+    gl.vertexAttrib1f(2, -1); // not coloured
+    if (this.tint) {
+      gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[3]);
+      gl.bufferData(gl.ARRAY_BUFFER, this.tints(mesh.positions), gl.STATIC_DRAW);
+      gl.enableVertexAttribArray(2);
+      gl.vertexAttribPointer(2, 1, gl.FLOAT, false, 0, 0);
+    }
     gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.buffers[2]);
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, mesh.triangles, gl.STATIC_DRAW);
     this.count = mesh.triangles.length;
     this.figure.dataset.triangles = this.count / 3;
+  }
+
+  // What colours each corner, 0 to 1, between the points where it is known.
+  tints(positions) {
+    const m = this.tintEdge, n = this.edge, values = new Float32Array(positions.length / 3);
+    const place = (at) => Math.min(m - 1.001, Math.max(0, (at + 1) / 2 * (n - 1) * m / n));
+    for (let i = 0; i < values.length; i++) {
+      let sum = 0;
+      const [x, y, z] = [0, 1, 2].map((axis) => place(positions[3 * i + axis])), j = [x | 0, y | 0, z | 0];
+      for (let c = 0; c < 8; c++) {
+        const d = [c & 1, c >> 1 & 1, c >> 2], weight = [x, y, z].reduce((w, at, axis) => w * (d[axis] ? at - j[axis] : 1 - at + j[axis]), 1);
+        sum += weight * this.tint[j[0] + d[0] + m * (j[1] + d[1] + m * (j[2] + d[2]))];
+      }
+      values[i] = sum / 255;
+    }
+    return values;
   }
 
   draw() {

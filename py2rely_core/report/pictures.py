@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy import ndimage
 
 from py2rely_core.maps.io import Map, Volume, read_map
 from py2rely_core.maps.masks import density_threshold, is_degenerate
 from py2rely_core.maps.resample import resample
-from py2rely_core.report.drawing import SOFT, grey_tile, paper, text, upright
+from py2rely_core.report.drawing import SOFT, grey_tile, paper, ramp, text, upright
 
 #: Edge of a slice's picture, pixels.
 SLICE_EDGE = 320
 #: The 3D view's volume has at most this many voxels along its edge, fewer where many data sets share a page: all of
 #: them together stay below this many bytes.
 VOLUME_EDGE, VOLUMES_BYTES = 96, 3_500_000
+#: Voxels along the edge of what colours it: local resolution changes slowly.
+TINT_EDGE = 40
 SLICE_NAMES = ("xy", "xz", "yz")
 
 
@@ -38,12 +41,18 @@ class SmallVolume:
         Where the surface is at first, 1 to 254.
     angstrom : float
         Edge of the volume.
+    tint : str
+        Base64 of tint_edge^3 unsigned bytes over the same space, which colour the surface; empty for none.
+    tint_edge : int
+        Voxels.
     """
 
     data: str
     edge: int
     level: int
     angstrom: float
+    tint: str = ""
+    tint_edge: int = 0
 
 
 def load(path: Path | None) -> Map | None:
@@ -116,7 +125,13 @@ def volume_edge(count: int) -> int:
     return int(min(VOLUME_EDGE, (VOLUMES_BYTES * 3 / 4 / max(count, 1)) ** (1 / 3)))
 
 
-def small_volume(volume: Map, diameter: float, edge: int = VOLUME_EDGE) -> SmallVolume:
+def small_volume(
+    volume: Map,
+    diameter: float,
+    edge: int = VOLUME_EDGE,
+    local: Map | None = None,
+    limits: tuple[float, float] = (0, 1),
+) -> SmallVolume:
     """A map cropped to its particle, on a grid for the 3D view.
 
     Parameters
@@ -127,6 +142,10 @@ def small_volume(volume: Map, diameter: float, edge: int = VOLUME_EDGE) -> Small
         Of the particle, Angstrom.
     edge : int
         At most so many voxels; a small map is interpolated, so that its surface is smooth.
+    local : Map, optional
+        On the map's grid: what its surface is coloured by, 0 where it is not known.
+    limits : (float, float)
+        Of the colours.
     """
     box, pixel_size = volume.data.shape[0], volume.pixel_size
     extent = min(1.25 * diameter, box * pixel_size)
@@ -137,7 +156,40 @@ def small_volume(volume: Map, diameter: float, edge: int = VOLUME_EDGE) -> Small
     low, high = min(threshold.solvent_mean, float(np.percentile(data, 5))), float(np.percentile(data, 99.98))
     scaled = np.clip((data - low) / max(high - low, 1e-12) * 255, 0, 255).round().astype(np.uint8)
     level = int(np.clip((max(wanted, threshold.threshold) - low) / max(high - low, 1e-12) * 255, 8, 247))
-    return SmallVolume(base64.b64encode(scaled.tobytes()).decode(), count, level, round(extent, 1))
+    small = SmallVolume(base64.b64encode(scaled.tobytes()).decode(), count, level, round(extent, 1))
+    if local is None:
+        return small
+    return replace(small, tint=_tint(local, extent, limits), tint_edge=TINT_EDGE)
+
+
+def _tint(local: Map, extent: float, limits: tuple[float, float]) -> str:
+    """Values on TINT_EDGE^3 points over the space of a small volume, as bytes between limits."""
+    known = np.where(local.data > 0, local.data, limits[1])
+    axis = (np.arange(TINT_EDGE) - TINT_EDGE // 2) * extent / TINT_EDGE / local.pixel_size + local.data.shape[0] // 2
+    values = ndimage.map_coordinates(known, np.meshgrid(axis, axis, axis, indexing="ij"), order=1, mode="nearest")
+    scaled = 255 * share_of(values, limits)
+    return base64.b64encode(scaled.round().astype(np.uint8).tobytes()).decode()
+
+
+def share_of(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """Where values lie between limits, from 0 to 1."""
+    low, high = limits
+    return np.clip((values - low) / max(high - low, 1e-12), 0, 1)
+
+
+def local_slices(filtered: Map, local: Map, limits: tuple[float, float], edge: int) -> list[tuple[str, str]]:
+    """Name and data address of the central slices of a map, coloured by its local resolution."""
+    pictures = []
+    margin = local.data.shape[0] // 8
+    inner = slice(margin, local.data.shape[0] - margin)
+    low, high = np.percentile(filtered.data, [0.5, 99.9])
+    sections = zip(central_slices(filtered.data), central_slices(local.data), strict=True)
+    for name, (density, values) in zip(SLICE_NAMES, sections, strict=True):
+        light = 0.12 + 0.88 * share_of(density[inner, inner], (low, high))
+        colours = ramp(share_of(values[inner, inner], limits)) * light[..., None]
+        picture = Image.fromarray(colours.round().astype(np.uint8)[::-1])
+        pictures.append((name, _address(picture.resize((edge, edge), Image.Resampling.BICUBIC))))
+    return pictures
 
 
 def _address(image: Image.Image) -> str:

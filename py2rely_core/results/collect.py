@@ -43,6 +43,16 @@ LEVEL_JOBS = (
     "Reconstruct/bin{}_selected_result",
     "PostProcess/bin{}_selected_result",
 )
+#: Steps on the best map: their names in the plan and in results, and the jobs that note what they found.
+ANALYSES = {
+    "sharpening": "PostProcess/{}_sharpened",
+    "local_resolution": "LocalRes/{}",
+    "directions": "Directions/{}",
+    "template": "Template/{}",
+    "particle_plot": "ParticlePlot/{}",
+}
+#: Resolution, Angstrom, from which on the pitch of helices shows a map's hand.
+HAND_SHOWS = 5.0
 #: Steps of a cycle of polishing, in their order, by the ending of the names of their jobs.
 STEPS = {"ctf": "ctf_refine", "polish": "polish", "refine": "refine"}
 #: Python packages that compute or draw.
@@ -203,6 +213,8 @@ def _dataset(
     choose = bool(waits) and (f"Select/{waits[0]}_classes" in jobs or complete)
     reached = [level for level in levels if level["status"] == "complete"] or levels
     polishing = _polishing(planned, jobs)
+    final = _final(planned, reached[-1], polishing) if complete or choose or averaged else None
+    analysis = _map_analysis(final, jobs)
     imported = jobs.get("Import/tilt_series", {})
     return {
         "id": planned["id"],
@@ -217,10 +229,11 @@ def _dataset(
         "series": imported.get("series", []),
         "lost_tilt_series": _lost(ordered),
         "imported": planned.get("imported", []),
-        "final": _final(planned, reached[-1], polishing) if complete or choose or averaged else None,
+        "final": final and final | _sharpened_map(final, analysis),
         "levels": levels,
         "particle_steps": _particle_steps(ordered),
         "polishing": polishing,
+        "map_analysis": analysis,
         "corrections": [
             {key: job.get(key, empty) for key, empty in (("job", ""), ("defocus", {}), ("motion", None))}
             for job in ordered
@@ -246,6 +259,7 @@ def _final(planned: dict[str, Any], level: dict[str, Any], polishing: dict[str, 
     name = level["name"]
     final = {
         "map": f"{root}PostProcess/{name}_result/postprocess.mrc",
+        "unsharpened": f"{root}Reconstruct/{name}_result/merged.mrc",
         "half_maps": [f"{root}Reconstruct/{name}_result/half{half}.mrc" for half in (1, 2)],
         "mask": f"{root}MaskCreate/{name}_result/mask.mrc",
         "particles": f"{root}Select/{'input' if planned['start'] == 'polish' else name}/particles.star",
@@ -260,6 +274,7 @@ def _final(planned: dict[str, Any], level: dict[str, Any], polishing: dict[str, 
         return final
     return final | {
         "map": f"{root}PostProcess/{best['name']}/postprocess.mrc",
+        "unsharpened": f"{root}Reconstruct/{best['name']}/merged.mrc",
         "half_maps": [f"{root}Reconstruct/{best['name']}/half{half}.mrc" for half in (1, 2)],
         "particles": f"{root}{best['particles']}",
         "tilt_series": f"{root}{best['tilt_series']}",
@@ -267,6 +282,35 @@ def _final(planned: dict[str, Any], level: dict[str, Any], polishing: dict[str, 
         "resolution": best["resolution"],
         "nyquist_limited": best["nyquist_limited"],
     }
+
+
+def _map_analysis(final: dict[str, Any] | None, jobs: dict[str, Job]) -> dict[str, Any]:
+    """What each step on the best map noted."""
+    name = Path(final["map"]).parent.name if final else ""
+    found = {step: jobs.get(job.format(name), {}) for step, job in ANALYSES.items()}
+    analysis = {step: job[step] for step, job in found.items() if step in job}
+    if "local_resolution" in analysis:
+        place = f"{final['map'].split('PostProcess/')[0]}LocalRes/{name}/"
+        names = {"map": f"{place}relion_locres.mrc", "filtered": f"{place}relion_locres_filtered.mrc"}
+        analysis["local_resolution"] = analysis["local_resolution"] | names
+    return analysis | {"hand": _hand(final["resolution"]) if final else ""}
+
+
+def _hand(resolution: float | None) -> str:
+    """What is to be said of the map's hand."""
+    if resolution is not None and resolution <= HAND_SHOWS:
+        return ""
+    return (
+        f"The hand of the map is not known: only from about {HAND_SHOWS:g} A on do helices show it. 'py2rely prepare "
+        "template --mirror' makes a map's mirror image; 'py2rely check-hand' finds rlnTomoHand, the sign of the "
+        "defocus across tilted images, which is another thing."
+    )
+
+
+def _sharpened_map(final: dict[str, Any], analysis: dict[str, Any]) -> dict[str, Any]:
+    if not analysis.get("sharpening", {}).get("sharpened"):
+        return {}
+    return {"sharpened": final["map"].replace("/postprocess.mrc", "_sharpened/postprocess.mrc")}
 
 
 def _polishing(planned: dict[str, Any], jobs: dict[str, Job]) -> dict[str, Any] | None:
@@ -466,6 +510,7 @@ def summary(results: dict[str, Any]) -> str:
         lines += [
             f"  {dataset['id']}: {resolution_text(dataset)}, {particles} particles{until}",
             f"    map        {final['map']}",
+            *([f"    sharpened  {final['sharpened']}"] if final["sharpened"] else []),
             f"    half maps  {'  '.join(final['half_maps'])}",
             f"    mask       {final['mask']}",
             f"    particles  {final['particles']}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from py2rely_core.results.collect import LEVEL_JOBS
+from py2rely_core.results.collect import ANALYSES, LEVEL_JOBS
 
 
 def expected_jobs(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
@@ -27,7 +27,16 @@ def expected_jobs(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
         if polishing.get(kind.lower() if kind == "Polish" else "ctf_refine"):
             jobs += [(f"{kind}/bin1_cycle1", 1)]
             jobs += [(f"{name}/bin1_cycle1_{ending}", 1) for name in ("Reconstruct", "PostProcess")]
-    return jobs
+    return jobs if polishing else jobs + _analyses(dataset)
+
+
+def _analyses(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
+    """Steps on the best map, where it is known before which one that is."""
+    level = dataset["levels"][-1]
+    again = level.get("classification") and level.get("last")
+    name = f"bin{level['binning']}{'_selected' if again else ''}_result"
+    steps = dataset.get("map_analysis", {})
+    return [(job.format(name), level["binning"]) for step, job in ANALYSES.items() if steps.get(step)]
 
 
 def _each_number(name: str, level: dict[str, Any]) -> list[str]:

@@ -59,6 +59,25 @@ EXPLANATIONS = (
         "Each thread of a rank works with GPU memory of its own. One thread gives the same result, later.",
         "",
     ),
+    (
+        "knows no more than the template",
+        "The template was given to the search to a low-pass, and beyond it the half maps have nothing in common. The "
+        "map may be the template again, which noise gives as well as particles do: it is no evidence of the structure.",
+        "Look at the picks and their number; begin with a template at a coarser low-pass (refine3D.ini_high), or "
+        "without one (--run_denovo_generation), and see whether the same structure comes out.",
+    ),
+    (
+        "resolution depends on direction",
+        "Fourier components of some directions are known less far than others: particles are seen from preferred "
+        "directions, or a wedge is open. Details along these directions are smeared, whatever the overall resolution.",
+        "See the map of directions in the report. More particles in other orientations help; sharpening does not.",
+    ),
+    (
+        "a wedge is open",
+        "With a limited tilt range each particle lacks a wedge of directions, and particles in many orientations fill "
+        "it. Here they do not: what is not sampled is empty in the map.",
+        "Particles in other orientations. The point group's copies count already.",
+    ),
     ("errors in reconstruction", "RELION 5.0.1 corrected how 5.0.0 reconstructs sub-tomogram averages.", ""),
 )
 #: Part of RELION's last lines, what it means, what can be done.

@@ -39,6 +39,10 @@ KINDS = {
     "PostProcess": "relion.postprocess",
     "CtfRefine": "relion.ctfrefinetomo",
     "Polish": "relion.framealigntomo",
+    "LocalRes": "relion.localres.own",
+    "Directions": "relion.external",
+    "Template": "relion.external",
+    "ParticlePlot": "relion.external",
 }
 #: What jobs leave that other jobs read: file and RELION's label for it; of iterations, the last.
 OUTPUTS = {
@@ -85,6 +89,14 @@ OUTPUTS = {
         "motion.star": "TomoTrajectoryData.star.relion.polish",
         "optimisation_set.star": "TomoOptimisationSet.star.relion.tomo.polish",
     },
+    "LocalRes": {
+        "relion_locres_filtered.mrc": "DensityMap.mrc.relion.localresfiltered",
+        "relion_locres.mrc": "Image3D.mrc.relion.localresmap",
+        "histogram.pdf": "LogFile.pdf.relion.localres",
+    },
+    "Directions": {},
+    "Template": {},
+    "ParticlePlot": {},
 }
 #: Labels of files that no job of the project made, by what they are.
 FOREIGN_LABELS = {".mrc": "DensityMap.mrc", ".star": "ParticleGroupMetadata.star.relion"}

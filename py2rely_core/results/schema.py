@@ -208,10 +208,134 @@ class LostTiltSeries(Part):
     reason: str
 
 
+class Guinier(Part):
+    """Logarithms of a map's mean amplitudes, one value per shell: as it is, with the MTF, by FSC, sharpened."""
+
+    frequency_squared: list[float] = Field([], description="1/Angstrom^2.")
+    original: list[float | None] = []
+    mtf_corrected: list[float | None] = []
+    weighted: list[float | None] = []
+    sharpened: list[float | None] = []
+
+
+class Sharpening(Part):
+    """How the best map was sharpened, or why it was not; its files are in `final`."""
+
+    sharpened: bool
+    b_factor: float | None = Field(None, description="Used for sharpening, square Angstrom.")
+    source: Literal["Guinier plot", "given", "none"]
+    why: str = ""
+    mtf: str = Field("", description="The detector's MTF that was corrected for.")
+    slope: float | None = Field(None, description="Of the line that was fitted, a quarter of the B-factor.")
+    intercept: float | None = None
+    correlation: float | None = None
+    lowest: float | None = Field(None, description="Where the line begins, Angstrom.")
+    guinier: Guinier = Guinier()
+
+
+class ConicalCurves(Part):
+    """FSC within cones, one value per shell: the median direction, and those that 5 and 95 % of directions exceed."""
+
+    resolution: list[float] = []
+    worst: list[float] = []
+    median: list[float] = []
+    best: list[float] = []
+
+
+class Directions(Part):
+    """Resolution by direction, and the particles' sampling of directions; the map's frame.
+
+    Maps of the sphere have 18 rows of equal height from tilt 0 to 180 degrees, of 36 columns of rot from -180 degrees.
+    """
+
+    cone: float = Field(description="Half-angle of the cones, degrees.")
+    worst: float = Field(description="What 95 % of directions reach, Angstrom.")
+    median: float
+    best: float = Field(description="What 5 % of directions reach, Angstrom.")
+    worst_direction: list[float] = Field(description="Rot and tilt, degrees.")
+    best_direction: list[float]
+    area_ratio: float = Field(description="cFAR: the smallest area under a conical FSC over the largest.")
+    resolution: list[list[float]] = Field(description="On the sphere, Angstrom.")
+    fsc: ConicalCurves
+    sampling: list[list[float]] = Field(description="On the sphere: 1 where as dense as with views from everywhere.")
+    least_sampling: float
+    unsampled: float = Field(description="Share of directions that no view samples.")
+    compensation: float = Field(description="Sampling compensation factor, SCF: 1 for even sampling.")
+
+
+class LocalResolution(Part):
+    """Local resolution within the map's mask, Angstrom."""
+
+    map: str = Field(description="The resolution at every voxel.")
+    filtered: str = Field(description="The map, filtered to its resolution at every place.")
+    best: float = Field(description="Of 5 % of the voxels.")
+    median: float
+    worst: float = Field(description="Of 95 % of the voxels, or better.")
+    sampling: float = Field(description="Distance of the points at which it was estimated.")
+    range: list[float] = Field(description="Without 2 % of the voxels at either end: that of colours and histogram.")
+    edges: list[float] = Field([], description="Of the histogram's bars.")
+    counts: list[int] = []
+
+
+class PlotPoint(Part):
+    """So many particles give so much resolution, Angstrom."""
+
+    particles: int
+    resolution: float
+    nyquist_limited: bool = False
+
+
+class ParticlePlot(Part):
+    """Resolution against the number of particles, and the line through the points."""
+
+    points: list[PlotPoint]
+    b_factor: float | None = Field(None, description="Twice the slope of ln(particles) against 1/d^2, square Angstrom.")
+    correlation: float | None = None
+    target_resolution: float | None = Field(None, description="A better resolution; null where the line is none.")
+    target_particles: int | None = Field(None, description="How many particles it would take.")
+    text: str
+
+
+class TemplateCurves(Part):
+    """FSC of the whole map with the template, of the half maps, and what the latter allow with a perfect structure."""
+
+    resolution: list[float] = []
+    template: list[float] = []
+    halves: list[float] = []
+    allowed: list[float] = []
+
+
+class TemplateComparison(Part):
+    """Whether the map knows more than its template."""
+
+    judgement: Literal["nothing", "confirmed", "partly", "other"]
+    text: str
+    low_pass: float = Field(description="To which the template was given.")
+    resolution: float | None = Field(None, description="Of the map.")
+    agrees_to: float = Field(description="Where its FSC with the template falls below 0.5.")
+    share: float | None = Field(
+        None, description="Of what the half maps allow beyond the low-pass, how much the template has, too."
+    )
+    fsc: TemplateCurves
+
+
+class MapAnalysis(Part):
+    """What was found out about the best map; null for what was not asked for."""
+
+    sharpening: Sharpening | None = None
+    local_resolution: LocalResolution | None = None
+    directions: Directions | None = None
+    template: TemplateComparison | None = None
+    particle_plot: ParticlePlot | None = None
+    hand: str = Field("", description="Why the map's hand is not known; empty where its resolution shows it.")
+
+
 class Final(Part):
     """The result of a data set."""
 
     map: str
+    unsharpened: str | None = Field(None, description="The average of both half maps, as it was reconstructed.")
+    sharpened: str | None = Field(None, description="The map by FSC and B-factor; null where it is not sharpened.")
     half_maps: list[str]
     mask: str
     particles: str
@@ -245,6 +369,7 @@ class Dataset(Part):
     levels: list[Level]
     particle_steps: list[ParticleStep] = []
     polishing: Polishing | None = None
+    map_analysis: MapAnalysis = MapAnalysis()
     corrections: list[Correction] = []
     warnings: list[str] = []
     parameters: dict[str, Any] = {}

@@ -143,6 +143,11 @@ def outcome(numbers: dict[str, Any]) -> str:
         words.append(f"{numbers['duplicates_removed']} duplicates removed")
     if numbers.get("lost"):
         words.append(f"left out: {', '.join(one['tilt_series'] for one in numbers['lost'])}")
+    if sharpening := numbers.get("sharpening"):
+        words.append(f"B-factor {sharpening['b_factor']:.0f} A^2" if sharpening["sharpened"] else "not sharpened")
+    for found in (numbers.get("directions"), numbers.get("local_resolution")):
+        words += [f"{found['best']:.1f} to {found['worst']:.1f} A"] if found else []
+    words += [numbers[step]["text"] for step in ("template", "particle_plot") if step in numbers]
     return ", ".join(words)
 
 

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage, optimize
+from scipy import optimize
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from py2rely_core.data.geometry import AXES, euler_to_matrix, orientations, true_positions
 from py2rely_core.data.symmetry import has_fixed_frame, rotations_of
 from py2rely_core.data.tables import read_star
-from py2rely_core.maps.filters import gaussian_low_pass
+from py2rely_core.maps.alignment import ALIGNMENT_BOX, disagreement, moved, reduced, scaled_pose
 from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
-from py2rely_core.maps.io import Map, Volume, read_map
+from py2rely_core.maps.io import Map, read_map
 from py2rely_core.maps.masks import spherical_mask
 from py2rely_core.maps.resample import resample
 from py2rely_core.report.charts import frequency_ticks
@@ -26,8 +26,6 @@ from py2rely_core.report.pictures import SLICE_NAMES, slice_tiles
 
 #: Orientations from which the alignment of a de novo map starts, and how many of the best are refined.
 STARTS, REFINED = 300, 6
-#: Box in which maps are aligned, voxels.
-ALIGNMENT_BOX = 32
 
 
 @dataclass(frozen=True)
@@ -110,41 +108,25 @@ def align_to(moving: Map, fixed: Map, diameter: float) -> tuple[Map, Frame]:
     """
     pixel_size = 1.5 * diameter / ALIGNMENT_BOX
     low_pass = 3 * pixel_size
-    target = _small(fixed, pixel_size, low_pass)
+    target = reduced(fixed, pixel_size, low_pass)
     starts = Rotation.random(STARTS, rng=np.random.default_rng(0)).as_rotvec()
     candidates = []
     for mirrored in (False, True):
         data = np.roll(moving.data[::-1], 1, axis=0) if mirrored else moving.data
-        small = _small(Map(data, moving.pixel_size), pixel_size, low_pass)
-        scores = [_disagreement(np.r_[start, 0, 0, 0], small, target) for start in starts]
+        small = reduced(Map(data, moving.pixel_size), pixel_size, low_pass)
+        scores = [disagreement(np.r_[start, 0, 0, 0], small, target) for start in starts]
         for index in np.argsort(scores)[:REFINED]:
             start = np.r_[starts[index], 0, 0, 0]
-            found = optimize.minimize(_disagreement, start, (small, target), method="Powell", options={"maxiter": 8})
+            found = optimize.minimize(disagreement, start, (small, target), method="Powell", options={"maxiter": 8})
             candidates.append((found.fun, mirrored, found.x, data, small))
     _, mirrored, start, data, small = min(candidates, key=lambda candidate: candidate[0])
     # Linear interpolation is fast, and off by degrees.
-    pose = optimize.minimize(_disagreement, start, (small, target, 3), method="Powell").x
-    scaled = np.r_[pose[:3], pose[3:] * pixel_size / moving.pixel_size]
+    pose = optimize.minimize(disagreement, start, (small, target, 3), method="Powell").x
+    scaled = scaled_pose(pose, pixel_size / moving.pixel_size)
     # An output voxel is looked up at its rotated place: the map itself turns by the inverse.
     turned = Rotation.from_rotvec(pose[:3]).inv().as_matrix()[::-1, ::-1]
     frame = Frame(turned, pose[:2:-1] * pixel_size, mirrored)
-    return Map(_moved(data, scaled, order=5), moving.pixel_size), frame
-
-
-def _small(volume: Map, pixel_size: float, low_pass: float) -> Volume:
-    data = resample(volume.data, volume.pixel_size, pixel_size, ALIGNMENT_BOX)
-    return gaussian_low_pass(data, pixel_size, low_pass) * spherical_mask(ALIGNMENT_BOX, ALIGNMENT_BOX / 3)
-
-
-def _moved(data: Volume, pose: np.ndarray, order: int = 1) -> Volume:
-    """Rotate (vector, radian, in z, y, x order) about the origin and shift (voxels)."""
-    matrix = Rotation.from_rotvec(pose[:3]).as_matrix()
-    centre = np.array(data.shape) // 2
-    return ndimage.affine_transform(data, matrix, centre - matrix @ (centre + pose[3:]), order=order)
-
-
-def _disagreement(pose: np.ndarray, moving: Volume, fixed: Volume, order: int = 1) -> float:
-    return -float(np.corrcoef(_moved(moving, pose, order).ravel(), fixed.ravel())[0, 1])
+    return Map(moved(data, scaled, order=5), moving.pixel_size), frame
 
 
 def compare_poses(particles: Path, data: Path, symmetry: str, frame: Frame | None = None) -> pd.DataFrame:

@@ -111,6 +111,12 @@ def test_every_figure_is_there(browser, pages):
     with opened(browser, pages["complete"]) as page:
         labels = page.locator("svg.chart").evaluate_all("(all) => all.map((one) => one.getAttribute('aria-label'))")
         wanted = ["Resolution against step", "Corrected Fourier shell correlation of every level"]
+        wanted += ["Guinier plot of the best map", "Distribution of the local resolution", "Resolution by direction"]
+        wanted += ["Conical Fourier shell correlation over all directions", "Sampling of directions"]
+        wanted += [
+            "Fourier shell correlation of the map with its template",
+            "Resolution against the number of particles",
+        ]
         for binning in (1, 2, 4):
             wanted += [
                 f"Fourier shell correlation at bin {binning}",
@@ -118,7 +124,7 @@ def test_every_figure_is_there(browser, pages):
                 f"Angular distribution at bin {binning}",
             ]
         assert labels == wanted
-        curves = page.locator("svg.chart").nth(2).locator("path.curve")
+        curves = page.get_by_label("Fourier shell correlation at bin 1", exact=True).locator("path.curve")
         assert curves.evaluate_all("(all) => all.every((one) => one.getTotalLength() > 200)")
         assert curves.count() == 4
         colours = curves.evaluate_all("(all) => all.map((one) => getComputedStyle(one).stroke)")

@@ -87,7 +87,9 @@ def test_wrong_defocus_and_motion_are_corrected(tmp_path, monkeypatch):
     data = refined(tmp_path / "data", pixel_size=2.5, image_size=320, particles=20, tilt_series=2, noise=1.0,
                    tilt_step=10, defocus_error=2500, motion=4, seed=0)  # fmt: skip
     parameters = write_recipe(tmp_path / "sta.json", data, 2.5, polishing={"cycles": 1, "refine": False})
-    run = pipeline(tmp_path, "--parameter", parameters, "--start", "polish", "--tilt_series_per_task", 1)
+    run = pipeline(
+        tmp_path, "--parameter", parameters, "--start", "polish", "--tilt_series_per_task", 1, "--particle_plot"
+    )
     assert run.code == 0, run.text
     assert sum("CTF_REFINE_GROUP" in row["name"] or "POLISH_GROUP" in row["name"] for row in run.tasks) == 4
     (dataset,) = run.results["datasets"]
@@ -99,6 +101,7 @@ def test_wrong_defocus_and_motion_are_corrected(tmp_path, monkeypatch):
     final = dataset["final"]
     assert "bin1_cycle1_polish" in final["map"]
     assert "Polish/bin1_cycle1" in final["tilt_series"]
+    _the_best_map_is_looked_at(run, dataset)
     monkeypatch.chdir(tmp_path / "results")
     before = defocus_errors({name: data / f"tilt_series/{name}.star" for name in ("TS_01", "TS_02")}, data)
     refined_series = read_star("CtfRefine/bin1_cycle1/tomograms.star")["global"]
@@ -115,6 +118,21 @@ def test_wrong_defocus_and_motion_are_corrected(tmp_path, monkeypatch):
     assert 0.02 < motion["rms"] < 10
     for job in ("CtfRefine/bin1_cycle1", "Polish/bin1_cycle1"):
         _is_what_one_job_gives(Path(job))
+
+
+def _the_best_map_is_looked_at(run, dataset):
+    """That of the polishing, with its particles and tilt series; parts of the particles are averaged in groups, too."""
+    about, final = dataset["map_analysis"], dataset["final"]
+    assert about["sharpening"]["source"] == "Guinier plot"
+    assert -600 < about["sharpening"]["b_factor"] < 0
+    before, after = (read_map(run.directory / "results" / final[name]) for name in ("map", "sharpened"))
+    assert before.data.shape == after.data.shape == (96, 96, 96)
+    assert about["directions"]["unsampled"] == 0  # an octahedral particle
+    points = about["particle_plot"]["points"]
+    assert [point["particles"] for point in points] == [40, 20, 10]
+    resolutions = [point["resolution"] for point in points]
+    assert resolutions == sorted(resolutions)
+    assert sum("RECONSTRUCT_GROUP" in row["name"] and "_polish_of" in row["name"] for row in run.tasks) == 4
 
 
 #: Stands in for relion_tomo_align: the real one runs, then its tables are spoilt as --harm says.
@@ -214,7 +232,8 @@ def test_from_bin_1_with_a_mask_and_a_map(tmp_path):
 def test_changed_settings_repeat_the_polishing_only(tmp_path):
     """With stubs, after a level."""
     data = refined(tmp_path / "data", **TINY)
-    parameters = write_recipe(tmp_path / "sta.json", data, 5.0, polishing={"cycles": 2})
+    left_out = dict.fromkeys(("sharpening", "directions"), "no")
+    parameters = write_recipe(tmp_path / "sta.json", data, 5.0, polishing={"cycles": 2}, map_analysis=left_out)
     first = pipeline(tmp_path, "--parameter", parameters, "-stub-run")
     assert first.code == 0, first.text
     steps = {"CTF_REFINE", "POLISH", "EXTRACT", "REFINE3D", "JUDGE_CTF", "JUDGE_POLISH", "JUDGE_REFINE"}

@@ -92,7 +92,8 @@ def test_known_orientations_to_bin_1(tiny, tmp_path):
     home = tmp_path / "run here"
     home.mkdir()
     parameters = write_parameters(home / "sta.json", data, "2,1", levels={"1": {"refine3D": {"sampling": "1.8 degrees",
-        "auto_local_sampling": "1.8 degrees", "offset_range": 1}}}, polishing={"cycles": 0})  # fmt: skip
+        "auto_local_sampling": "1.8 degrees", "offset_range": 1}}}, polishing={"cycles": 0},
+        map_analysis={"local_resolution": "yes", "locres_sampling": 50})  # fmt: skip
     run = pipeline(home, "--parameter", parameters)
     assert run.code == 0, run.text
     judge(home / "results", data, 0.9, 3.0)
@@ -115,6 +116,7 @@ def test_known_orientations_to_bin_1(tiny, tmp_path):
     assert page.count("data:image/jpeg") >= 5
     assert "://" not in page
     _directions_are_within_our_asymmetric_unit(home / "results/Refine3D/bin2/run_it000_sampling.star", "O")
+    _the_best_map_is_looked_at(home / "results", dataset)
     _opens_as_a_relion_project(home / "results", final)
     draw(compare_run(home / "results", data)[0], tmp_path / "truth.png")
     assert (tmp_path / "truth.png").stat().st_size > 10_000
@@ -129,6 +131,27 @@ def _directions_are_within_our_asymmetric_unit(sampling: Path, group: str) -> No
     directions = np.stack([np.sin(tilt) * np.cos(rot), np.sin(tilt) * np.sin(rot), np.cos(tilt)], axis=1)
     assert len(directions) > 10
     assert (directions @ asymmetric_unit(group).T).min() > -1e-3
+
+
+def _the_best_map_is_looked_at(results: Path, dataset: dict) -> None:
+    """Sharpening, directions and local resolution are there, in the results and as jobs of RELION."""
+    about, final = dataset["map_analysis"], dataset["final"]
+    sharpened = about["sharpening"]
+    assert sharpened["sharpened"] == (final["sharpened"] is not None)
+    assert sharpened["sharpened"] or sharpened["why"]
+    local = about["local_resolution"]
+    assert all((results / local[name]).is_file() for name in ("map", "filtered"))
+    assert 10.0 <= local["best"] <= local["median"] <= local["worst"] <= 50.0
+    found = about["directions"]
+    assert found["best"] <= found["median"] <= found["worst"] < 30
+    assert found["unsampled"] == 0
+    assert about["template"] is None
+    text = (results / "LocalRes/bin1_result/job.star").read_text()
+    assert "relion.localres.own" in text
+    processes = read_star(results / "default_pipeline.star")["pipeline_processes"]
+    labels = dict(zip(processes["rlnPipeLineProcessAlias"], processes["rlnPipeLineProcessTypeLabel"], strict=True))
+    assert labels["LocalRes/bin1_result/"] == "relion.localres.own"
+    assert labels["Directions/bin1_result/"] == "relion.external"
 
 
 def _opens_as_a_relion_project(results: Path, final: dict) -> None:
@@ -164,6 +187,11 @@ def test_template(blind, outside, tmp_path, iterations):
         assert run.code == 0, run.text
         results = tmp_path / "results"
     judge(results, blind, 0.9, 3.0)
+    (dataset,) = json.loads((results / "results.json").read_text())["datasets"]
+    found = dataset["map_analysis"]["template"]
+    # The particles hold more than the blurred template was given to, and it agrees as far as it goes.
+    assert found["low_pass"] > 2 * found["resolution"]
+    assert found["judgement"] in ("confirmed", "partly")
     noted = json.loads((results / "Reference/template/job.json").read_text())
     assert (noted["box"], noted["pixel_size"]) == (24, 10.0)
     assert noted["was"]["pixel_size"] != 10.0

@@ -272,6 +272,40 @@ def test_when_polishing_runs():
     assert planned(resolutions={"binning_list": "4,2"})["polishing"] is None
 
 
+def test_what_is_found_out_about_the_best_map():
+    found = planned()["map_analysis"]
+    assert [name for name, step in found.items() if step] == ["sharpening", "directions"]
+    assert found["sharpening"] == {"lowest": 10, "given": None, "mtf": "", "options": ""}
+    post = {"adhoc_bfac": -90, "autob_lowres": 8, "fn_mtf": "a b.star", "other_args": "--skip_fsc_weighting"}
+    asked = {"directions": "no", "local_resolution": "yes", "particle_plot": "yes", "locres_sampling": 15}
+    found = planned(postprocess=post, map_analysis=asked)["map_analysis"]
+    assert found["directions"] is None
+    mtf = "--mtf 'a b.star' --mtf_angpix 2.5"
+    assert (found["sharpening"]["given"], found["sharpening"]["lowest"]) == (-90, 8)
+    assert found["sharpening"]["options"] == f"{mtf} --skip_fsc_weighting"
+    assert found["local_resolution"] == {
+        "sampling": 15, "ranks": 2, "given": -90, "options": f"{mtf} --skip_fsc_weighting",
+    }  # fmt: skip
+    assert f"{mtf} " in planned(postprocess=post)["levels"][0]["postprocess"]["options"]
+    movies = planned(postprocess=post | {"mtf_angpix": 1.25})
+    assert "--mtf_angpix 1.25" in movies["map_analysis"]["sharpening"]["options"]
+
+
+@pytest.mark.parametrize(("iterations", "low_pass"), [(10, 30.0), (0, 40.0)])
+def test_to_where_a_template_is_given(iterations, low_pass):
+    recipe = RECIPE | {"initial_reference": {"template_iterations": iterations}}
+    found = plan_dataset(parse_recipe(recipe, "test"), "template", 2, Machine(2))
+    assert found["map_analysis"]["template"] == {"low_pass": low_pass, "diameter": 150}
+    if iterations:
+        assert found["initial_reference"]["low_pass"] == low_pass
+    else:
+        assert found["levels"][0]["refine"]["low_pass"] == low_pass
+    assert (
+        plan_dataset(parse_recipe(recipe, "test"), "template", 2, Machine(2), "bin1")["map_analysis"]["template"]
+        is None
+    )
+
+
 def test_classification_becomes_flags():
     assert [level["classification"] for level in planned()["levels"]] == [None, None]
     first, second = planned(classification={"run": "yes"})["levels"]
@@ -343,6 +377,15 @@ def test_what_does_not_go_together(tmp_path, params, text):
     with pytest.raises(ProblemError) as error:
         load_datasets(request(tmp_path, **params))
     assert text in str(error.value)
+
+
+def test_the_particle_plot_and_the_mtf_reach_the_recipe(tmp_path):
+    recipe = RECIPE | {"postprocess": {"fn_mtf": "other.star"}}
+    (found,) = load_datasets(request(tmp_path, recipe, particle_plot=True))["datasets"]
+    assert found["recipe"]["map_analysis"]["particle_plot"] == "yes"
+    assert found["recipe"]["postprocess"]["fn_mtf"] == str(tmp_path / "other.star")
+    (found,) = load_datasets(request(tmp_path, particle_plot=False))["datasets"]
+    assert found["recipe"]["map_analysis"]["particle_plot"] == "no"
 
 
 def test_class_parameters_reach_the_recipe(tmp_path):

@@ -479,6 +479,18 @@ def test_references(data, make, text):
     assert any(text in one.what for one in found), "\n".join(map(str, found))
 
 
+def test_the_mtf(data):
+    curve = pd.DataFrame({"rlnResolutionInversePixel": [0.0, 0.5], "rlnMtfValue": [1.0, 0.3]})
+    write_star({"": curve}, data / "mtf.star")
+    write_star({"": curve.drop(columns="rlnMtfValue")}, data / "no_mtf.star")
+    for name, text in (("mtf.star", ""), ("no_mtf.star", "rlnMtfValue is missing"), ("gone.star", "missing")):
+        context = a_context(data)
+        context.recipe.postprocess.fn_mtf = str(data / name)
+        found = [one for one in run_checks(context) if "mtf" in f"{one.what}{one.where}{one.expected}".lower()]
+        assert bool(found) == bool(text)
+        assert all(text in one.what for one in found)
+
+
 # What RELION itself says.
 
 

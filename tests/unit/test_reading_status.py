@@ -11,7 +11,7 @@ import pytest
 from py2rely_core.problems import ProblemError
 from py2rely_core.results.expected_jobs import expected_jobs
 from py2rely_core.results.progress import read_progress
-from py2rely_core.results.status import read_status, unfinished_jobs, watch
+from py2rely_core.results.status import outcome, read_status, unfinished_jobs, watch
 
 NOW = 1_800_000_000.0
 MODEL = """
@@ -223,6 +223,29 @@ def test_what_a_plan_has_for_sure():
         "Class3D/bin4_template",
         *rest,
     ]
+
+
+def test_the_steps_on_the_best_map_are_expected_where_it_is_known_which_one_that_is():
+    plan = {"initial_reference": {"mode": "known"}, "levels": [{"binning": 4}, {"binning": 2, "last": True}]}
+    plan["map_analysis"] = {"sharpening": {"lowest": 10}, "directions": None, "local_resolution": {"ranks": 2}}
+    last = [job for job, _ in expected_jobs(plan)][-2:]
+    assert last == ["PostProcess/bin2_result_sharpened", "LocalRes/bin2_result"]
+    plan["polishing"] = {"ctf_refine": {}, "cycles": 1}
+    assert "LocalRes/bin2_result" not in [job for job, _ in expected_jobs(plan)]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ({"sharpening": {"sharpened": True, "b_factor": -87.6}}, "B-factor -88 A^2"),
+        ({"sharpening": {"sharpened": False, "b_factor": None}}, "not sharpened"),
+        ({"directions": {"best": 6.61, "worst": 9.4}}, "6.6 to 9.4 A"),
+        ({"local_resolution": {"best": 6.0, "worst": 10.25}}, "6.0 to 10.2 A"),
+        ({"template": {"text": "They differ."}}, "They differ."),
+    ],
+)
+def test_what_the_steps_on_the_best_map_gave(numbers, text):
+    assert outcome(numbers) == text
 
 
 def test_watching_ends_with_the_run():

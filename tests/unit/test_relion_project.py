@@ -142,6 +142,20 @@ def form(command, pixel_size=1.0):
     return job_star(command.split(), lambda path: pixel_size)
 
 
+def test_the_form_of_a_local_resolution():
+    text = form(
+        "mpirun -n 4 relion_postprocess_mpi --locres --i Reconstruct/bin1_result/half1.mrc "
+        "--mask MaskCreate/bin1_result/mask.mrc --o LocalRes/bin1_result/relion --angpix 1.5 --adhoc_bfac -80 "
+        "--locres_sampling 25 --mtf d.star"
+    )
+    assert "relion.localres.own" in text
+    assert values(text) == {
+        "fn_in": "Reconstruct/bin1_result/half1.mrc", "fn_mask": "MaskCreate/bin1_result/mask.mrc", "angpix": "1.5",
+        "adhoc_bfac": "-80", "fn_mtf": "d.star", "do_relion_locres": "Yes", "nr_mpi": "4",
+        "other_args": "--locres_sampling 25",
+    }  # fmt: skip
+
+
 def test_no_flag_is_lost():
     """Every flag of a command is in the form, is RELION's own, or is in other_args."""
     found = values(form("relion_postprocess --i half1.mrc --mask m.mrc --o P/p --randomize_at_A 20 --new_flag 3"))

@@ -110,6 +110,14 @@ def test_the_numbers_of_a_complete_run(run):
     assert [one["class"] for one in bin2["classes"] if one["kept"]] == [1]
     assert sum(one["share"] for one in bin2["classes"]) == pytest.approx(1)
     assert dataset["polishing"]["best"] == "bin1_cycle1_polish"
+    final, about = dataset["final"], dataset["map_analysis"]
+    assert final["map"] == "PostProcess/bin1_cycle1_polish/postprocess.mrc"
+    assert final["sharpened"] == "PostProcess/bin1_cycle1_polish_sharpened/postprocess.mrc"
+    assert final["unsharpened"] == "Reconstruct/bin1_cycle1_polish/merged.mrc"
+    assert about["local_resolution"]["filtered"] == "LocalRes/bin1_cycle1_polish/relion_locres_filtered.mrc"
+    assert all(about[step] for step in ("sharpening", "local_resolution", "directions", "template", "particle_plot"))
+    assert "check-hand" in about["hand"]
+    assert "prepare template --mirror" in about["hand"]
     assert len(dataset["corrections"][0]["defocus"]) == 8
     assert dataset["corrections"][1]["motion"]["rms"] == 2.41
 
@@ -257,7 +265,8 @@ def test_the_page_has_everything_and_needs_nothing(run):
                  "bin1_cycle1_polish", "TS_08", "peak memory", "the mask alone"):  # fmt: skip
         assert text in page, text
     assert page.count('class="thumb"><img') == 3
-    assert page.count("data:image/jpeg") == 3 + 3 * 3 + 3
+    # The best map, sharpened and by local resolution; every level; every class.
+    assert page.count("data:image/jpeg") == 3 * 3 + 3 * 3 + 3
 
 
 def test_text_from_outside_is_not_markup(failed):

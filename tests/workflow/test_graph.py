@@ -22,6 +22,7 @@ SETS = {
     "global_2": ("global", "2"),
     "straight_41": ("straight", "4,1"),
     "denovo_631": ("denovo", "6,3,1"),
+    "known_looked_at": ("known", "2"),
     "known_eight": ("known", "8,7,6,5,4,3,2,1"),
 }
 #: Tasks by their names, at the first level by mode.
@@ -36,6 +37,10 @@ FIRST = {
 RESULT = {"RECONSTRUCT ({}_result)", "POSTPROCESS ({}_result)"}
 #: Makes a file where it is taken for a command.
 HOSTILE = "$(touch MARKER) `touch MARKER`; touch MARKER"
+#: Steps on the best map, that of the last level's result.
+BEST = {"SHARPEN ({}_result)", "DIRECTIONS ({}_result)"}
+ALL_OF_IT = {"LOCAL_RESOLUTION ({}_result)", "SUBSETS ({}_result)", "PARTICLE_PLOT ({}_result)"}
+ALL_OF_IT |= {f"RECONSTRUCT ({{}}_result_of{part})" for part in (2, 4, 8)}
 EVERY_LEVEL = {"EXTRACT ({})", "REFINE3D ({})", "SELECT ({})"} | RESULT
 
 
@@ -54,6 +59,8 @@ def test_all_modes_and_lists_side_by_side(tmp_path):
         blocks = {"polishing": {"cycles": 0}}
         blocks |= {"initial_reference": {"template_iterations": 0}} if mode == "straight" else {}
         blocks |= {"initial_reference": {"known_search": "global"}} if mode == "global" else {}
+        if name == "known_looked_at":
+            blocks["map_analysis"] = {"local_resolution": "yes", "particle_plot": "yes", "directions": "no"}
         write_parameters(sheet.parent / f"{name}.parameters", data, binnings, 100, **blocks)
         given = template if mode in ("template", "straight") else ""
         rows.append(f'{name},{name}.parameters,"{given}",{"true" if mode == "denovo" else ""}')
@@ -66,6 +73,9 @@ def test_all_modes_and_lists_side_by_side(tmp_path):
         wanted |= {task.format(f"{name}: bin{level}") for level in levels[1:] for task in START}
         wanted |= {task.format(f"{name}: bin{levels[0]}") for task in FIRST[mode]} | {f"IMPORT ({name}: tilt_series)"}
         wanted |= {f"REFERENCE ({name}: template)"} if mode in ("template", "straight") else set()
+        steps = BEST | ({"COMPARE_TEMPLATE ({}_result)"} if mode in ("template", "straight") else set())
+        steps = (steps - {"DIRECTIONS ({}_result)"}) | ALL_OF_IT if name == "known_looked_at" else steps
+        wanted |= {step.format(f"{name}: bin{levels[-1]}") for step in steps}
         assert {task for task in run.executed if f"({name}: " in task} == wanted
         assert (tmp_path / "results" / name / "Refine3D" / f"bin{levels[-1]}").is_dir()
     assert not list(tmp_path.rglob("MARKER"))

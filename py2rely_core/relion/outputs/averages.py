@@ -29,11 +29,11 @@ def mask_is_wide_enough(job: Path) -> bool:
     return bool(at["randomised"] < RANDOMISED_FSC_LIMIT)
 
 
-def read_fsc(job: Path) -> tuple[pd.DataFrame, float]:
+def read_fsc(job: Path, name: str = "postprocess.star") -> tuple[pd.DataFrame, float]:
     """RELION's FSC table of a post-processing, with short names, and its resolution in Angstrom."""
-    path = job / "postprocess.star"
+    path = job / name
     if not path.is_file():
-        raise bad_output(job, "postprocess.star was not written.")
+        raise bad_output(job, f"{name} was not written.")
     blocks = read_star(path)
     table, resolution = blocks["fsc"], float(blocks["general"]["rlnFinalResolution"].iloc[0])
     names = {
