@@ -43,6 +43,42 @@ def fsc(first: Volume, second: Volume, mask: Volume | None = None, as_relion: bo
     return curve
 
 
+def randomise_phases(data: Volume, shell: int, seed: int) -> Volume:
+    """A map with random phases from a radius on (``randomizePhasesBeyond`` in RELION's ``src/fftw.cpp``).
+
+    Parameters
+    ----------
+    data : (n, n, n) array
+    shell : int
+        The radius in Fourier space, shells; amplitudes stay.
+    seed : int
+        Of the random numbers.
+    """
+    transform = np.fft.rfftn(data)
+    beyond = spatial_frequencies(data.shape, 1.0) * data.shape[0] >= shell - 1e-6
+    phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, int(beyond.sum()))
+    transform[beyond] = np.abs(transform[beyond]) * np.exp(1j * phases)
+    return np.fft.irfftn(transform, s=data.shape, axes=(0, 1, 2)).astype(np.float32)
+
+
+def corrected_fsc(masked: np.ndarray, randomised: np.ndarray, shell: int) -> np.ndarray:
+    """The FSC without what the mask adds (Chen et al. 2013), from two shells after `shell` on, as RELION does.
+
+    Parameters
+    ----------
+    masked, randomised : (n_shells,) float
+        FSC of the masked half maps, and of those with random phases from `shell` on.
+    shell : int
+        From where phases are random.
+    """
+    result = masked.copy()
+    beyond = np.arange(len(masked)) >= shell + 2
+    known = beyond & (randomised < 1)
+    result[known] = (masked[known] - randomised[known]) / (1 - randomised[known])
+    result[beyond & (randomised > masked)] = 0
+    return result
+
+
 def shell_resolutions(box: int, pixel_size: float) -> np.ndarray:
     """Resolution of every shell, Angstrom; infinite for shell 0."""
     with np.errstate(divide="ignore"):

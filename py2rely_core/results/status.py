@@ -16,6 +16,7 @@ from typing import Any
 from py2rely_core.problems import Problem, ProblemError
 from py2rely_core.results.expected_jobs import expected_jobs
 from py2rely_core.results.progress import read_progress
+from py2rely_core.results.remembered import remembered
 from py2rely_core.results.tasks import Step, attempts, own_jobs, read_json, scan, traced
 
 RECORD, TRACE = "run.json", "trace.tsv"
@@ -132,7 +133,12 @@ def _complete(step: Step, run_state: str, now: float) -> None:
         if job.is_dir():
             step.progress = read_progress(job, directory / ".command.sh", now)
     elif step.state in ("done", "cached"):
-        step.result = outcome(read_json(directory / step.name / "job.json"))
+        step.result = _outcome_of(directory / step.name / "job.json")
+
+
+@remembered
+def _outcome_of(numbers: Path) -> str:
+    return outcome(read_json(numbers))
 
 
 def outcome(numbers: dict[str, Any]) -> str:
@@ -152,7 +158,10 @@ def _plan(steps: list[Step], outdir: Path) -> dict[str, Any]:
     task = next((step for step in steps if step.name == "preflight" and step.state in ("done", "cached")), None)
     if task is None:
         return {}
-    return read_json(Path(task.directory) / "plan.json") or read_json(outdir / "plan.json")
+    return _known_plan(Path(task.directory) / "plan.json") or _known_plan(outdir / "plan.json")
+
+
+_known_plan = remembered(read_json)
 
 
 def _waiting(steps: list[Step], plan: dict[str, Any], state: str) -> list[Step]:
