@@ -20,13 +20,21 @@ def _other_half(half_map: Path) -> Path:
     return half_map.with_name(half_map.name.replace("half1", "half2"))
 
 
+def randomise_shell(first: Map, second: Map) -> tuple[int, bool]:
+    """From which shell on phases are randomised, and whether ``relion_postprocess`` finds that by itself.
+
+    It takes the first shell where the half maps' FSC is below 0.8, and stops where there is none.
+    """
+    below = np.flatnonzero(~(fsc(first.data, second.data, as_relion=True)[1:] >= RANDOMISE_AT_FSC))
+    return (int(below[0]) + 1, True) if below.size else (3 * first.data.shape[0] // 8, False)
+
+
 def randomise_from(half_map: Path) -> str:
     """The flag that ``relion_postprocess`` needs when the half maps' FSC never falls below 0.8, as it stops then."""
     first, second = read_map(half_map), read_map(_other_half(half_map))
-    shells = shell_resolutions(first.data.shape[0], first.pixel_size)
-    curve = fsc(first.data, second.data, as_relion=True)
-    falls = first_crossing(shells, curve, RANDOMISE_AT_FSC) is not None
-    return "" if falls else f"--randomize_at_A {shells[3 * first.data.shape[0] // 8]:.3f}"
+    shell, found = randomise_shell(first, second)
+    resolution = shell_resolutions(first.data.shape[0], first.pixel_size)[shell]
+    return "" if found else f"--randomize_at_A {resolution:.3f}"
 
 
 def bring_mask(source: Path, like: Path, output: Path) -> None:

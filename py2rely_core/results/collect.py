@@ -16,7 +16,7 @@ from py2rely_core.judging.selection import records_as_text
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.results.explanations import explain
 from py2rely_core.results.failure import failure_of
-from py2rely_core.results.schema import validated
+from py2rely_core.results.schema import Dataset, validated
 
 #: Jobs of one level, in the order in which they run. Others of the level's binning come after them.
 LEVEL_JOBS = (
@@ -138,6 +138,21 @@ def collect_failed(run: dict[str, Any]) -> dict[str, Any]:
     entries = [(identity, Path(path) / "job.json") for identity, _, path in run["jobs"]]
     jobs = read_jobs([entry for entry in entries if entry[1].is_file()])
     return collect_results(plan, jobs, failure_of(run), {"nextflow": run["nextflow"]})
+
+
+def datasets_so_far(plan: dict[str, Any], jobs: dict[str, dict[str, Job]]) -> list[dict[str, Any]]:
+    """The data sets of a run that goes on, as in ``results.json``; final is only what is complete.
+
+    Parameters
+    ----------
+    plan : dict
+        As :func:`py2rely_core.checks.preflight.make_plan` returns it.
+    jobs : dict
+        Jobs that are done, as :func:`read_jobs` returns them.
+    """
+    known = _versions(plan["relion"])
+    found = [_dataset(planned, jobs.get(planned["id"], {}), known, True) for planned in plan["datasets"]]
+    return [Dataset.model_validate(one).model_dump(by_alias=True, mode="json") for one in found]
 
 
 def _versions(relion: str) -> dict[str, str]:

@@ -71,7 +71,7 @@ def read_status(place: Path, now: float | None = None) -> dict[str, Any]:
     for step in steps:
         _complete(step, state, now)
     steps.sort(key=lambda step: (step.started is None, step.started or 0))
-    steps += _waiting(steps, _plan(steps, outdir), state)
+    steps += _waiting(steps, plan_of(steps, outdir), state)
     end = record.get("ended") or (now if state == "running" else _last_sign(outdir, record, steps))
     run = {
         "name": record["name"],
@@ -154,7 +154,8 @@ def outcome(numbers: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _plan(steps: list[Step], outdir: Path) -> dict[str, Any]:
+def plan_of(steps: list[Step], outdir: Path) -> dict[str, Any]:
+    """The plan of a run by its steps; empty before there is one. Nobody may change it."""
     task = next((step for step in steps if step.name == "preflight" and step.state in ("done", "cached")), None)
     if task is None:
         return {}
