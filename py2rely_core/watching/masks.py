@@ -123,7 +123,7 @@ class Looker:
         curve = corrected_fsc(masked, noise, self.shell)
         shells = shell_resolutions(len(mask), self.merged.pixel_size)
         resolution = first_crossing(shells, curve, 0.143)
-        at = int(np.abs(shells - (resolution or shells[-1]))[1:].argmin()) + 1
+        at = int(np.abs(shells[1:] - min(resolution or shells[-1], shells[1])).argmin()) + 1
         curves = {"resolution": shells, "corrected": curve, "masked": masked, "unmasked": self.unmasked}
         curves["randomised"] = noise
         return {

@@ -77,7 +77,7 @@ class Pages:
 
     def chip(self, number: int, step: Step) -> Markup:
         """A step in short, which leads to it."""
-        return self._chip(number, step.dataset, step.name, step.state, detail(step), step.started, *_time(step))
+        return self._chip(number, step.dataset, step.name, step.state, detail(step), *_time(step))
 
     def run(self, number: int) -> str:
         """A run: every data set with its steps, level by level."""

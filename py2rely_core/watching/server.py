@@ -146,9 +146,10 @@ class Handler(BaseHTTPRequestHandler):
     @property
     def _query(self) -> dict[str, str]:
         try:
-            return {name: values[-1] for name, values in parse_qs(urlsplit(self.path).query, max_num_fields=20).items()}
+            found = parse_qs(urlsplit(self.path).query, keep_blank_values=True, max_num_fields=20)
         except ValueError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, "The address is too long.") from error
+        return {name: values[-1] for name, values in found.items()}
 
     @cached_property
     def _routes(self) -> dict[str, Callable[[], None]]:
