@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -124,8 +125,8 @@ def _last_sign(outdir: Path, record: dict[str, Any], steps: list[Step]) -> float
 
 def _complete(step: Step, run_state: str, now: float) -> None:
     """Fill in what a task's directory says: progress while it runs, numbers when it is done."""
-    directory = Path(step.directory)
     if step.state in ("running", "submitted"):
+        directory = Path(step.directory)
         step.state = step.state if run_state == "running" else "stopped"
         if step.state != "stopped" and step.started:
             step.seconds = round(now - step.started, 1)
@@ -133,12 +134,13 @@ def _complete(step: Step, run_state: str, now: float) -> None:
         if job.is_dir():
             step.progress = read_progress(job, directory / ".command.sh", now)
     elif step.state in ("done", "cached"):
-        step.result = _outcome_of(directory / step.name / "job.json")
+        step.result = _outcome_of(step.directory, step.name)
 
 
-@remembered
-def _outcome_of(numbers: Path) -> str:
-    return outcome(read_json(numbers))
+@cache
+def _outcome_of(directory: str, name: str) -> str:
+    """The same of a job that is done, whose numbers do not change any more."""
+    return outcome(read_json(Path(directory) / name / "job.json"))
 
 
 def outcome(numbers: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ class Feed:
         self.pages, self.run, self.key, self.log = pages, run, key, log
         self._parts: dict[str, str] = {}
         self._marks: dict[str, Any] = {}
+        self._looks: list[Look | None] = [None] * len(pages.sources)
         self._looked = float("-inf")
 
     def changes(self) -> dict[str, Any]:
@@ -45,22 +46,28 @@ class Feed:
             again, at first everything: "run", "summary", "job"; ``log``: the end of the output, as plain text;
             ``now``: seconds since the epoch.
         """
-        parts = {f"card-{number}": self.pages.card(number) for number in range(len(self.pages.sources))}
+        looks = [source.look() for source in self.pages.sources]
+        parts: dict[str, str] = {}
+        stale: list[str] = []
+        found: dict[str, Any] = {}
+        for number, look in enumerate(looks):
+            if self._looks[number] is not look:
+                parts[f"card-{number}"] = self.pages.card(number)
         if time.monotonic() - self._looked > LOAD_SECONDS:
             self._looked = time.monotonic()
             parts["machine"] = self.pages.load()
-        stale: list[str] = []
-        found: dict[str, Any] = {}
         if self.run is not None:
-            look = self.pages.sources[self.run].look()
-            chips = {step_id(key): self.pages.chip(self.run, step) for key, step in look.steps.items()}
-            if not self._marks:
-                self._parts |= chips  # The page asks for all of them first.
-            parts |= chips
-            stale = [name for name, mark in self._open(look).items() if self._is_new(name, mark)]
+            look = looks[self.run]
+            if self._looks[self.run] is not look:
+                chips = {step_id(key): self.pages.chip(self.run, step) for key, step in look.steps.items()}
+                if not self._marks:
+                    self._parts |= chips  # The page asks for all of them first.
+                parts |= chips
+                stale = [name for name, mark in self._open(look).items() if self._is_new(name, mark)]
             text = self._log(look)
             if text is not None:
                 found["log"] = text
+        self._looks = looks
         new = {name: text for name, text in parts.items() if self._parts.get(name) != text}
         self._parts |= new
         found |= {"parts": new} if new else {}

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,15 @@ from py2rely_core.parameters.request import SINGLE_ID
 from py2rely_core.problems import Problem, ProblemError
 from py2rely_core.results.project import PIPELINE, read_pipeline
 from py2rely_core.results.remembered import remembered
-from py2rely_core.results.status import RECORD, find_run, plan_of, read_status
+from py2rely_core.results.status import RECORD, TRACE, find_run, plan_of, read_status
 from py2rely_core.results.tasks import Step, jobs_in, jobs_of_ended
 from py2rely_core.watching.iterations import diameter_of
 from py2rely_core.watching.places import TASK, Inside, Place, of_run, within
 
 #: Who looks again within so many seconds sees the same.
 FRESH_SECONDS = 1.0
+#: What only time tells, such as that a run is silent, is seen within so many seconds.
+STALE_SECONDS = 60.0
 #: A step by its data set and its name.
 Key = tuple[str, str]
 ENDED = ("done", "cached", "failed", "stopped")
@@ -78,7 +80,9 @@ class Source:
     def __init__(self, directory: Path):
         self.directory = directory.resolve()
         self._lock = threading.Lock()
-        self._last: tuple[float, Look] | None = None
+        self._last: Look | None = None
+        self._last_state: Any = None
+        self._checked = self._read_at = float("-inf")
 
     @property
     def label(self) -> str:
@@ -86,11 +90,19 @@ class Source:
         return "/".join(self.directory.parts[-2:])
 
     def look(self) -> Look:
-        """What is there now, or was a moment ago."""
+        """What is there now, or was a moment ago; the same object for as long as nothing changed."""
         with self._lock:
-            if self._last is None or time.monotonic() - self._last[0] > FRESH_SECONDS:
-                self._last = (time.monotonic(), self._read())
-            return self._last[1]
+            now = time.monotonic()
+            if self._last is None or now - self._checked > FRESH_SECONDS:
+                self._checked = now
+                state = self._state()
+                if self._last is None or state != self._last_state or now - self._read_at > STALE_SECONDS:
+                    self._last, self._last_state, self._read_at = self._read(), state, now
+            return self._last
+
+    def _state(self) -> Any:
+        """What tells at little cost that something changed."""
+        raise NotImplementedError
 
     def _read(self) -> Look:
         raise NotImplementedError
@@ -130,15 +142,11 @@ class Run(Source):
     def _read(self) -> Look:
         found = read_status(self.directory)
         steps = [Step(**one) for one in found["steps"]]
-        work = Path(found["run"]["work_dir"])
-        if not work.is_dir():
+        work = found["run"]["work_dir"]
+        if not Path(work).is_dir():
             # The tasks' directories are gone: what was published is left.
             return Look(found["run"], *_published(self.directory, steps))
-        jobs = {
-            (step.dataset, step.name): jobs_of_ended(directory) if step.state in ENDED else jobs_in(directory)
-            for step in steps
-            if (directory := self._task_directory(work, step))
-        }
+        jobs = {(step.dataset, step.name): _jobs(work, step) for step in steps if step.directory}
         makers = {(key[0], name): key for key, (own, _) in jobs.items() for name in own}
         inputs = {
             key: list(dict.fromkeys(makers[key[0], name] for name in given if (key[0], name) in makers))
@@ -146,12 +154,19 @@ class Run(Source):
         }
         return Look(found["run"], {(step.dataset, step.name): step for step in steps}, inputs)
 
-    @staticmethod
-    def _task_directory(work: Path, step: Step) -> Path | None:
-        """A step's directory, if it is what Nextflow makes below its work directory."""
-        path = Path(step.directory)
-        named = TASK.fullmatch(f"{path.parent.name}/{path.name}")
-        return path if step.directory and named and path.parent.parent == work else None
+    def _state(self) -> Any:
+        files = [self.directory / name for name in (RECORD, TRACE)]
+        if self._last is None:
+            return None
+        run = self._last.run
+        work = Path(run["work_dir"])
+        files += [work, *_subdirectories(work)]
+        for step in self._last.steps.values():
+            if step.state in ("running", "submitted"):
+                task = Path(step.directory)
+                job = task / step.name
+                files += [task, task / ".command.begin", task / ".exitcode", job, job / "run.out"]
+        return [_stamp(path) for path in files]
 
     def _inside(self) -> tuple[Path, Inside]:
         work = Path(self.look().run["work_dir"])
@@ -159,14 +174,14 @@ class Run(Source):
 
     def task(self, step: Step) -> Place | None:
         work, inside = self._inside()
-        directory = self._task_directory(work, step)
+        directory = _task_directory(str(work), step.directory)
         return Place(directory, inside) if directory and directory.is_dir() else None
 
     def places(self, step: Step) -> dict[str, Place]:
         task = self.task(step)
         if task:
-            own = jobs_of_ended(task.directory) if step.state in ENDED else jobs_in(task.directory)
-            return {name: Place(task.directory / name, task.inside) for name in own[0]}
+            own, _ = _jobs(str(self._inside()[0]), step)
+            return {name: Place(task.directory / name, task.inside) for name in own}
         root = self.directory if step.dataset in ("", SINGLE_ID) else self.directory / step.dataset
         known = {name for name, _ in _project_jobs(root)}
         return {step.name: Place(root / step.name, self._inside()[1])} if step.name in known else {}
@@ -180,6 +195,37 @@ class Run(Source):
             return float(planned["recipe"]["refine3D"]["particle_diameter"])
         except (KeyError, TypeError, ValueError):
             return super().diameter(look, key)
+
+
+@cache
+def _task_directory(work: str, directory: str) -> Path | None:
+    """A task's directory, if it is what Nextflow makes below its work directory."""
+    path = Path(directory)
+    named = TASK.fullmatch(f"{path.parent.name}/{path.name}")
+    return path if directory and named and path.parent.parent == Path(work) else None
+
+
+def _jobs(work: str, step: Step) -> tuple[list[str], list[str]]:
+    """Jobs that a step's task made, and those that it was given."""
+    directory = _task_directory(work, step.directory)
+    if directory is None:
+        return [], []
+    return jobs_of_ended(directory) if step.state in ENDED else jobs_in(directory)
+
+
+def _subdirectories(work: Path) -> list[Path]:
+    try:
+        return [path for path in work.iterdir() if len(path.name) == 2]
+    except OSError:
+        return []
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
 
 
 def _published(outdir: Path, steps: list[Step]) -> tuple[dict[Key, Step], dict[Key, list[Key]]]:
@@ -215,6 +261,11 @@ class Project(Source):
             "last_sign_of_life": (self.directory / PIPELINE).stat().st_mtime,
         }  # fmt: skip
         return Look(about, steps, inputs)
+
+    def _state(self) -> Any:
+        active = [step for step in self._last.steps.values() if step.state == "running"] if self._last else []
+        marks = [Path(step.directory) / mark for step in active for mark in MARKS]
+        return [_stamp(path) for path in (self.directory / PIPELINE, *marks)]
 
     def places(self, step: Step) -> dict[str, Place]:
         return {step.name: Place(Path(step.directory), within(self.directory))}

@@ -416,7 +416,7 @@ def ask_log(server, key, **query):
 
 def later(feed):
     """What a page is told next."""
-    feed.pages.sources[0]._last = None
+    feed.pages.sources[0]._checked = float("-inf")
     return feed.changes()
 
 
@@ -450,7 +450,7 @@ def test_how_a_run_ends(changing, state, words):
     pages = Pages([Run(changing.results)])
     assert "running" in pages.card(0)
     changing.end(state)
-    pages.sources[0]._last = None
+    pages.sources[0]._checked = float("-inf")
     assert words in pages.card(0)
 
 
