@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -152,6 +153,32 @@ def status_of(directory: Path) -> tuple[dict, dict[str, dict]]:
     words = [REPO / "bin/py2rely", "status", directory, "--json"]
     found = json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     return found["run"], {step["name"]: step for step in found["steps"]}
+
+
+def _family(leader: int) -> set[int]:
+    """Every process of a session, and their children in sessions of their own."""
+    table = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except OSError:
+                continue
+            table[int(entry.name)] = (int(fields[1]), int(fields[3]))
+    doomed = {leader} | {pid for pid, (_, session) in table.items() if session == leader}
+    while more := {pid for pid, (parent, _) in table.items() if parent in doomed} - doomed:
+        doomed |= more
+    return doomed
+
+
+def kill_family(process: subprocess.Popen) -> None:
+    """kill -9 of a process that leads a session, and of everything that it started."""
+    for pid in _family(process.pid):
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+    process.wait()
 
 
 #: A stand-in for mpirun that fails in auto-refinements, and is itself elsewhere: the preflight tries it, too.

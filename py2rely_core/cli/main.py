@@ -23,6 +23,7 @@ COMMANDS = {
     "pipelines": ("py2rely_core.cli.pipelines", "Run the whole workflow, or its last part."),
     "status": ("py2rely_core.cli.status", "Show how far a run is."),
     "clean": ("py2rely_core.cli.clean", "Free what of a run's files is not needed any more."),
+    "ui": ("py2rely_core.cli.ui", "Watch runs and RELION projects in a browser of this machine."),
     "routines": ("py2rely_core.cli.routines", "Run one RELION job, or choose classes."),
     "relion": ("py2rely_core.cli.relion", "Call any RELION program."),
     "demo-data": ("py2rely_core.cli.demo", "Simulate a data set with known truth."),

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
-from py2rely_core.maps.io import read_map, write_map
-from py2rely_core.maps.masks import density_threshold, spherical_mask
+from py2rely_core.maps.io import Map, read_map, write_map
+from py2rely_core.maps.masks import MaskThreshold, density_threshold, spherical_mask
 from py2rely_core.problems import Problem, ProblemError
 
 #: ``relion_postprocess`` randomises phases from where the FSC falls below this.
@@ -20,13 +20,21 @@ def _other_half(half_map: Path) -> Path:
     return half_map.with_name(half_map.name.replace("half1", "half2"))
 
 
+def randomise_shell(first: Map, second: Map) -> tuple[int, bool]:
+    """From which shell on phases are randomised, and whether ``relion_postprocess`` finds that by itself.
+
+    It takes the first shell where the half maps' FSC is below 0.8, and stops where there is none.
+    """
+    below = np.flatnonzero(~(fsc(first.data, second.data, as_relion=True)[1:] >= RANDOMISE_AT_FSC))
+    return (int(below[0]) + 1, True) if below.size else (3 * first.data.shape[0] // 8, False)
+
+
 def randomise_from(half_map: Path) -> str:
     """The flag that ``relion_postprocess`` needs when the half maps' FSC never falls below 0.8, as it stops then."""
     first, second = read_map(half_map), read_map(_other_half(half_map))
-    shells = shell_resolutions(first.data.shape[0], first.pixel_size)
-    curve = fsc(first.data, second.data, as_relion=True)
-    falls = first_crossing(shells, curve, RANDOMISE_AT_FSC) is not None
-    return "" if falls else f"--randomize_at_A {shells[3 * first.data.shape[0] // 8]:.3f}"
+    shell, found = randomise_shell(first, second)
+    resolution = shell_resolutions(first.data.shape[0], first.pixel_size)[shell]
+    return "" if found else f"--randomize_at_A {resolution:.3f}"
 
 
 def bring_mask(source: Path, like: Path, output: Path) -> None:
@@ -48,6 +56,28 @@ def bring_mask(source: Path, like: Path, output: Path) -> None:
     write_map(output / "mask.mrc", data, pixel_size)
 
 
+def mask_settings(merged: Map, half_maps: tuple[Map, Map], diameter: float) -> tuple[float, MaskThreshold]:
+    """The low-pass, Angstrom, and the threshold of a mask, from the half maps and the density.
+
+    Parameters
+    ----------
+    merged : Map
+        Of all particles.
+    half_maps : (Map, Map)
+        On the same grid.
+    diameter : float
+        Of the particle, Angstrom.
+    """
+    box, pixel_size = merged.data.shape[0], merged.pixel_size
+    sphere = spherical_mask(box, diameter / 2 / pixel_size)
+    shells = shell_resolutions(box, pixel_size)
+    curve = fsc(half_maps[0].data, half_maps[1].data, sphere)
+    resolution = first_crossing(shells, curve, 0.143) or 2 * pixel_size
+    # A mask must not follow detail: never finer than a tenth of the particle, as coarse as needed for a noisy map.
+    low_pass = float(min(max(1.5 * resolution, diameter / 10, 2.5 * pixel_size), diameter / 2))
+    return low_pass, density_threshold(merged.data, pixel_size, diameter, low_pass)
+
+
 def choose_threshold(source: Path, half_map: Path, diameter: float, job: Path, threshold: float | None) -> None:
     """Write what masking and post-processing need, all of it from the half maps and the density.
 
@@ -65,15 +95,9 @@ def choose_threshold(source: Path, half_map: Path, diameter: float, job: Path, t
     threshold : float or None
         The recipe's own; None for one from the density.
     """
-    merged, first, second = read_map(source), read_map(half_map), read_map(_other_half(half_map))
-    box, pixel_size = merged.data.shape[0], merged.pixel_size
-    sphere = spherical_mask(box, diameter / 2 / pixel_size)
-    shells = shell_resolutions(box, pixel_size)
-    resolution = first_crossing(shells, fsc(first.data, second.data, sphere), 0.143) or 2 * pixel_size
+    half_maps = read_map(half_map), read_map(_other_half(half_map))
+    low_pass, chosen = mask_settings(read_map(source), half_maps, diameter)
     randomise = randomise_from(half_map)
-    # A mask must not follow detail: never finer than a tenth of the particle, as coarse as needed for a noisy map.
-    low_pass = float(min(max(1.5 * resolution, diameter / 10, 2.5 * pixel_size), diameter / 2))
-    chosen = density_threshold(merged.data, pixel_size, diameter, low_pass)
     value = chosen.threshold if threshold is None else threshold
     job.mkdir(parents=True, exist_ok=True)
     numbers = {"low_pass": low_pass, "threshold": value, "from_density": threshold is None}

@@ -29,7 +29,9 @@ def gaussian_low_pass(data: Volume, pixel_size: float, resolution: float) -> Vol
 
 
 def cosine_low_pass(data: Volume, pixel_size: float, resolution: float, width: int = 2) -> Volume:
-    """Filter with a raised-cosine edge, `width` Fourier shells wide, as ``relion_mask_create`` filters.
+    """Filter with a raised-cosine edge, `width` Fourier shells wide, around a whole shell.
+
+    So filters ``relion_mask_create`` (``lowPassFilterMap`` in RELION's ``src/fftw.cpp``).
 
     Parameters
     ----------
@@ -40,7 +42,7 @@ def cosine_low_pass(data: Volume, pixel_size: float, resolution: float, width: i
         Width of the edge, shells.
     """
     shells = spatial_frequencies(data.shape, pixel_size) * data.shape[0] * pixel_size
-    cut = data.shape[0] * pixel_size / resolution
+    cut = np.rint(data.shape[0] * pixel_size / resolution)
     position = np.clip((shells - (cut - width / 2)) / width, 0, 1)
     gain = 0.5 + 0.5 * np.cos(np.pi * position)
     return np.fft.irfftn(np.fft.rfftn(data) * gain, s=data.shape, axes=(0, 1, 2)).astype(np.float32)

@@ -43,37 +43,59 @@ def fsc(first: Volume, second: Volume, mask: Volume | None = None, as_relion: bo
     return curve
 
 
-def randomised_phases(data: Volume, shell: int, seed: int) -> Volume:
-    """A map whose phases are random from a shell on, with its own amplitudes."""
-    n = data.shape[0]
+def randomise_phases(data: Volume, shell: int, seed: int) -> Volume:
+    """A map with random phases from a radius on (``randomizePhasesBeyond`` in RELION's ``src/fftw.cpp``).
+
+    Parameters
+    ----------
+    data : (n, n, n) array
+    shell : int
+        The radius in Fourier space, shells; amplitudes stay.
+    seed : int
+        Of the random numbers.
+    """
     transform = np.fft.rfftn(data)
-    # The phases of a real map, so that the result is one.
-    noise = np.fft.rfftn(np.random.default_rng(seed).normal(size=data.shape))
-    beyond = spatial_frequencies(data.shape, 1.0) * n >= shell
-    turned = np.where(beyond, np.abs(transform) * np.exp(1j * np.angle(noise)), transform)
-    return np.fft.irfftn(turned, s=data.shape, axes=(0, 1, 2)).astype(np.float32)
+    beyond = spatial_frequencies(data.shape, 1.0) * data.shape[0] >= shell - 1e-6
+    phases = np.random.default_rng(seed).uniform(0, 2 * np.pi, int(beyond.sum()))
+    transform[beyond] = np.abs(transform[beyond]) * np.exp(1j * phases)
+    return np.fft.irfftn(transform, s=data.shape, axes=(0, 1, 2)).astype(np.float32)
 
 
-def corrected_fsc(first: Volume, second: Volume, mask: Volume, shell: int) -> np.ndarray:
-    """FSC within a mask, without what the mask itself correlates.
+def without_mask(masked: np.ndarray, randomised: np.ndarray, shell: int) -> np.ndarray:
+    """The FSC without what the mask adds, from two shells after `shell` on, as RELION does.
 
     By phases that are randomised: Chen et al. 2013, doi:10.1016/j.ultramic.2013.06.004.
 
     Parameters
     ----------
+    masked, randomised : (n_shells,) float
+        FSC of the masked half maps, and of those with random phases from `shell` on.
+    shell : int
+        From where phases are random.
+    """
+    result = masked.copy()
+    beyond = np.arange(len(masked)) >= shell + 2
+    known = beyond & (randomised < 1)
+    result[known] = (masked[known] - randomised[known]) / (1 - randomised[known])
+    result[beyond & (randomised > masked)] = 0
+    return result
+
+
+def corrected_fsc(first: Volume, second: Volume, mask: Volume, shell: int) -> np.ndarray:
+    """FSC within a mask, without what the mask itself correlates.
+
+    Parameters
+    ----------
     first, second, mask : (n, n, n) array
     shell : int
-        From where on phases are randomised; as ``relion_postprocess``, the curve is corrected from two shells beyond.
+        From where on phases are randomised.
 
     Returns
     -------
     (n // 2 + 1,) float
     """
-    together = fsc(first, second, mask)
-    chance = fsc(randomised_phases(first, shell, 1), randomised_phases(second, shell, 2), mask)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        beyond = np.where(chance > together, 0.0, (together - chance) / (1 - chance))
-    return np.where(np.arange(len(together)) < shell + 2, together, beyond)
+    chance = fsc(randomise_phases(first, shell, 1), randomise_phases(second, shell, 2), mask)
+    return without_mask(fsc(first, second, mask), chance, shell)
 
 
 def shell_resolutions(box: int, pixel_size: float) -> np.ndarray:

@@ -71,6 +71,46 @@ def density_threshold(data: Volume, pixel_size: float, diameter: float, low_pass
     return MaskThreshold(threshold, mean, std, level)
 
 
+def soft_mask(filtered: Volume, threshold: float, extend: float, edge: float) -> Volume:
+    """The mask that ``relion_mask_create`` makes of a map (``autoMask`` in ``src/mask.cpp``).
+
+    What lies at or above the threshold, extended by less than `extend` voxels, with a raised-cosine edge around it.
+
+    Parameters
+    ----------
+    filtered : (n, n, n) array
+        The map, low-passed as :func:`py2rely_core.maps.filters.cosine_low_pass` does.
+    threshold : float
+        In the map's units.
+    extend, edge : float
+        Voxels: ``--extend_inimask`` and ``--width_soft_edge``.
+
+    Returns
+    -------
+    (n, n, n) float32
+        From 0 to 1; all 0 where nothing reaches the threshold.
+    """
+    from scipy import ndimage  # which takes longer to import than most steps' other work with masks
+
+    inside = filtered >= threshold
+    result = np.zeros(filtered.shape, np.float32)
+    if not inside.any():
+        return result
+    # Nothing further than this from the density belongs to the mask.
+    margin = int(np.ceil(extend) + np.ceil(edge)) + 1
+    around = ndimage.find_objects(inside.view(np.int8))[0]
+    box = tuple(slice(max(0, one.start - margin), one.stop + margin) for one in around)
+    part = inside[box]
+    if extend > 0:
+        part = ndimage.distance_transform_edt(~part) < extend
+    if edge > 0:
+        distance = np.minimum(ndimage.distance_transform_edt(~part) / edge, 1)
+        result[box] = 0.5 + 0.5 * np.cos(np.pi * distance)
+    else:
+        result[box] = part
+    return result
+
+
 def is_degenerate(data: Volume) -> str | None:
     """Why a map holds nothing, or None when it holds something."""
     if not np.isfinite(data).all():

@@ -16,7 +16,7 @@ from py2rely_core.report import figures, pictures
 from py2rely_core.report.charts import sky_map
 from py2rely_core.results.collect import resolution_text
 
-__all__ = ["duration", "find_in", "write_comparison", "write_report"]
+__all__ = ["duration", "environment", "find_in", "report_page", "write_comparison", "write_report"]
 
 #: Stands for a value that is not known.
 UNKNOWN = "\N{EN DASH}"
@@ -35,7 +35,12 @@ def find_in(run: Path) -> Finder:
 
 
 def write_report(results: dict[str, Any], find: Finder, path: Path) -> None:
-    """Write the page of a run, complete or failed.
+    """Write the page of a run, complete or failed, as :func:`report_page` makes it."""
+    path.write_text(report_page(results, find))
+
+
+def report_page(results: dict[str, Any], find: Finder) -> str:
+    """The page of a run, complete or failed.
 
     Parameters
     ----------
@@ -43,15 +48,12 @@ def write_report(results: dict[str, Any], find: Finder, path: Path) -> None:
         As :func:`py2rely_core.results.collect.collect_results` returns it.
     find : callable
         Gives the file of a map by its path in `results`; where there is none, the page has no picture.
-    path : Path
-        The HTML file.
     """
     maps = _Maps(find, pictures.volume_edge(len(results["datasets"])))
-    page = _environment().get_template("report.html.j2").render(
+    return environment().get_template("report.html.j2").render(
         results=results, slices=maps.slices, local_slices=maps.local_slices, volume=maps.volume, shown=shown_level,
         defaults=_defaults(),
     )  # fmt: skip
-    path.write_text(page)
 
 
 def write_comparison(pairs: list[Any], names: tuple[str, str], finders: tuple[Finder, Finder], path: Path) -> None:
@@ -69,7 +71,7 @@ def write_comparison(pairs: list[Any], names: tuple[str, str], finders: tuple[Fi
         The HTML file.
     """
     maps = [_Maps(find, pictures.volume_edge(2 * len(pairs))) for find in finders]
-    page = _environment().get_template("compare.html.j2").render(
+    page = environment().get_template("compare.html.j2").render(
         pairs=pairs, names=names, shown=shown_level,
         slices=lambda run, *what: maps[run].slices(*what), volume=lambda run, *what: maps[run].volume(*what),
     )  # fmt: skip
@@ -110,12 +112,19 @@ class _Maps:
             return None
         local = pictures.load(self.find(found["map"])) if found else None
         limits = found["range"] if found else (0, 1)
-        return pictures.small_volume(volume, diameter, self.edge, local, limits)
+        return pictures.small_volume(volume, diameter, self.edge, local=local, limits=limits)
 
 
-def _environment() -> jinja2.Environment:
+def environment(*packages: str) -> jinja2.Environment:
+    """What templates are made with: every value is escaped, a missing one is an error.
+
+    Parameters
+    ----------
+    packages : str
+        Packages with templates beside those of this one.
+    """
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("py2rely_core.report", "."),
+        loader=jinja2.ChoiceLoader([jinja2.PackageLoader(name, ".") for name in ("py2rely_core.report", *packages)]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

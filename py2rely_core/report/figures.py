@@ -27,22 +27,35 @@ CURVES = {
     "randomised": "phase-randomised",
 }
 _FIFTHS = (0.2, 0.4, 0.6, 0.8, 1.0)
-_SHARES = Axis(-0.1, 1.02, [(value, f"{value:g}") for value in (0, 0.25, 0.5, 0.75, 1)], "FSC")
+SHARES = Axis(-0.1, 1.02, [(value, f"{value:g}") for value in (0, 0.25, 0.5, 0.75, 1)], "FSC")
 
 
 def fsc_chart(level: dict[str, Any]) -> Markup | None:
     """A level's FSC curves, with the resolution marked; None without curves."""
-    fsc = level["fsc"]
+    resolution = None if level["nyquist_limited"] else level["resolution"]["masked"]
+    return curves_chart(level["fsc"], resolution, f"Fourier shell correlation at bin {level['binning']}")
+
+
+def curves_chart(fsc: dict[str, Any], resolution: float | None, title: str) -> Markup | None:
+    """The FSC curves of half maps; None without curves.
+
+    Parameters
+    ----------
+    fsc : dict
+        ``resolution`` of every shell, Angstrom, and the values of :data:`CURVES`; a list may be empty.
+    resolution : float or None
+        Is marked.
+    title : str
+        What a screen reader says.
+    """
     if not fsc["resolution"]:
         return None
     frequency = [1 / value for value in fsc["resolution"]]
     lines = [Line(0.143, "x", "0.143")]
-    resolution = level["resolution"]["masked"]
-    if resolution and not level["nyquist_limited"]:
+    if resolution:
         lines.append(Line(1 / resolution, "y", f"{resolution:.1f} Å"))
     series = [Series(text, f"c-{name}", frequency, fsc[name]) for name, text in CURVES.items() if fsc[name]]
-    title = f"Fourier shell correlation at bin {level['binning']}"
-    return line_chart(series, _frequencies(frequency[-1]), _SHARES, title, lines, readout="at")
+    return line_chart(series, frequency_axis(frequency[-1]), SHARES, title, lines, readout="at")
 
 
 def levels_chart(dataset: dict[str, Any]) -> Markup | None:
@@ -68,7 +81,7 @@ def overlay_chart(
     last = max(one.x[-1] for one in series)
     same = all(list(one.x) == list(series[0].x) for one in series)
     return line_chart(
-        series, _frequencies(last), _SHARES, title,
+        series, frequency_axis(last), SHARES, title,
         [Line(0.143, "x", "0.143")], readout="at" if same else "",
     )  # fmt: skip
 
@@ -81,7 +94,7 @@ def history_chart(level: dict[str, Any]) -> Markup | None:
     x, y = [number for number, _ in points], [1 / value for _, value in points]
     steps = nice_ticks(0, x[-1], 6)
     horizontal = Axis(0, x[-1], [(tick, f"{tick:g}") for tick in steps if tick == int(tick)], "iteration")
-    vertical = _resolutions([value for _, value in points] + [2 * level["pixel_size"]])
+    vertical = resolution_axis([value for _, value in points] + [2 * level["pixel_size"]])
     nyquist = Line(1 / (2 * level["pixel_size"]), "x", f"Nyquist {2 * level['pixel_size']:.3g} Å")
     series = [Series("Refine3D", "c-corrected", x, y, marked=True)]
     title = f"Resolution after each iteration of Refine3D at bin {level['binning']}"
@@ -118,7 +131,7 @@ def directions_chart(found: dict[str, Any]) -> Markup:
     names = {"best": "best 5 % of directions", "median": "median", "worst": "worst 5 %"}
     series = [Series(text, f"d-{name}", x, fsc[name]) for name, text in names.items()]
     title = "Conical Fourier shell correlation over all directions"
-    return line_chart(series, _frequencies(x[-1]), _SHARES, title, [Line(0.143, "x", "0.143")], readout="at")
+    return line_chart(series, frequencies(x[-1]), SHARES, title, [Line(0.143, "x", "0.143")], readout="at")
 
 
 def resolution_sky(found: dict[str, Any]) -> Markup:
@@ -179,7 +192,7 @@ def template_chart(found: dict[str, Any]) -> Markup:
     given = Line(1 / found["low_pass"], "y", f"given to {found['low_pass']:.0f} Å")
     title = "Fourier shell correlation of the map with its template"
     # Room for the line's label above the curves.
-    return line_chart(series, _frequencies(x[-1]), replace(_SHARES, high=1.18), title, [given], readout="at")
+    return line_chart(series, frequencies(x[-1]), replace(SHARES, high=1.18), title, [given], readout="at")
 
 
 def resolution_chart(dataset: dict[str, Any]) -> Markup | None:
@@ -197,7 +210,7 @@ def resolution_chart(dataset: dict[str, Any]) -> Markup | None:
         if any(values):
             heights = [1 / value if value else None for value in values]
             series.append(Series(text, f"s-{key}", range(count), heights, marked=key != "nyquist"))
-    return line_chart(series, horizontal, _resolutions(known), "Resolution against step")
+    return line_chart(series, horizontal, resolution_axis(known), "Resolution against step")
 
 
 def _steps(dataset: dict[str, Any]) -> Any:
@@ -217,11 +230,12 @@ def _steps(dataset: dict[str, Any]) -> Any:
         yield f"{short[cycle['step']]} {cycle['cycle']}", nyquist | {"masked": cycle["resolution"]}
 
 
-def _frequencies(last: float) -> Axis:
+def frequency_axis(last: float) -> Axis:
+    """An axis of frequencies up to `last`, 1/Angstrom, labelled with resolutions."""
     return Axis(0, last, frequency_ticks(last), "resolution, Å")
 
 
-def _resolutions(values: list[float]) -> Axis:
+def resolution_axis(values: list[float]) -> Axis:
     """An axis of resolutions, better ones higher up, linear in frequency."""
     best = 1.08 / min(values)
     return Axis(0, best, frequency_ticks(best, 5), "resolution, Å")

@@ -61,7 +61,7 @@ void main() {
 const FRAGMENT = `
 precision mediump float;
 varying vec3 facing; varying float depth; varying float radius; varying float shade;
-uniform float cut; uniform vec3 inner; uniform vec3 outer;
+uniform float cut; uniform vec3 inner; uniform vec3 outer; uniform float opacity;
 const vec3 best = vec3(0.169, 0.380, 0.780), middle = vec3(0.929, 0.859, 0.451), worst = vec3(0.749, 0.200, 0.161);
 void main() {
   if (depth > cut) discard;
@@ -74,7 +74,7 @@ void main() {
   float shine = pow(max(0.0, dot(n, normalize(vec3(-0.25, 0.35, 1.0)))), 28.0);
   vec3 lit = colour * (0.36 + 0.66 * key + 0.24 * fill) + 0.16 * shine;
   lit *= mix(0.7, 1.0, smoothstep(-0.9, 0.5, depth));
-  gl_FragColor = vec4(mix(lit, lit * 0.55 + 0.04, back), 1.0);
+  gl_FragColor = vec4(mix(lit, lit * 0.55 + 0.04, back) * opacity, opacity);
 }`;
 
 const times = (a, b) => {
@@ -105,8 +105,6 @@ class View {
     this.gl = gl;
     this.group = groupOf(figure.dataset.group);
     this.group.views.push(this);
-    const text = figure.querySelector('script[type="text/plain"]').textContent;
-    this.volume = Uint8Array.from(atob(text.trim()), (c) => c.charCodeAt(0));
     this.edge = Number(figure.dataset.edge);
     const tint = figure.querySelector('script.tint');
     this.tint = tint && Uint8Array.from(atob(tint.textContent.trim()), (c) => c.charCodeAt(0));
@@ -114,14 +112,33 @@ class View {
     this.level = figure.querySelector('input[name=level]');
     this.cut = figure.querySelector('input[name=cut]');
     this.compile();
-    this.level.addEventListener('input', () => { this.shape(); this.draw(); });
+    this.level.addEventListener('input', () => { this.shape(0); this.draw(); });
     this.cut.addEventListener('input', () => this.draw());
     figure.querySelector('button').addEventListener('click', () => this.reset());
     this.listen();
-    new ResizeObserver(() => this.draw()).observe(this.canvas);
-    this.shape();
+    this.observer = new ResizeObserver(() => this.draw());
+    this.observer.observe(this.canvas);
+    // The first body is the map; one that is a shell, such as a mask, lies around it and lets it be seen.
+    this.bodies = [...figure.querySelectorAll('script[type="text/plain"]:not(.tint)')].map((script) => ({
+      script, shell: 'shell' in script.dataset, count: 0, buffers: [0, 1, 2, 3].map(() => gl.createBuffer()),
+    }));
+    this.bodies.forEach((_, index) => this.load(index));
     this.draw();
     figure.classList.add('ready');
+  }
+
+  load(index) {
+    const body = this.bodies[index];
+    body.volume = Uint8Array.from(atob(body.script.textContent.trim()), (c) => c.charCodeAt(0));
+    this.shape(index);
+  }
+
+  // Browsers keep a few drawing contexts only: one that is not needed any more is given back.
+  release() {
+    if (!this.gl) return;
+    this.observer.disconnect();
+    this.group.views = this.group.views.filter((view) => view !== this);
+    this.gl.getExtension('WEBGL_lose_context')?.loseContext();
   }
 
   compile() {
@@ -132,30 +149,25 @@ class View {
     }
     gl.bindAttribLocation(program, 0, 'position'); gl.bindAttribLocation(program, 1, 'normal'); gl.bindAttribLocation(program, 2, 'tint');
     gl.linkProgram(program); gl.useProgram(program);
-    this.places = Object.fromEntries(['turn', 'stretch', 'zoom', 'cut', 'inner', 'outer'].map((name) => [name, gl.getUniformLocation(program, name)]));
-    this.buffers = [gl.createBuffer(), gl.createBuffer(), gl.createBuffer(), gl.createBuffer()];
+    this.places = Object.fromEntries(['turn', 'stretch', 'zoom', 'cut', 'inner', 'outer', 'opacity'].map((name) => [name, gl.getUniformLocation(program, name)]));
     gl.enable(gl.DEPTH_TEST);
+    gl.blendFunc(gl.ONE, gl.ONE_MINUS_SRC_ALPHA);
   }
 
-  shape() {
-    const gl = this.gl, mesh = surface(this.volume, this.edge, Number(this.level.value));
-    [mesh.positions, mesh.normals].forEach((data, index) => {
-      gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[index]);
+  shape(index) {
+    const gl = this.gl, body = this.bodies[index], mesh = surface(body.volume, this.edge, body.shell ? 127 : Number(this.level.value));
+    [mesh.positions, mesh.normals].forEach((data, place) => {
+      gl.bindBuffer(gl.ARRAY_BUFFER, body.buffers[place]);
       gl.bufferData(gl.ARRAY_BUFFER, data, gl.STATIC_DRAW);
-      gl.enableVertexAttribArray(index);
-      gl.vertexAttribPointer(index, 3, gl.FLOAT, false, 0, 0);
     });
-    gl.vertexAttrib1f(2, -1); // not coloured
-    if (this.tint) {
-      gl.bindBuffer(gl.ARRAY_BUFFER, this.buffers[3]);
+    if (this.tint && index === 0) {
+      gl.bindBuffer(gl.ARRAY_BUFFER, body.buffers[3]);
       gl.bufferData(gl.ARRAY_BUFFER, this.tints(mesh.positions), gl.STATIC_DRAW);
-      gl.enableVertexAttribArray(2);
-      gl.vertexAttribPointer(2, 1, gl.FLOAT, false, 0, 0);
     }
-    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, this.buffers[2]);
+    gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, body.buffers[2]);
     gl.bufferData(gl.ELEMENT_ARRAY_BUFFER, mesh.triangles, gl.STATIC_DRAW);
-    this.count = mesh.triangles.length;
-    this.figure.dataset.triangles = this.count / 3;
+    body.count = mesh.triangles.length;
+    if (index === 0) this.figure.dataset.triangles = body.count / 3;
   }
 
   // What colours each corner, 0 to 1, between the points where it is known.
@@ -185,9 +197,28 @@ class View {
     gl.uniform2f(this.places.stretch, small / width, small / height);
     gl.uniform1f(this.places.zoom, 1.3 * this.group.zoom);
     gl.uniform1f(this.places.cut, Number(this.cut.value) / 100);
-    gl.uniform3f(this.places.inner, 1.0, 0.76, 0.42);
-    gl.uniform3f(this.places.outer, 0.3, 0.76, 0.7);
-    gl.drawElements(gl.TRIANGLES, this.count, gl.UNSIGNED_INT, 0);
+    for (const body of this.bodies) {
+      gl.uniform3f(this.places.inner, ...(body.shell ? [0.45, 0.6, 1.0] : [1.0, 0.76, 0.42]));
+      gl.uniform3f(this.places.outer, ...(body.shell ? [0.45, 0.6, 1.0] : [0.3, 0.76, 0.7]));
+      gl.uniform1f(this.places.opacity, body.shell ? 0.28 : 1.0);
+      if (body.shell) gl.enable(gl.BLEND); else gl.disable(gl.BLEND);
+      gl.depthMask(!body.shell);
+      [0, 1].forEach((place) => {
+        gl.bindBuffer(gl.ARRAY_BUFFER, body.buffers[place]);
+        gl.enableVertexAttribArray(place);
+        gl.vertexAttribPointer(place, 3, gl.FLOAT, false, 0, 0);
+      });
+      gl.disableVertexAttribArray(2);
+      gl.vertexAttrib1f(2, -1); // not coloured
+      if (this.tint && body === this.bodies[0]) {
+        gl.bindBuffer(gl.ARRAY_BUFFER, body.buffers[3]);
+        gl.enableVertexAttribArray(2);
+        gl.vertexAttribPointer(2, 1, gl.FLOAT, false, 0, 0);
+      }
+      gl.bindBuffer(gl.ELEMENT_ARRAY_BUFFER, body.buffers[2]);
+      gl.drawElements(gl.TRIANGLES, body.count, gl.UNSIGNED_INT, 0);
+    }
+    gl.depthMask(true);
   }
 
   change(turn, zoom = 1) {
@@ -237,12 +268,11 @@ class View {
 const watcher = new IntersectionObserver((entries) => entries.forEach((entry) => {
   if (!entry.isIntersecting) return;
   watcher.unobserve(entry.target);
-  new View(entry.target);
+  entry.target.view = new View(entry.target);
 }), { rootMargin: '300px' });
-document.querySelectorAll('figure.view').forEach((figure) => watcher.observe(figure));
 
 // Values of all curves under the pointer.
-document.querySelectorAll('svg[data-readout]').forEach((svg) => {
+function readout(svg) {
   const data = JSON.parse(svg.dataset.readout), line = svg.parentElement.querySelector('.readout'), rest = line.textContent;
   const bar = svg.appendChild(document.createElementNS(svg.namespaceURI, 'path'));
   const left = 46, right = 468, top = 12, bottom = 250;
@@ -257,4 +287,10 @@ document.querySelectorAll('svg[data-readout]').forEach((svg) => {
     line.textContent = `${data.word} ${(1 / data.x[best]).toFixed(1)} Å: ${values.join(', ')}`;
   });
   svg.addEventListener('pointerleave', () => { bar.removeAttribute('d'); line.textContent = rest; });
-});
+}
+
+function enliven(root) {
+  root.querySelectorAll('figure.view').forEach((figure) => watcher.observe(figure));
+  root.querySelectorAll('svg[data-readout]').forEach(readout);
+}
+enliven(document);

@@ -117,7 +117,7 @@ def draw_classes(classes: list[dict[str, Any]], maps: dict[int, Path], path: Pat
 
 def slice_images(volume: Map, edge: int = SLICE_EDGE) -> list[tuple[str, str]]:
     """Name and data address of a picture of each central slice, without an eighth of the box on each side."""
-    return [(name, _address(tile)) for name, tile in zip(SLICE_NAMES, slice_tiles(volume, edge), strict=True)]
+    return [(name, data_address(tile)) for name, tile in zip(SLICE_NAMES, slice_tiles(volume, edge), strict=True)]
 
 
 def volume_edge(count: int) -> int:
@@ -129,6 +129,7 @@ def small_volume(
     volume: Map,
     diameter: float,
     edge: int = VOLUME_EDGE,
+    margin: float = 1.25,
     local: Map | None = None,
     limits: tuple[float, float] = (0, 1),
 ) -> SmallVolume:
@@ -142,13 +143,15 @@ def small_volume(
         Of the particle, Angstrom.
     edge : int
         At most so many voxels; a small map is interpolated, so that its surface is smooth.
+    margin : float
+        Edge of what is shown, in diameters.
     local : Map, optional
         On the map's grid: what its surface is coloured by, 0 where it is not known.
     limits : (float, float)
         Of the colours.
     """
     box, pixel_size = volume.data.shape[0], volume.pixel_size
-    extent = min(1.25 * diameter, box * pixel_size)
+    extent = min(margin * diameter, box * pixel_size)
     count = int(min(edge, max(48, 2 * round(extent / pixel_size))))
     data = resample(volume.data, pixel_size, extent / count, count)
     threshold = density_threshold(volume.data, pixel_size, diameter, 2.2 * pixel_size)
@@ -188,11 +191,18 @@ def local_slices(filtered: Map, local: Map, limits: tuple[float, float], edge: i
         light = 0.12 + 0.88 * share_of(density[inner, inner], (low, high))
         colours = ramp(share_of(values[inner, inner], limits)) * light[..., None]
         picture = Image.fromarray(colours.round().astype(np.uint8)[::-1])
-        pictures.append((name, _address(picture.resize((edge, edge), Image.Resampling.BICUBIC))))
+        pictures.append((name, data_address(picture.resize((edge, edge), Image.Resampling.BICUBIC))))
     return pictures
 
 
-def _address(image: Image.Image) -> str:
+def small_mask(mask: Volume, pixel_size: float, like: SmallVolume) -> str:
+    """A mask on the grid of a map's small volume, as that one's `data`."""
+    data = resample(mask, pixel_size, like.angstrom / like.edge, like.edge)
+    return base64.b64encode(np.clip(data * 255, 0, 255).round().astype(np.uint8).tobytes()).decode()
+
+
+def data_address(image: Image.Image) -> str:
+    """A picture as an address that holds it."""
     buffer = io.BytesIO()
     image.save(buffer, format="jpeg", quality=88)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

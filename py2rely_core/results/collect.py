@@ -19,7 +19,7 @@ from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion.outputs.job import lost_text, one_line
 from py2rely_core.results.explanations import explain
 from py2rely_core.results.failure import failures_of
-from py2rely_core.results.schema import validated
+from py2rely_core.results.schema import Dataset, validated
 from py2rely_core.results.tasks import steps_of
 
 #: Jobs of one level, in the order in which they run. Others of the level's binning come after them.
@@ -180,6 +180,21 @@ def collect_failed(run: dict[str, Any]) -> dict[str, Any]:
     jobs = read_jobs([entry for entry in entries if entry[1].is_file()])
     failures = failures_of(run, steps_of(Path(run["outdir"])))
     return collect_results(plan, jobs, failures, {"nextflow": run["nextflow"]}, run["ended"])
+
+
+def datasets_so_far(plan: dict[str, Any], jobs: dict[str, dict[str, Job]]) -> list[dict[str, Any]]:
+    """The data sets of a run that goes on, as in ``results.json``; final is only what is complete.
+
+    Parameters
+    ----------
+    plan : dict
+        As :func:`py2rely_core.checks.preflight.make_plan` returns it.
+    jobs : dict
+        Jobs that are done, as :func:`read_jobs` returns them.
+    """
+    known = _versions(plan["relion"])
+    found = [_dataset(planned, jobs.get(planned["id"], {}), known, True) for planned in plan["datasets"]]
+    return [Dataset.model_validate(one).model_dump(by_alias=True, mode="json") for one in found]
 
 
 def _versions(relion: str) -> dict[str, str]:

@@ -102,7 +102,11 @@ def _said(work_dir: Path) -> tuple[str, str]:
     problems = work_dir / "problems.txt"
     if problems.is_file():
         return problems.read_text().splitlines()[0], "Correct what is listed, then start the same command again."
-    text = _text(work_dir / ".command.err")
+    return first_problem(_text(work_dir / ".command.err"))
+
+
+def first_problem(text: str) -> tuple[str, str]:
+    """The first problem of a printed list, and what to do; empty where there is none."""
     what = re.findall(r"^\d+\. \[error\] (.+)$", text, re.MULTILINE)
     to_do = re.findall(r"^ +to do: (.+)$", text, re.MULTILINE)
     return (what[0], to_do[0] if to_do else "") if what else ("", "")

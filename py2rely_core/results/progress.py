@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from py2rely_core.problems import ProblemError
+from py2rely_core.results.remembered import remembered
 
 _PROGRESS = re.compile(r"(\d+(?:\.\d+)?)/\s*(\d+(?:\.\d+)?) (sec|min|hrs)\b")
 _UNITS = {"sec": 1, "min": 60, "hrs": 3600}
@@ -70,6 +71,7 @@ def _text(path: Path) -> str:
         return ""
 
 
+@remembered
 def _model(path: Path) -> tuple[float | None, list[dict[str, float]]]:
     """Resolution of the first (best) class and share and resolution of all; nothing while the file is being written."""
     from py2rely_core.data.tables import read_star

@@ -141,7 +141,7 @@ def new_job(project: Path, kind: str) -> Path:
         The job's directory, relative to `project`.
     """
     with _locked(project):
-        pipeline = _read(project)
+        pipeline = read_pipeline(project)
         used = [int(found[1]) for path in project.glob("*/job*") if (found := NUMBERED.fullmatch(path.name))]
         number = max([pipeline["counter"], *[one + 1 for one in used]])
         job = Path(kind) / f"job{number:03d}"
@@ -180,7 +180,7 @@ def update_project(project: Path, unfinished: Mapping[str, tuple[Path, str]] | N
     if not ordered:
         return []
     with _locked(project):
-        _write(project, _merged(project, _read(project), ordered))
+        _write(project, _merged(project, read_pipeline(project), ordered))
     return [job.name for job in ordered]
 
 
@@ -343,7 +343,8 @@ def outputs_of(job: Job) -> dict[str, str]:
     return found
 
 
-def _read(project: Path) -> dict[str, Any]:
+def read_pipeline(project: Path) -> dict[str, Any]:
+    """A project's ``default_pipeline.star``: ``counter``, and rows of its tables; empty where there is none."""
     from py2rely_core.data.tables import read_star
 
     empty: dict[str, Any] = {"counter": 1} | {name: [] for name in _COLUMNS}

@@ -10,12 +10,14 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from py2rely_core.problems import Problem, ProblemError
 from py2rely_core.results.expected_jobs import expected_jobs
 from py2rely_core.results.progress import read_progress
+from py2rely_core.results.remembered import remembered
 from py2rely_core.results.tasks import RECORD, TRACE, Step, own_jobs, read_json, steps_of
 
 #: Without a sign of life for so many seconds a run on another host is taken for dead: Nextflow logs every 5 minutes.
@@ -66,7 +68,7 @@ def read_status(place: Path, now: float | None = None) -> dict[str, Any]:
     for step in steps:
         _complete(step, state, now)
     steps.sort(key=lambda step: (step.started is None, step.started or 0))
-    steps += _waiting(steps, _plan(steps, outdir), state)
+    steps += _waiting(steps, plan_of(steps, outdir), state)
     end = record.get("ended") or (now if state == "running" else _last_sign(outdir, record, steps))
     run = {
         "name": record["name"],
@@ -119,8 +121,8 @@ def _last_sign(outdir: Path, record: dict[str, Any], steps: list[Step]) -> float
 
 def _complete(step: Step, run_state: str, now: float) -> None:
     """Fill in what a task's directory says: progress while it runs, numbers when it is done."""
-    directory = Path(step.directory)
     if step.state in ("running", "submitted"):
+        directory = Path(step.directory)
         step.state = step.state if run_state == "running" else "stopped"
         if step.state != "stopped" and step.started:
             step.seconds = round(now - step.started, 1)
@@ -128,7 +130,13 @@ def _complete(step: Step, run_state: str, now: float) -> None:
         if job.is_dir():
             step.progress = read_progress(job, directory / ".command.sh", now)
     elif step.state in ("done", "cached"):
-        step.result = outcome(read_json(directory / step.name / "job.json"))
+        step.result = _outcome_of(step.directory, step.name)
+
+
+@cache
+def _outcome_of(directory: str, name: str) -> str:
+    """The same of a job that is done, whose numbers do not change any more."""
+    return outcome(read_json(Path(directory) / name / "job.json"))
 
 
 def outcome(numbers: dict[str, Any]) -> str:
@@ -151,11 +159,15 @@ def outcome(numbers: dict[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _plan(steps: list[Step], outdir: Path) -> dict[str, Any]:
+def plan_of(steps: list[Step], outdir: Path) -> dict[str, Any]:
+    """The plan of a run by its steps; empty before there is one. Nobody may change it."""
     task = next((step for step in steps if step.name == "preflight" and step.state in ("done", "cached")), None)
     if task is None:
         return {}
-    return read_json(Path(task.directory) / "plan.json") or read_json(outdir / "plan.json")
+    return _known_plan(Path(task.directory) / "plan.json") or _known_plan(outdir / "plan.json")
+
+
+_known_plan = remembered(read_json)
 
 
 def _waiting(steps: list[Step], plan: dict[str, Any], state: str) -> list[Step]:

@@ -7,12 +7,14 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from py2rely_core.parameters.request import SINGLE_ID
+from py2rely_core.results.remembered import remembered
 
 #: What a run notes of itself and of each task that ended, in its output directory.
 RECORD, TRACE = "run.json", "trace.tsv"
@@ -96,6 +98,11 @@ def traced(path: Path, since: float) -> list[Step]:
     """Tasks that ended, from Nextflow's trace; one of an earlier run counts for nothing."""
     if not path.is_file() or path.stat().st_mtime < since - 1:
         return []
+    return [replace(step) for step in _rows(path)]
+
+
+@remembered
+def _rows(path: Path) -> list[Step]:
     with path.open(newline="") as file:
         rows = [row for row in csv.DictReader(file, delimiter="\t") if row.get("workdir") and row.get("status")]
     return [_traced_step(row) for row in rows]
@@ -103,7 +110,8 @@ def traced(path: Path, since: float) -> list[Step]:
 
 def _traced_step(row: dict[str, str]) -> Step:
     process, _, tag = row["name"].partition(" (")
-    step = _task(process, tag.removesuffix(")"), Path(row["workdir"]))
+    directory = Path(row["workdir"])
+    step = _task(process, tag.removesuffix(")"), directory, jobs_of_ended(directory)[0])
     states = {"COMPLETED": "done", "CACHED": "cached", "FAILED": "failed", "ABORTED": "stopped"}
     step.state = states.get(row["status"], "running")
     step.exit_code = int(row["exit"]) if row["exit"].isdigit() else None
@@ -153,7 +161,7 @@ def _entries(path: Path | str) -> list[os.DirEntry[str]]:
 
 
 def _scanned_step(directory: Path, process: str, tag: str, submitted: float) -> Step:
-    step = _task(process, tag, directory)
+    step = _task(process, tag, directory, own_jobs(directory))
     begin, end = directory / ".command.begin", directory / ".exitcode"
     step.started = begin.stat().st_mtime if begin.exists() else submitted
     step.state = "running" if begin.exists() else "submitted"
@@ -165,11 +173,10 @@ def _scanned_step(directory: Path, process: str, tag: str, submitted: float) -> 
     return step
 
 
-def _task(process: str, tag: str, directory: Path) -> Step:
+def _task(process: str, tag: str, directory: Path, jobs: list[str]) -> Step:
     """A step by the name of its task; its job is the directory that the task made itself."""
     found = _TAG.search(tag)
     short = process.split(":")[-1]
-    jobs = own_jobs(directory)
     group = tag.split()[-1:] if re.search(r"\S \d+$", tag) else []
     name = jobs[-1] if jobs else STEP_NAMES.get(short, " ".join([short.lower().replace("_", " "), *group]))
     task = f"{short} ({tag})" if tag else short
@@ -184,12 +191,25 @@ def dataset_of(tag: str) -> str:
 
 def own_jobs(directory: Path) -> list[str]:
     """Jobs that a task made in its work directory, such as ``Refine3D/bin4``; what it was given is linked there."""
-    found = []
+    return jobs_in(directory)[0]
+
+
+def jobs_in(directory: Path) -> tuple[list[str], list[str]]:
+    """Jobs in a task's work directory: those that it made itself, and those that it was given, as links."""
+    own, given = [], []
     for kind in _entries(directory):
         if kind.name[0].isupper() and kind.is_dir(follow_symlinks=False):
-            found += [f"{kind.name}/{job.name}" for job in _entries(kind.path) if job.is_dir(follow_symlinks=False)]
+            for job in _entries(kind.path):
+                if job.is_symlink():
+                    given.append(f"{kind.name}/{job.name}")
+                elif job.is_dir():
+                    own.append(f"{kind.name}/{job.name}")
     # Two tasks make two jobs, the one that counts last: an import its picks, a post-processing its mask.
-    return sorted(found, key=lambda name: name.startswith(("PostProcess/", "Import/")))
+    return sorted(own, key=lambda name: name.startswith(("PostProcess/", "Import/"))), sorted(given)
+
+
+#: The same of a task that has ended, whose directory does not change any more.
+jobs_of_ended = lru_cache(maxsize=None)(jobs_in)
 
 
 def attempts(steps: Iterable[Step]) -> list[Step]:

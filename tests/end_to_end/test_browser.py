@@ -1,23 +1,13 @@
 """The report in a real browser: complete and silent, in every size and colour scheme; its 3D view is turned."""
 
-import base64
-import io
 import re
-import shutil
-from contextlib import contextmanager
 
-import numpy as np
 import pytest
+from browsing import assert_background, drawn, opened
 from helpers import cli
-from PIL import Image
-from playwright.sync_api import sync_playwright
 from report_fixture import make_run
 
 pytestmark = [pytest.mark.browser]
-
-SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
-#: The sandbox cannot be had as root; WebGL is drawn in software.
-ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
 @pytest.fixture(scope="module")
@@ -28,58 +18,10 @@ def pages(tmp_path_factory):
     make_run(base / "failed", failed=True)
     cli("compare", base / "complete", base / "failed", "--output", base / "compare.html")
     return {
-        "complete": base / "complete/report.html",
-        "failed": base / "failed/report.html",
-        "compare": base / "compare.html",
+        "complete": (base / "complete/report.html").as_uri(),
+        "failed": (base / "failed/report.html").as_uri(),
+        "compare": (base / "compare.html").as_uri(),
     }
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """Starts a browser with more arguments."""
-    with sync_playwright() as playwright:
-        program = shutil.which("chromium")
-        yield lambda *more: playwright.chromium.launch(executable_path=program, args=[*ARGUMENTS, *more])
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    found = chromium()
-    yield found
-    found.close()
-
-
-@contextmanager
-def opened(browser, path, size="desktop", scheme="light"):
-    """The page in a window; when it is closed, nothing may have been said or asked for."""
-    context = browser.new_context(
-        viewport=SIZES[size], color_scheme=scheme, has_touch=size == "phone", reduced_motion="reduce"
-    )
-    context.set_default_timeout(60_000)
-    page, said, asked = context.new_page(), [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
-    page.goto(path.as_uri())
-    yield page
-    context.close()
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [path.as_uri()]
-
-
-def pixels(png):
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
-
-
-def drawn(page, index=0):
-    """The 3D view's own pixels, with their opacity, once it has been drawn."""
-    figure = page.locator("figure.view").nth(index)
-    figure.scroll_into_view_if_needed()
-    page.wait_for_function(
-        "(index) => document.querySelectorAll('figure.view')[index].dataset.triangles > 0", arg=index
-    )
-    address = figure.locator("canvas").evaluate("(canvas) => canvas.toDataURL()")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGBA")).astype(int)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +43,7 @@ def test_every_variant_is_whole(browser, pages, tmp_path, name, size, scheme):
         assert 0.05 < (view[..., 3] > 0).mean() < 0.9
         assert view[view[..., 3] > 0][:, :3].std() > 10
         page.evaluate("scrollTo(0, 0)")
-        picture = page.screenshot(path=tmp_path / f"{name}-{size}-{scheme}.png")
-        background = np.median(pixels(picture).reshape(-1, 3), axis=0).mean()
-        assert background > 200 if scheme == "light" else background < 60
+        assert_background(page, tmp_path / f"{name}-{size}-{scheme}.png", scheme)
         assert page.locator("[role=alert]").count() == (name == "failed")
 
 

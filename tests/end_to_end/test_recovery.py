@@ -5,7 +5,6 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ from helpers import (
     STEADY,
     command,
     environment,
+    kill_family,
     make_data,
     pipeline,
     stand_in,
@@ -30,31 +30,6 @@ from py2rely_core.maps.io import read_map
 from py2rely_core.relion.run import commands
 
 pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
-
-
-def _family(leader: int) -> set[int]:
-    """Every process of a session, and their children in sessions of their own."""
-    table = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            table[int(entry.name)] = (int(fields[1]), int(fields[3]))
-    doomed = {leader} | {pid for pid, (_, session) in table.items() if session == leader}
-    while more := {pid for pid, (parent, _) in table.items() if parent in doomed} - doomed:
-        doomed |= more
-    return doomed
-
-
-def _kill(process: subprocess.Popen) -> None:
-    for pid in _family(process.pid):
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-    process.wait()
 
 
 def _wait_for(found, process: subprocess.Popen, seconds: float = 300) -> None:
@@ -90,7 +65,7 @@ def test_killed_run_goes_on_and_ends_as_groups_do(tmp_path):
     )  # fmt: skip
     checkpoints = tmp_path / "work/checkpoints"
     _wait_for(lambda: _last_kept(checkpoints) >= 2, process)
-    _kill(process)
+    kill_family(process)
     kept = _last_kept(checkpoints)
     assert not (tmp_path / "results/Refine3D").exists()
 
@@ -147,7 +122,7 @@ def test_classification_and_initial_model_go_on(extracted, tmp_path, kind):
     task = [REPO / "bin/py2rely", "task", "relion", f"{kind}/x", "--", *shlex.split(KINDS[kind])]
     process = subprocess.Popen(task, cwd=tmp_path, env=env, start_new_session=True)
     _wait_for(lambda: _last_kept(tmp_path / "checkpoints") >= 1, process)
-    _kill(process)
+    kill_family(process)
     kept = _last_kept(tmp_path / "checkpoints")
     last = int(re.search(r"--iter (\d+)", KINDS[kind]).group(1))
     assert kept < last

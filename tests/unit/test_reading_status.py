@@ -1,88 +1,16 @@
 """How far a run is, from directories as Nextflow and RELION leave them."""
 
-import json
 import os
 import socket
 import time
-from datetime import datetime
 
 import pytest
+from run_fixture import NOW, FakeRun, at, iteration
 
 from py2rely_core.problems import ProblemError
 from py2rely_core.results.expected_jobs import expected_jobs
 from py2rely_core.results.progress import read_progress
 from py2rely_core.results.status import outcome, read_status, unfinished_jobs, watch
-
-NOW = 1_800_000_000.0
-MODEL = """
-data_model_general
-_rlnCurrentResolution {resolution}
-
-data_model_classes
-loop_
-_rlnReferenceImage #1
-_rlnClassDistribution #2
-_rlnEstimatedResolution #3
-"""
-
-
-def at(path, moment):
-    os.utime(path, (moment, moment))
-
-
-class FakeRun:
-    """A run's output and work directories, with as much in them as the test puts there."""
-
-    def __init__(self, root, **record):
-        self.root, self.results, self.work = root, root / "results", root / "work"
-        self.results.mkdir()
-        self.rows = []
-        self.record = {
-            "name": "calm_fermi", "launch_dir": str(root), "work_dir": str(self.work), "started": NOW - 1000,
-            "command": "nextflow run .", "profile": "local", "host": "another", "pid": 1, "state": "running",
-        } | record  # fmt: skip
-        (self.results / "run.json").write_text(json.dumps(self.record))
-        at(self.results / "run.json", self.record["started"])
-
-    def task(self, key, name, begin, job=None, exit_code=None, end=None, status=None, numbers=None):
-        directory = self.work / key / f"{key}0123456789"
-        directory.mkdir(parents=True)
-        (directory / ".command.run").write_text(f"#!/bin/bash\n### ---\n### name: '{name}'\n")
-        (directory / ".command.sh").write_text("py2rely task relion JOB -- relion_refine --iter 25 --o x\n")
-        (directory / ".command.begin").touch()
-        if job:
-            (directory / job).mkdir(parents=True)
-            if numbers is not None:
-                (directory / job / "job.json").write_text(json.dumps(numbers))
-        if exit_code is not None:
-            (directory / ".exitcode").write_text(str(exit_code))
-            at(directory / ".exitcode", end)
-        for file in (".command.run", ".command.begin", ".command.sh"):
-            at(directory / file, begin)
-        if status:
-            times = [datetime.fromtimestamp(moment).isoformat(sep=" ") for moment in (begin, begin, end)]
-            self.rows.append("\t".join([name, status, str(exit_code), *times, str(directory)]))
-            lines = ["name\tstatus\texit\tsubmit\tstart\tcomplete\tworkdir", *self.rows]
-            (self.results / "trace.tsv").write_text("\n".join(lines) + "\n")
-            at(self.results / "trace.tsv", end)
-        return directory
-
-    def plan(self, *binnings, mode="known"):
-        directory = self.task("aa", "STA:PLAN (1)", NOW - 900, exit_code=0, end=NOW - 890, status="COMPLETED")
-        levels = [{"binning": binning} for binning in binnings]
-        plan = {"datasets": [{"id": "main", "initial_reference": {"mode": mode, "iterations": 3}, "levels": levels}]}
-        (directory / "plan.json").write_text(json.dumps(plan))
-
-    def status(self):
-        found = read_status(self.results, NOW)
-        return found["run"], {step["name"]: step for step in found["steps"]}
-
-
-def iteration(job, number, resolution, moment, classes=((1.0, None),), half="half1_"):
-    rows = [f"map{n}.mrc {share} {value or resolution}" for n, (share, value) in enumerate(classes)]
-    path = job / f"run_it{number:03d}_{half}model.star"
-    path.write_text(MODEL.format(resolution=resolution) + "\n".join(rows) + "\n")
-    at(path, moment)
 
 
 def test_what_runs_what_is_done_and_what_waits(tmp_path):
