@@ -131,7 +131,7 @@ def directions_chart(found: dict[str, Any]) -> Markup:
     names = {"best": "best 5 % of directions", "median": "median", "worst": "worst 5 %"}
     series = [Series(text, f"d-{name}", x, fsc[name]) for name, text in names.items()]
     title = "Conical Fourier shell correlation over all directions"
-    return line_chart(series, frequencies(x[-1]), SHARES, title, [Line(0.143, "x", "0.143")], readout="at")
+    return line_chart(series, frequency_axis(x[-1]), SHARES, title, [Line(0.143, "x", "0.143")], readout="at")
 
 
 def resolution_sky(found: dict[str, Any]) -> Markup:
@@ -192,7 +192,7 @@ def template_chart(found: dict[str, Any]) -> Markup:
     given = Line(1 / found["low_pass"], "y", f"given to {found['low_pass']:.0f} Å")
     title = "Fourier shell correlation of the map with its template"
     # Room for the line's label above the curves.
-    return line_chart(series, frequencies(x[-1]), replace(SHARES, high=1.18), title, [given], readout="at")
+    return line_chart(series, frequency_axis(x[-1]), replace(SHARES, high=1.18), title, [given], readout="at")
 
 
 def resolution_chart(dataset: dict[str, Any]) -> Markup | None:
