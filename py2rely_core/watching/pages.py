@@ -28,6 +28,8 @@ from py2rely_core.watching.machine import Machine
 from py2rely_core.watching.masks import LARGEST_EDGE, LARGEST_EXTENSION, UNKNOWN_DIAMETER, Desk, Looker, Setting
 from py2rely_core.watching.sources import Key, Look, Source
 
+#: What a report is made from.
+REPORTED = "results.json"
 #: Of states that are over, what they are counted as.
 DONE = ("done", "cached")
 #: Numbers of a job that are shown, where it has them, with their units.
@@ -86,7 +88,7 @@ class Pages:
         lanes: dict[str, dict[int | None, list[Step]]] = {}
         for step in look.steps.values():
             lanes.setdefault(step.dataset, {}).setdefault(step.binning, []).append(step)
-        return str(self.parts.run(number, source, look, lanes, look.nearest()))
+        return str(self.parts.run(number, source, look, lanes, look.nearest(), (source.directory / REPORTED).is_file()))
 
     def summary(self, number: int) -> str:
         """What the jobs that are done have found so far: levels, particles that were lost, warnings."""

@@ -79,15 +79,12 @@ class Source:
 
     def __init__(self, directory: Path):
         self.directory = directory.resolve()
+        #: What it is called: the end of its path.
+        self.label = "/".join(self.directory.parts[-2:])
         self._lock = threading.Lock()
         self._last: Look | None = None
         self._last_state: Any = None
         self._checked = self._read_at = float("-inf")
-
-    @property
-    def label(self) -> str:
-        """What it is called: the last two parts of its path."""
-        return "/".join(self.directory.parts[-2:])
 
     def look(self) -> Look:
         """What is there now, or was a moment ago; the same object for as long as nothing changed."""
@@ -338,6 +335,32 @@ def _times(directory: Path) -> tuple[float | None, float | None]:
 
 
 _times_of_ended = lru_cache(maxsize=None)(_times)
+
+
+def open_sources(directories: list[Path]) -> list[Source]:
+    """What lies in some directories, each called by as much of the end of its path as tells it from the others.
+
+    Raises
+    ------
+    ProblemError
+        Of each that holds neither a run, nor a RELION project.
+    """
+    sources, problems = {}, []
+    for directory in directories:
+        try:
+            source = open_source(directory)
+            sources[source.directory] = source
+        except ProblemError as error:
+            problems += error.problems
+    if problems:
+        raise ProblemError(problems)
+    found = list(sources.values())
+    for depth in range(2, max(len(source.directory.parts) for source in found) + 1):
+        for source in found:
+            source.label = "/".join(source.directory.parts[-depth:])
+        if len({source.label for source in found}) == len(found):
+            break
+    return found
 
 
 def open_source(directory: Path) -> Source:

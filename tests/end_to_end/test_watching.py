@@ -23,7 +23,7 @@ from run_fixture import HOSTILE, WatchedRun
 
 from py2rely_core.watching import server as serving
 from py2rely_core.watching.server import Server
-from py2rely_core.watching.sources import open_source
+from py2rely_core.watching.sources import open_sources
 
 pytestmark = [pytest.mark.browser]
 REFINE = "#run=0&dataset=main&job=Refine3D/bin2"
@@ -38,7 +38,7 @@ def watch(monkeypatch):
     servers = []
 
     def start(*directories):
-        servers.append(Server([open_source(directory) for directory in directories]))
+        servers.append(Server(open_sources(list(directories))))
         threading.Thread(target=servers[-1].serve_forever, args=(0.1,), daemon=True).start()
         return servers[-1]
 

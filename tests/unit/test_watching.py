@@ -27,7 +27,7 @@ from py2rely_core.watching.machine import Machine
 from py2rely_core.watching.pages import Pages, step_id
 from py2rely_core.watching.places import Place, of_run, within
 from py2rely_core.watching.server import Server, remote_lines
-from py2rely_core.watching.sources import Project, Run, open_source
+from py2rely_core.watching.sources import Project, Run, open_source, open_sources
 
 REFINE = ("main", "Refine3D/bin2")
 POST = ("main", "PostProcess/bin4_result")
@@ -35,7 +35,7 @@ POST = ("main", "PostProcess/bin4_result")
 
 @contextmanager
 def served(*directories):
-    server = Server([open_source(directory) for directory in directories])
+    server = Server(open_sources(list(directories)))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield server
@@ -484,6 +484,16 @@ def test_two_runs_side_by_side(changing, run):
         cards = Feed(server.pages).changes()["parts"]
         assert "running" in cards["card-0"]
         assert "finished" in cards["card-1"]
+
+
+def test_runs_are_called_by_what_tells_them_apart(tmp_path):
+    runs = [FakeRun(tmp_path / name / "run") for name in ("one", "other")]
+    sources = open_sources([runs[0].results, runs[1].root, runs[0].results])
+    assert [source.label for source in sources] == ["one/run/results", "other/run/results"]
+    assert open_sources([runs[0].results])[0].label == "run/results"
+    with pytest.raises(ProblemError) as error:
+        open_sources([tmp_path, runs[0].results, tmp_path / "none"])
+    assert len(error.value.problems) == 2
 
 
 # ---- parts
