@@ -6,6 +6,7 @@ import gzip
 import json
 import secrets
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from functools import cached_property
@@ -94,8 +95,6 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that goes away in the middle of an answer is no error."""
-        import sys
-
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 

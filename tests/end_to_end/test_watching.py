@@ -199,8 +199,8 @@ def test_two_real_runs_one_is_killed_and_one_fails(browser, watch, tmp_path):
             time.sleep(0.3)
         server = watch(*homes)
         with opened(browser, server.url) as page:
-            page.context.set_default_timeout(300_000)
-            expect.set_options(timeout=300_000)
+            page.context.set_default_timeout(5 * PATIENCE)
+            expect.set_options(timeout=5 * PATIENCE)
             expect(page.locator(".run .pill")).to_have_text(["running", "running"])
             page.locator("#card-0 a", has_text="Refine3D/bin2").click()
             expect(page.locator("#job")).to_contain_text(re.compile(r"Iteration [2-9]"))

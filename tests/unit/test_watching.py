@@ -4,14 +4,19 @@ import gzip
 import http.client
 import json
 import os
+import re
+import signal
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
 from html import unescape
 from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from helpers import REPO
 from run_fixture import HOSTILE, FakeRun, WatchedRun
 
 from py2rely_core.parameters.recipe import Recipe
@@ -548,6 +553,23 @@ def test_how_it_is_reached_from_elsewhere():
     assert any("ssh -N -L 8000:127.0.0.1:8000 -J me@login me@" in line for line in node)
 
 
+def test_the_command(run):
+    """It prints its address, answers there, and ends with Ctrl-C; a port that is taken is an error."""
+    words = [REPO / "bin/py2rely", "ui", run.results]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        address = process.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32,}/", address)
+        assert urlopen(address, timeout=30).status == 200
+        port = address.split(":")[2].split("/")[0]
+        taken = subprocess.run([*words, "--port", port], capture_output=True, text=True, check=False)
+        assert (taken.returncode, taken.stdout) == (2, "")
+        assert f"Port {port} cannot be used" in taken.stderr
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
+
+
 # ---- the mask
 
 
@@ -618,8 +640,6 @@ def test_a_thousand_jobs_open_quickly_and_are_read_once(tmp_path, monkeypatch):
 @pytest.mark.relion
 def test_masks_are_relions_own(tmp_path):
     """Voxel by voxel, for every kind of setting; and so are the curves within them."""
-    import subprocess
-
     from py2rely_core.data.tables import read_star
     from py2rely_core.maps.filters import cosine_low_pass
     from py2rely_core.maps.fsc import corrected_fsc, fsc, randomise_phases
