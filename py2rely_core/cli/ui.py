@@ -27,9 +27,9 @@ def command(
 
     from py2rely_core.problems import ExitCode, Problem, ProblemError
     from py2rely_core.watching.server import Server, remote_lines
-    from py2rely_core.watching.sources import open_source
+    from py2rely_core.watching.sources import open_sources
 
-    sources = [open_source(directory) for directory in directories or [Path()]]
+    sources = open_sources(directories or [Path()])
     try:
         server = Server(sources, port)
     except OSError as error:

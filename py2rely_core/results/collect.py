@@ -193,7 +193,7 @@ def datasets_so_far(plan: dict[str, Any], jobs: dict[str, dict[str, Job]]) -> li
         Jobs that are done, as :func:`read_jobs` returns them.
     """
     known = _versions(plan["relion"])
-    found = [_dataset(planned, jobs.get(planned["id"], {}), known, True) for planned in plan["datasets"]]
+    found = [_dataset(planned, jobs.get(planned["id"], {}), known, True, None) for planned in plan["datasets"]]
     return [Dataset.model_validate(one).model_dump(by_alias=True, mode="json") for one in found]
 
 

@@ -91,16 +91,20 @@ def read_status(place: Path, now: float | None = None) -> dict[str, Any]:
 def _state(record: dict[str, Any], outdir: Path, steps: list[Step], now: float) -> str:
     if record["state"] != "running":
         return record["state"]
-    if record["host"] == socket.gethostname():
-        return "running" if _lives(int(record["pid"]), record["started"]) else "crashed"
+    alive = is_alive(record)
+    if alive is not None:
+        return "running" if alive else "crashed"
     return "running" if now - _last_sign(outdir, record, steps) < SILENCE else "crashed"
 
 
-def _lives(pid: int, started: float) -> bool:
-    """Whether a process of this host is the run: another may have its number by now."""
-    path = Path(f"/proc/{pid}")
+def is_alive(record: dict[str, Any]) -> bool | None:
+    """Whether the process of a run, by its ``run.json``, is there; None for one of another host."""
+    if record["host"] != socket.gethostname():
+        return None
+    path = Path(f"/proc/{int(record['pid'])}")
     try:
-        return path.stat().st_mtime <= started + 60 and b"java" in (path / "cmdline").read_bytes()
+        # Another process may have its number by now.
+        return path.stat().st_mtime <= record["started"] + 60 and b"java" in (path / "cmdline").read_bytes()
     except OSError:
         return False
 

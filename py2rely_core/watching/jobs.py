@@ -78,20 +78,16 @@ def _noted(path: Path) -> list[str]:
 
 
 def logs_of(source: Source, step: Step) -> dict[str, Path]:
-    """The outputs of a step, by what they are called here."""
+    """The outputs of a step that say something, by what they are called here; of one that failed, its errors first."""
     places = source.places(step)
     found = {}
     for name, place in reversed(places.items()):
-        for log in RELION_LOGS:
-            path = place.file(log)
-            if path:
-                found[log if len(places) == 1 else f"{name}: {log}"] = path
+        for log in reversed(RELION_LOGS) if step.state == "failed" else RELION_LOGS:
+            found[log if len(places) == 1 else f"{name}: {log}"] = place.file(log)
     task = source.task(step)
-    for name, text in TASK_LOGS.items():
-        path = task.file(name) if task else None
-        if path:
-            found[text] = path
-    return found
+    if task:
+        found |= {text: task.file(name) for name, text in TASK_LOGS.items()}
+    return {name: path for name, path in found.items() if path and path.stat().st_size}
 
 
 def tail(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -28,6 +29,10 @@ from py2rely_core.watching.machine import Machine
 from py2rely_core.watching.masks import LARGEST_EDGE, LARGEST_EXTENSION, UNKNOWN_DIAMETER, Desk, Looker, Setting
 from py2rely_core.watching.sources import Key, Look, Source
 
+#: Tables of particles with more bytes take too long to be read while somebody waits.
+LARGEST_TABLE = 200_000_000
+#: What a report is made from.
+REPORTED = "results.json"
 #: Of states that are over, what they are counted as.
 DONE = ("done", "cached")
 #: Numbers of a job that are shown, where it has them, with their units.
@@ -86,7 +91,7 @@ class Pages:
         lanes: dict[str, dict[int | None, list[Step]]] = {}
         for step in look.steps.values():
             lanes.setdefault(step.dataset, {}).setdefault(step.binning, []).append(step)
-        return str(self.parts.run(number, source, look, lanes, look.nearest()))
+        return str(self.parts.run(number, source, look, lanes, look.nearest(), (source.directory / REPORTED).is_file()))
 
     def summary(self, number: int) -> str:
         """What the jobs that are done have found so far: levels, particles that were lost, warnings."""
@@ -98,10 +103,10 @@ class Pages:
         jobs: dict[str, dict[str, Any]] = {}
         for step in look.steps.values():
             if step.state in DONE and step.dataset:
-                for place in source.places(step).values():
+                for name, place in source.places(step).items():
                     numbers = numbers_of(place)
                     if numbers:
-                        jobs.setdefault(step.dataset, {})[numbers["job"]] = numbers
+                        jobs.setdefault(step.dataset, {})[name] = numbers
         return str(self.parts.summary(datasets_so_far(plan, jobs)))
 
     def job(self, number: int, key: Key) -> str:
@@ -195,10 +200,12 @@ def _is_cube(volume: Map) -> bool:
 
 
 @remembered
-def _directions(path: Any) -> dict[str, Any] | None:
+def _directions(path: Path) -> dict[str, Any] | None:
     try:
+        if path.stat().st_size > LARGEST_TABLE:
+            return None
         return viewing_directions(read_star(path)["particles"])
-    except (ProblemError, KeyError, ValueError):
+    except (OSError, ProblemError, KeyError, ValueError):
         return None  # It is being written.
 
 

@@ -6,6 +6,7 @@ import gzip
 import json
 import secrets
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from functools import cached_property
@@ -21,7 +22,7 @@ from py2rely_core.report import report_page
 from py2rely_core.results.schema import read_results
 from py2rely_core.watching.feed import Feed
 from py2rely_core.watching.masks import LARGEST_EDGE, LARGEST_EXTENSION
-from py2rely_core.watching.pages import Pages
+from py2rely_core.watching.pages import REPORTED, Pages
 from py2rely_core.watching.places import Place, within
 from py2rely_core.watching.sources import Key, Source
 
@@ -94,8 +95,6 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that goes away in the middle of an answer is no error."""
-        import sys
-
         if not isinstance(sys.exc_info()[1], OSError):
             super().handle_error(request, client_address)
 
@@ -201,7 +200,7 @@ class Handler(BaseHTTPRequestHandler):
         """The report of a run that is over, made anew from its numbers."""
         outdir = self._source().directory
         place = Place(outdir, within(outdir))
-        path = place.file("results.json")
+        path = place.file(REPORTED)
         if path is None:
             raise Refused(HTTPStatus.NOT_FOUND, "The run has no results yet.")
         page = report_page(read_results(path), lambda name: place.file(name) if name else None)

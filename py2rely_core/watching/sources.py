@@ -14,8 +14,8 @@ from py2rely_core.parameters.request import SINGLE_ID
 from py2rely_core.problems import Problem, ProblemError
 from py2rely_core.results.project import PIPELINE, read_pipeline
 from py2rely_core.results.remembered import remembered
-from py2rely_core.results.status import RECORD, TRACE, find_run, plan_of, read_status
-from py2rely_core.results.tasks import Step, jobs_in, jobs_of_ended
+from py2rely_core.results.status import RECORD, TRACE, find_run, is_alive, plan_of, read_status
+from py2rely_core.results.tasks import Step, jobs_in, jobs_of_ended, read_json
 from py2rely_core.watching.iterations import diameter_of
 from py2rely_core.watching.places import TASK, Inside, Place, of_run, within
 
@@ -79,15 +79,12 @@ class Source:
 
     def __init__(self, directory: Path):
         self.directory = directory.resolve()
+        #: What it is called: the end of its path.
+        self.label = "/".join(self.directory.parts[-2:])
         self._lock = threading.Lock()
         self._last: Look | None = None
         self._last_state: Any = None
         self._checked = self._read_at = float("-inf")
-
-    @property
-    def label(self) -> str:
-        """What it is called: the last two parts of its path."""
-        return "/".join(self.directory.parts[-2:])
 
     def look(self) -> Look:
         """What is there now, or was a moment ago; the same object for as long as nothing changed."""
@@ -95,13 +92,15 @@ class Source:
             now = time.monotonic()
             if self._last is None or now - self._checked > FRESH_SECONDS:
                 self._checked = now
-                state = self._state()
-                if self._last is None or state != self._last_state or now - self._read_at > STALE_SECONDS:
-                    self._last, self._last_state, self._read_at = self._read(), state, now
+                last = self._last or self._read()
+                state = self._state(last)
+                if state != self._last_state or now - self._read_at > STALE_SECONDS:
+                    last, self._last_state, self._read_at = self._read(), state, now
+                self._last = last
             return self._last
 
-    def _state(self) -> Any:
-        """What tells at little cost that something changed."""
+    def _state(self, last: Look) -> Any:
+        """What tells at little cost that something changed since a look."""
         raise NotImplementedError
 
     def _read(self) -> Look:
@@ -154,19 +153,15 @@ class Run(Source):
         }
         return Look(found["run"], {(step.dataset, step.name): step for step in steps}, inputs)
 
-    def _state(self) -> Any:
-        files = [self.directory / name for name in (RECORD, TRACE)]
-        if self._last is None:
-            return None
-        run = self._last.run
-        work = Path(run["work_dir"])
-        files += [work, *_subdirectories(work)]
-        for step in self._last.steps.values():
+    def _state(self, last: Look) -> Any:
+        work = Path(last.run["work_dir"])
+        files = [self.directory / RECORD, self.directory / TRACE, work, *_subdirectories(work)]
+        for step in last.steps.values():
             if step.state in ("running", "submitted"):
                 task = Path(step.directory)
                 job = task / step.name
                 files += [task, task / ".command.begin", task / ".exitcode", job, job / "run.out"]
-        return [_stamp(path) for path in files]
+        return [_stamp(path) for path in files], last.run["state"] == "running" and is_alive(_known_record(files[0]))
 
     def _inside(self) -> tuple[Path, Inside]:
         work = Path(self.look().run["work_dir"])
@@ -195,6 +190,9 @@ class Run(Source):
             return float(planned["recipe"]["refine3D"]["particle_diameter"])
         except (KeyError, TypeError, ValueError):
             return super().diameter(look, key)
+
+
+_known_record = remembered(read_json)
 
 
 @cache
@@ -262,8 +260,8 @@ class Project(Source):
         }  # fmt: skip
         return Look(about, steps, inputs)
 
-    def _state(self) -> Any:
-        active = [step for step in self._last.steps.values() if step.state == "running"] if self._last else []
+    def _state(self, last: Look) -> Any:
+        active = [step for step in last.steps.values() if step.state == "running"]
         marks = [Path(step.directory) / mark for step in active for mark in MARKS]
         return [_stamp(path) for path in (self.directory / PIPELINE, *marks)]
 
@@ -338,6 +336,32 @@ def _times(directory: Path) -> tuple[float | None, float | None]:
 
 
 _times_of_ended = lru_cache(maxsize=None)(_times)
+
+
+def open_sources(directories: list[Path]) -> list[Source]:
+    """What lies in some directories, each called by as much of the end of its path as tells it from the others.
+
+    Raises
+    ------
+    ProblemError
+        Of each that holds neither a run, nor a RELION project.
+    """
+    sources, problems = {}, []
+    for directory in directories:
+        try:
+            source = open_source(directory)
+            sources[source.directory] = source
+        except ProblemError as error:
+            problems += error.problems
+    if problems:
+        raise ProblemError(problems)
+    found = list(sources.values())
+    for depth in range(2, max(len(source.directory.parts) for source in found) + 1):
+        for source in found:
+            source.label = "/".join(source.directory.parts[-depth:])
+        if len({source.label for source in found}) == len(found):
+            break
+    return found
 
 
 def open_source(directory: Path) -> Source:

@@ -56,12 +56,16 @@ function duration(seconds) {
   return hours < 48 ? `${hours} h ${String(minutes % 60).padStart(2, '0')} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
 }
 
-// How long things have been going on, by the server's clock.
+// When things were, as this browser writes it, and how long they have been going on, by the server's clock.
 function tick(root = document) {
   const now = Date.now() / 1000 + offset;
+  root.querySelectorAll('time[data-at]').forEach((one) => {
+    one.textContent = new Date(1000 * Number(one.dataset.at)).toLocaleString([], { dateStyle: 'medium', timeStyle: 'short' });
+    delete one.dataset.at;
+  });
   root.querySelectorAll('time[data-since]').forEach((one) => { one.textContent = duration(now - Number(one.dataset.since)); });
 }
-setInterval(tick, 1000);
+setInterval(() => tick(), 1000);
 
 function live(text, fine) {
   place('live').textContent = text;

@@ -23,7 +23,7 @@ from run_fixture import HOSTILE, WatchedRun
 
 from py2rely_core.watching import server as serving
 from py2rely_core.watching.server import Server
-from py2rely_core.watching.sources import open_source
+from py2rely_core.watching.sources import open_sources
 
 pytestmark = [pytest.mark.browser]
 REFINE = "#run=0&dataset=main&job=Refine3D/bin2"
@@ -38,7 +38,7 @@ def watch(monkeypatch):
     servers = []
 
     def start(*directories):
-        servers.append(Server([open_source(directory) for directory in directories]))
+        servers.append(Server(open_sources(list(directories))))
         threading.Thread(target=servers[-1].serve_forever, args=(0.1,), daemon=True).start()
         return servers[-1]
 
@@ -199,8 +199,8 @@ def test_two_real_runs_one_is_killed_and_one_fails(browser, watch, tmp_path):
             time.sleep(0.3)
         server = watch(*homes)
         with opened(browser, server.url) as page:
-            page.context.set_default_timeout(300_000)
-            expect.set_options(timeout=300_000)
+            page.context.set_default_timeout(5 * PATIENCE)
+            expect.set_options(timeout=5 * PATIENCE)
             expect(page.locator(".run .pill")).to_have_text(["running", "running"])
             page.locator("#card-0 a", has_text="Refine3D/bin2").click()
             expect(page.locator("#job")).to_contain_text(re.compile(r"Iteration [2-9]"))

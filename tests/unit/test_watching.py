@@ -4,14 +4,19 @@ import gzip
 import http.client
 import json
 import os
+import re
+import signal
+import subprocess
 import threading
 import time
 from contextlib import contextmanager
 from html import unescape
 from urllib.parse import urlencode
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
+from helpers import REPO
 from run_fixture import HOSTILE, FakeRun, WatchedRun
 
 from py2rely_core.parameters.recipe import Recipe
@@ -27,7 +32,7 @@ from py2rely_core.watching.machine import Machine
 from py2rely_core.watching.pages import Pages, step_id
 from py2rely_core.watching.places import Place, of_run, within
 from py2rely_core.watching.server import Server, remote_lines
-from py2rely_core.watching.sources import Project, Run, open_source
+from py2rely_core.watching.sources import Project, Run, open_source, open_sources
 
 REFINE = ("main", "Refine3D/bin2")
 POST = ("main", "PostProcess/bin4_result")
@@ -35,7 +40,7 @@ POST = ("main", "PostProcess/bin4_result")
 
 @contextmanager
 def served(*directories):
-    server = Server([open_source(directory) for directory in directories])
+    server = Server(open_sources(list(directories)))
     thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield server
@@ -206,6 +211,7 @@ def test_the_report_of_a_run_that_is_over(changing):
         assert ask(server, "report", run=0)[0] == 404
         about = {"plan": str(changing.work / "aa/aa0123456789/plan.json"), "nextflow": "25", "exit_status": 1}
         about |= {"jobs": [], "error_report": "", "error_message": HOSTILE}
+        about |= {"ended": [], "outdir": str(changing.results)}
         write_outcome(collect_failed(about), lambda name: None, changing.results)
         (changing.results / "report.html").write_text("not this one")
         status, text, headers = ask(server, "report", run=0)
@@ -486,6 +492,16 @@ def test_two_runs_side_by_side(changing, run):
         assert "finished" in cards["card-1"]
 
 
+def test_runs_are_called_by_what_tells_them_apart(tmp_path):
+    runs = [FakeRun(tmp_path / name / "run") for name in ("one", "other")]
+    sources = open_sources([runs[0].results, runs[1].root, runs[0].results])
+    assert [source.label for source in sources] == ["one/run/results", "other/run/results"]
+    assert open_sources([runs[0].results])[0].label == "run/results"
+    with pytest.raises(ProblemError) as error:
+        open_sources([tmp_path, runs[0].results, tmp_path / "none"])
+    assert len(error.value.problems) == 2
+
+
 # ---- parts
 
 
@@ -536,6 +552,23 @@ def test_how_it_is_reached_from_elsewhere():
     assert any(line.strip().startswith("ssh -N -L 8000:127.0.0.1:8000 me@") for line in ssh)
     node = remote_lines(8000, {"SLURM_JOB_ID": "1", "SLURM_SUBMIT_HOST": "login"}, "me")
     assert any("ssh -N -L 8000:127.0.0.1:8000 -J me@login me@" in line for line in node)
+
+
+def test_the_command(run):
+    """It prints its address, answers there, and ends with Ctrl-C; a port that is taken is an error."""
+    words = [REPO / "bin/py2rely", "ui", run.results]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    try:
+        address = process.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/[\w-]{32,}/", address)
+        assert urlopen(address, timeout=30).status == 200
+        port = address.split(":")[2].split("/")[0]
+        taken = subprocess.run([*words, "--port", port], capture_output=True, text=True, check=False)
+        assert (taken.returncode, taken.stdout) == (2, "")
+        assert f"Port {port} cannot be used" in taken.stderr
+    finally:
+        process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 0
 
 
 # ---- the mask
@@ -608,8 +641,6 @@ def test_a_thousand_jobs_open_quickly_and_are_read_once(tmp_path, monkeypatch):
 @pytest.mark.relion
 def test_masks_are_relions_own(tmp_path):
     """Voxel by voxel, for every kind of setting; and so are the curves within them."""
-    import subprocess
-
     from py2rely_core.data.tables import read_star
     from py2rely_core.maps.filters import cosine_low_pass
     from py2rely_core.maps.fsc import fsc, randomise_phases, without_mask
