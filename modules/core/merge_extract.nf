@@ -1,4 +1,5 @@
-// Extracted groups of tilt series, put together as one job.include { json_word } from '../../subworkflows/values'
+// Extracted groups of tilt series, put together as one job.
+include { json_word } from '../../subworkflows/values'
 
 process MERGE_EXTRACT {
     tag "${meta.label}${job.name}"

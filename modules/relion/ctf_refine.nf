@@ -1,4 +1,5 @@
-// Defocus, scale and aberrations against the current map; tables that cannot be used are noted, not published as good.include { json_word } from '../../subworkflows/values'
+// Defocus, scale and aberrations against the current map; tables that cannot be used are noted, not published as good.
+include { json_word } from '../../subworkflows/values'
 
 process CTF_REFINE {
     tag "${meta.label}${job.name}${meta.group ? " ${meta.group}" : ''}"

@@ -1,4 +1,5 @@
-// Pseudo-subtomograms at one binning. The new particle set has its shifts moved into the coordinates.include { json_word } from '../../subworkflows/values'
+// Pseudo-subtomograms at one binning. The new particle set has its shifts moved into the coordinates.
+include { json_word } from '../../subworkflows/values'
 
 process EXTRACT {
     tag "${meta.label}${job.name}${meta.group ? " ${meta.group}" : ''}"

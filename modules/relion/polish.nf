@@ -1,4 +1,5 @@
-// Alignment of every tilt image, and motion of every particle, against the current map.include { json_word } from '../../subworkflows/values'
+// Alignment of every tilt image, and motion of every particle, against the current map.
+include { json_word } from '../../subworkflows/values'
 
 process POLISH {
     tag "${meta.label}${job.name}${meta.group ? " ${meta.group}" : ''}"
