@@ -1,6 +1,6 @@
 // One cycle of polishing: CTF refinement, Bayesian polishing, refinement; each step is put to the test and built upon only
 // when the map did not become worse.
-include { ALIGNMENT ; CTF_REFINEMENT ; EXTRACTION } from './steps'
+include { ALIGNMENT ; CTF_REFINEMENT ; EXTRACTION ; SUMS as SUMS_CTF ; SUMS as SUMS_POLISH ; SUMS as SUMS_REFINE } from './steps'
 include { REFINE3D ; refine_inputs } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
 include { FREE_IMAGES } from '../modules/core/free_images'
@@ -29,7 +29,8 @@ workflow CYCLE {
         tried_ctf = ctf.todo.join(CTF_REFINEMENT.out).map { meta, state, job, particles ->
             [meta, state, state + [series: corrected(state.series, job), particles: particles, unusable: json(job / 'job.json').unusable ?: '']]
         }
-        JUDGE_CTF(tried_ctf.map { meta, _before, state -> trial(meta, state, 'ctf', 'ctf_refine') })
+        SUMS_CTF(tried_ctf.map { meta, _before, state -> trial(meta, state, 'ctf', 'ctf_refine') }, needs.groups)
+        JUDGE_CTF(SUMS_CTF.out)
         done = ctf.none.mix(decided(tried_ctf, JUDGE_CTF.out))
         jobs = jobs.mix(CTF_REFINEMENT.out.map { meta, job, _particles -> [meta, job] }, both(JUDGE_CTF.out))
     }
@@ -42,7 +43,8 @@ workflow CYCLE {
         tried_polish = polish.todo.join(ALIGNMENT.out).map { meta, state, job, particles ->
             [meta, state, state + [series: polished(state.series, job), particles: particles, unusable: json(job / 'job.json').unusable ?: '']]
         }
-        JUDGE_POLISH(tried_polish.map { meta, _before, state -> trial(meta, state, 'polish', 'polish') })
+        SUMS_POLISH(tried_polish.map { meta, _before, state -> trial(meta, state, 'polish', 'polish') }, needs.groups)
+        JUDGE_POLISH(SUMS_POLISH.out)
         done = polish.none.mix(decided(tried_polish, JUDGE_POLISH.out))
         jobs = jobs.mix(ALIGNMENT.out.map { meta, job, _particles -> [meta, job] }, both(JUDGE_POLISH.out))
     }
@@ -66,7 +68,8 @@ workflow CYCLE {
     )
     SELECT(REFINE3D.out.map { meta, refinement -> [meta, [name: "${refinement.name}_refine".toString(), distance: 0.0], refinement] })
     tried_refine = extracted.join(SELECT.out).map { meta, state, particles -> [meta, state, state + [particles: particles, unusable: '']] }
-    JUDGE_REFINE(tried_refine.map { meta, _before, state -> trial(meta, state, 'refine', 'refine') })
+    SUMS_REFINE(tried_refine.map { meta, _before, state -> trial(meta, state, 'refine', 'refine') }, needs.groups)
+    JUDGE_REFINE(SUMS_REFINE.out)
     if (needs.free) {
         FREE_IMAGES(tried_refine.map { meta, _before, state -> [meta, state.extract.name, state.extract] })
     }

@@ -48,6 +48,31 @@ workflow RECONSTRUCTION {
     RECONSTRUCT.out // [meta, reconstruct job]
 }
 
+// The sums of groups of tilt series for the maps that a step of polishing is judged by.
+workflow SUMS {
+    take:
+    trials // [meta, job, imported, ctf_refine, polish, particles, mask, best]: see 'trial' of cycle.nf
+    groups // whether there may be groups
+
+    main:
+    sums = trials.filter { row -> row[1].level.reconstruct.groups == 1 }.map { row -> row + [[]] }
+    if (groups) {
+        many = trials.filter { row -> row[1].level.reconstruct.groups > 1 }
+        SPLIT(many.map { row -> [row[0], [name: row[1].name, groups: row[1].level.reconstruct.groups], row[2], row[5]] })
+        RECONSTRUCT_GROUP(
+            many.join(SPLIT.out).flatMap { row ->
+                def state = [job: [name: row[1].name, settings: row[1].level.reconstruct, series: row[1].series, may_fail: true], files: row[2..4]]
+                members(row[0], state, row.last()).collect { meta, one -> [meta, one.job] + one.files + [one.particles, []] }
+            }
+        )
+        GATHERED(RECONSTRUCT_GROUP.out)
+        sums = sums.mix(many.join(GATHERED.out))
+    }
+
+    emit:
+    trials = sums // the same, with the groups' jobs
+}
+
 workflow CTF_REFINEMENT {
     take:
     states // [meta, state]: name, settings, series, particles, maps, mask_job, postprocess

@@ -24,6 +24,8 @@ REPO = Path(__file__).resolve().parents[1]
 #: 10 A per pixel at bin 2: RELION's steps take seconds.
 TINY = {"pixel_size": 5.0, "image_size": 160, "thickness": 64, "particles": 12, "tilt_series": 2, "noise": 1.5,
         "tilt_step": 20.0}  # fmt: skip
+#: A file name that makes another file where a shell reads it as text.
+HOSTILE = "-o O'Brien's $(touch MARKER) `touch MARKER`; touch MARKER.mrc"
 #: With less noise RELION refines to angles that it spends minutes on.
 NOISY = {"noise": 3.0}
 #: A refinement that needs no more than seconds.

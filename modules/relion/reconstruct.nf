@@ -21,7 +21,7 @@ process RECONSTRUCT {
     def directory = "Reconstruct/${job.name}"
     def settings = job.settings
     // The sums of a group, and what is made of them, are those of one process, not of MPI's ranks.
-    def lost = "--lost ${json_word(job.lost)}${meta.group ? ' --group' : ''}"
+    def lost = job.may_fail ? '--may-fail' : "--lost ${json_word(job.lost)}${meta.group ? ' --group' : ''}"
     def mpi = settings.ranks > 1 && !parts && !meta.group
     def threads = mpi ? settings.threads : settings.ranks * settings.threads
     """

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from helpers import (
+    HOSTILE,
     REPO,
     WITH_OPTIONS,
     assert_same_numbers,
@@ -67,11 +68,12 @@ def test_the_same_numbers_as_outside(blind, image, outside, tmp_path, elsewhere)
     (disk / "scratch").mkdir()
     home = disk / "run"
     data = shutil.copytree(blind, home / "my data")
-    for file in (data / "template.mrc", *(data / "tilt_series").glob("*.mrcs")):
+    template = (data / "template.mrc").rename(data / HOSTILE)
+    for file in (template, *(data / "tilt_series").glob("*.mrcs")):
         moved_behind_link(file, disk / "archive/session 1")
     (home / "work").symlink_to(disk / "scratch")
     parameters = write_template_parameters(home / "sta.json", data)
-    arguments = ["--image", image, "--parameter", parameters, "--reference_template", data / "template.mrc"]
+    arguments = ["--image", image, "--parameter", parameters, "--reference_template", template]
     env = strict_apptainer(tmp_path / "strict")
     run = pipeline(home, *arguments, env=env, profile="local,apptainer", checkout=checkout)
     assert run.code == 0, run.text
@@ -79,6 +81,7 @@ def test_the_same_numbers_as_outside(blind, image, outside, tmp_path, elsewhere)
     scripts = [path.read_text() for path in home.glob("work/*/*/.command.run")]
     assert len(scripts) == len(run.tasks)
     assert all(f"{image} " in script for script in scripts)
+    assert not list(home.rglob("MARKER"))
     again = pipeline(home, *arguments, "-resume", "--timeout", "7", "--relion_load", "true", "--slurm_account", "x",
                      env=env, profile="local,apptainer", checkout=checkout)  # fmt: skip
     assert (again.code, again.executed) == (0, set()), again.text

@@ -18,7 +18,7 @@ FAILS = (
 
 
 def test_failures_stay_where_they_are(tmp_path):
-    data = make_data(tmp_path / "data", **STEADY | {"tilt_series": 3})
+    data = make_data(tmp_path / "data", **STEADY)
     broken = make_data(tmp_path / "broken", **STEADY | {"tilt_series": 3})
     with mrcfile.open(broken / "tilt_series/TS_02.mrcs", mode="r+") as mrc:
         mrc.data[2, 60:70, :] = np.nan  # where the preflight does not look

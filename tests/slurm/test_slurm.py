@@ -1,11 +1,13 @@
 """A real SLURM: the whole chain as jobs, and what a cluster does to jobs."""
 
+import shutil
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 from helpers import (
+    HOSTILE,
     REPO,
     WITH_OPTIONS,
     assert_same_numbers,
@@ -103,8 +105,9 @@ def test_the_whole_chain_from_the_job_script(slurm, blind, outside, image, tmp_p
     cli("config", "--output", "site.config", "--image", image, "--partition", "cpu", "--account", "structures",
         "--memory-per-cpu", "2", "--cpus", "2", "--options", "--comment=py2rely")  # fmt: skip
     write_template_parameters(tmp_path / "sta.json", blind)
+    shutil.copy(blind / "template.mrc", tmp_path / HOSTILE)
     cli("prepare", "relion5-pipeline", "-p", "sta.json", "-ng", 0, "-t", 1, "--num-days", 0.5,
-        "--reference-template", blind / "template.mrc")  # fmt: skip
+        "--reference-template", tmp_path / HOSTILE)  # fmt: skip
     monkeypatch.setenv("NXF_ANSI_LOG", "false")
     # As a user who put the pipeline's tools on PATH submits it; the poll is the test's own.
     script = Path("pipeline.sh").read_text()
@@ -123,6 +126,7 @@ def test_the_whole_chain_from_the_job_script(slurm, blind, outside, image, tmp_p
     output = next(tmp_path.glob("py2rely_*.out")).read_text()
     assert (tmp_path / "results/results.json").is_file(), output
     assert_same_numbers(tmp_path / "results", outside)
+    assert not list(tmp_path.rglob("MARKER"))
     steps = [row for row in tasks_of(Path("trace.tsv")) if "bin2" in row["name"]]
     assert len(steps) >= 5
     assert all(row["native_id"].isdigit() and row["status"] == "COMPLETED" for row in steps)
