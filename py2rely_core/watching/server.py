@@ -31,6 +31,7 @@ ADDRESS = "127.0.0.1"
 HOSTS = {"127.0.0.1", "localhost"}
 #: Seconds between two looks for a page that is open, and without a word to it.
 LOOK_SECONDS, SILENT_SECONDS = 2.0, 15.0
+CHANGED = "Files changed while they were read: try again."
 #: Below so many bytes nothing is won by compression.
 SMALL = 2000
 #: The page's own scripts and styles, and no other: whatever a file of a run says, it cannot be run.
@@ -123,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
         except ConnectionError:
             raise  # The browser went away.
         except (OSError, KeyError):
-            self._send(b"Files changed while they were read: try again.", "text/plain", HTTPStatus.CONFLICT)
+            self._send(CHANGED.encode(), "text/plain", HTTPStatus.CONFLICT)
 
     def _allow(self) -> None:
         host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
@@ -221,6 +222,8 @@ class Handler(BaseHTTPRequestHandler):
                 found = feed.changes()
             except ProblemError as error:
                 found = {"problem": str(error)}
+            except (OSError, KeyError):
+                found = {"problem": CHANGED}
             silent += LOOK_SECONDS
             if found or silent >= SILENT_SECONDS:
                 self.wfile.write(f"data: {json.dumps(found)}\n\n".encode() if found else b":\n\n")

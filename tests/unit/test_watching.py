@@ -274,7 +274,11 @@ def test_a_relion_project(project):
         key = ("", "Class3D/job099")
         assert "`which relion_refine` --o Class3D/job099/run" in unescape(ask(server, "job", **of(key))[1])
         assert ask_log(server, key) == "classifying"
-        assert "<figure" in ask(server, "picture", map="postprocess", **of(("", "PostProcess/bin4_result")))[1]
+        post = ("", "PostProcess/bin4_result")
+        assert "<figure" in ask(server, "picture", map="postprocess", **of(post))[1]
+        assert seen.inputs[post] == [("", "Reconstruct/bin4_result")]
+        masked = json.loads(ask(server, "masked", threshold=0.01, extend=2, edge=4, **of(post))[1])
+        assert "levels" not in masked["setting"]
     (project / "Class3D/job099/RELION_JOB_EXIT_FAILURE").touch()
     assert look(project)["", "Class3D/job099"].state == "failed"
 
@@ -346,7 +350,7 @@ def test_links_that_lead_out_of_the_run(changing, tmp_path):
             assert "secret" not in ask_log(server, key)
         source = pages.sources[0]
         assert "half1" not in maps_of(source, look(changing.results)["main", "Reconstruct/bin4_result"])
-        assert ask(server, "mask", **of(POST))[0] == 409
+        assert ask(server, "mask", **of(POST))[0] == 422
 
 
 def test_a_run_that_claims_a_work_directory_elsewhere(changing, tmp_path):
@@ -603,7 +607,8 @@ def test_settings_that_are_no_mask(server, change):
 
 
 def test_a_job_without_half_maps_has_no_mask(server):
-    assert ask(server, "mask", **of(("main", "Import/tilt_series")))[0] == 409
+    status, text, _ = ask(server, "mask", **of(("main", "Import/tilt_series")))
+    assert (status, "There are no half maps to mask." in text) == (422, True)
 
 
 # ---- many jobs
