@@ -53,7 +53,7 @@ class Pages:
         self.desk = Desk()
         self.environment = environment("py2rely_core.watching")
         self.environment.filters["step_id"] = step_id
-        self.environment.globals |= {"link": link, "chip": self.chip, "several": len(sources) > 1}
+        self.environment.globals |= {"link": link, "chip": self.chip}
         self.parts = self.environment.get_template("watch_parts.html.j2").module
         self._chip = lru_cache(maxsize=8192)(lambda *values: Markup(self.parts.chip_text(*values)))
 

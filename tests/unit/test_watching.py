@@ -32,7 +32,7 @@ from py2rely_core.watching.machine import Machine
 from py2rely_core.watching.pages import Pages, step_id
 from py2rely_core.watching.places import Place, of_run, within
 from py2rely_core.watching.server import Server, remote_lines
-from py2rely_core.watching.sources import Project, Run, open_source, open_sources
+from py2rely_core.watching.sources import Look, Project, Run, open_source, open_sources
 
 REFINE = ("main", "Refine3D/bin2")
 POST = ("main", "PostProcess/bin4_result")
@@ -163,6 +163,16 @@ def test_what_a_step_got_and_who_used_it(run, server):
     text = ask(server, "run", run=0)[1]
     line = next(line for line in text.splitlines() if step_id(("main", "Refine3D/bin4")) in line)
     assert f'data-from="{step_id(("main", "Extract/bin4"))} "' in line
+
+
+def test_graphs_that_are_long_or_go_in_circles():
+    """What came by another input as well is left out; a chain may be as long as it likes, in any order."""
+    keys = [("", f"Select/{number}") for number in range(3000)]
+    chain = {keys[n]: [keys[n - 1], *([keys[n - 2]] if n > 1 else [])] for n in range(2999, 0, -1)}
+    nearest = Look({}, {}, chain).nearest()
+    assert nearest == {keys[n]: [keys[n - 1]] for n in range(1, 3000)}
+    circle = {keys[0]: [keys[1]], keys[1]: [keys[0]]}
+    assert Look({}, {}, circle).nearest() == circle
 
 
 def test_a_refinement_that_goes_on(server):
