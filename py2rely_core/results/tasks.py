@@ -73,11 +73,12 @@ class Step:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON document; empty when it is missing or just being written."""
+    """A JSON document; empty when it is missing, just being written, or of another form."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def traced(path: Path, since: float) -> list[Step]:

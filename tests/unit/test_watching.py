@@ -104,7 +104,10 @@ def test_only_who_has_the_token_is_answered(server):
     assert connection.getresponse().status == 403
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.1", ""])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.1", "", "[", "me@localhost", "localhost/x"],
+)
 def test_a_page_that_was_led_here_by_another_name_is_refused(server, host):
     assert ask(server, headers={"Host": host})[0] == 403
 
@@ -112,6 +115,14 @@ def test_a_page_that_was_led_here_by_another_name_is_refused(server, host):
 @pytest.mark.parametrize("host", ["127.0.0.1:9000", "localhost:8888", "LOCALHOST"])
 def test_any_port_of_this_machine_may_lead_here(server, host):
     assert ask(server, host=host)[0] == 200
+
+
+def test_what_is_no_address_is_no_trouble(server):
+    for path in ("*", "//[/", f"/{server.token}/run?run=%ff%fe&" + "a=b&" * 100, f"/{server.token}//etc/passwd"):
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+        connection.request("GET", path)
+        assert connection.getresponse().status in (400, 403, 404)
+        connection.close()
 
 
 def test_it_listens_on_this_machine_only_and_only_reads(server):
@@ -235,6 +246,19 @@ def test_a_failed_refinement_says_why(changing):
         assert "relion_refine_mpi ran out of memory or was killed." in text
         assert "Give the step more memory." in text
         assert "<option>run.err</option>" in text
+
+
+def test_numbers_that_are_none_do_not_end_the_watching(changing, capfd):
+    job = changing.places["Extract/bin2"] / "job.json"
+    job.write_text("[1, 2]")
+    with served(changing.results) as server:
+        assert ask(server, "job", **of(("main", "Extract/bin2")))[0] == 200
+    job.write_text(json.dumps({"job": "Extract/bin2", "warnings": 5}))
+    with served(changing.results) as server:
+        status, text, _ = ask(server, "job", **of(("main", "Extract/bin2")))
+        assert (status, "cannot be shown" in text) == (500, True)
+        assert "TypeError" in capfd.readouterr().err
+        assert ask(server, "run", run=0)[0] == 200
 
 
 def test_a_run_whose_work_directory_is_gone(changing):
