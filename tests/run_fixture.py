@@ -169,6 +169,7 @@ class WatchedRun(FakeRun):
             numbers,
         )
         noted = {"command": ["relion_program", "--o", f"{job}/", "it's"], "exit_code": 0, "seconds": 4}
+        noted["inputs"] = [f"{one}/{'half1.mrc' if 'Reconstruct' in one else 'particles.star'}" for one in inputs]
         noted["started"] = self.now - ago
         (directory / job / "commands.jsonl").write_text(json.dumps(noted) + "\n")
         (directory / job / "run.out").write_text(f"{job} says that it is done\n")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,11 +78,12 @@ class Step:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON document; empty when it is missing or just being written."""
+    """A JSON document; empty when it is missing, just being written, or of another form."""
     try:
-        return json.loads(path.read_text())
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
+    return found if isinstance(found, dict) else {}
 
 
 def steps_of(outdir: Path) -> list[Step]:
@@ -209,7 +210,7 @@ def jobs_in(directory: Path) -> tuple[list[str], list[str]]:
 
 
 #: The same of a task that has ended, whose directory does not change any more.
-jobs_of_ended = lru_cache(maxsize=None)(jobs_in)
+jobs_of_ended = cache(jobs_in)
 
 
 def attempts(steps: Iterable[Step]) -> list[Step]:

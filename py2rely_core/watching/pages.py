@@ -13,7 +13,7 @@ from markupsafe import Markup
 from py2rely_core.data.tables import read_star
 from py2rely_core.maps.io import Map
 from py2rely_core.parameters.recipe import MaskCreate
-from py2rely_core.problems import ProblemError
+from py2rely_core.problems import Problem, ProblemError
 from py2rely_core.relion.outputs.refinements import viewing_directions
 from py2rely_core.report import environment
 from py2rely_core.report import figures as report_figures
@@ -53,7 +53,7 @@ class Pages:
         self.desk = Desk()
         self.environment = environment("py2rely_core.watching")
         self.environment.filters["step_id"] = step_id
-        self.environment.globals |= {"link": link, "chip": self.chip, "several": len(sources) > 1}
+        self.environment.globals |= {"link": link, "chip": self.chip}
         self.parts = self.environment.get_template("watch_parts.html.j2").module
         self._chip = lru_cache(maxsize=8192)(lambda *values: Markup(self.parts.chip_text(*values)))
 
@@ -180,7 +180,8 @@ class Pages:
     def _looker(self, source: Source, look: Look, key: Key) -> Looker:
         files = half_maps_of(source, look, look.steps[key])
         if files is None:
-            raise KeyError(key)
+            fix = "Look at the mask of a Reconstruct, Refine3D or PostProcess job that is done."
+            raise ProblemError(Problem("There are no half maps to mask.", key[1], "two half maps", fix))
         return self.desk.looker(files, source.diameter(look, key))
 
 

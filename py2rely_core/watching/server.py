@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import secrets
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from functools import cached_property
 from hmac import compare_digest
@@ -15,7 +17,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from py2rely_core.problems import ProblemError
 from py2rely_core.report import report_page
@@ -31,6 +33,8 @@ ADDRESS = "127.0.0.1"
 HOSTS = {"127.0.0.1", "localhost"}
 #: Seconds between two looks for a page that is open, and without a word to it.
 LOOK_SECONDS, SILENT_SECONDS = 2.0, 15.0
+CHANGED = "Files changed while they were read: try again."
+UNFORESEEN = "This cannot be shown; where py2rely ui was started, it is said why."
 #: Below so many bytes nothing is won by compression.
 SMALL = 2000
 #: The page's own scripts and styles, and no other: whatever a file of a run says, it cannot be run.
@@ -123,11 +127,14 @@ class Handler(BaseHTTPRequestHandler):
         except ConnectionError:
             raise  # The browser went away.
         except (OSError, KeyError):
-            self._send(b"Files changed while they were read: try again.", "text/plain", HTTPStatus.CONFLICT)
+            self._send(CHANGED.encode(), "text/plain", HTTPStatus.CONFLICT)
+        except Exception:
+            traceback.print_exc()
+            self._send(UNFORESEEN.encode(), "text/plain", HTTPStatus.INTERNAL_SERVER_ERROR)
 
     def _allow(self) -> None:
-        host = urlsplit(f"//{self.headers.get('Host', '')}").hostname
-        if host not in HOSTS:
+        host = re.fullmatch(r"([^:/@]+)(:\d+)?", self.headers.get("Host", ""))
+        if host is None or host[1].lower() not in HOSTS:
             raise Refused(HTTPStatus.FORBIDDEN, "Ask for 127.0.0.1 or localhost.")
         given = self._path[0].encode(errors="replace")
         if not compare_digest(given, self.server.token.encode()):
@@ -135,7 +142,7 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def _path(self) -> tuple[str, str]:
-        token, _, route = urlsplit(self.path).path.removeprefix("/").partition("/")
+        token, _, route = self.path.partition("?")[0].removeprefix("/").partition("/")
         return token, route
 
     @property
@@ -145,7 +152,7 @@ class Handler(BaseHTTPRequestHandler):
     @property
     def _query(self) -> dict[str, str]:
         try:
-            found = parse_qs(urlsplit(self.path).query, keep_blank_values=True, max_num_fields=20)
+            found = parse_qs(self.path.partition("?")[2], keep_blank_values=True, max_num_fields=20)
         except ValueError as error:
             raise Refused(HTTPStatus.BAD_REQUEST, "The address is too long.") from error
         return {name: values[-1] for name, values in found.items()}
@@ -221,6 +228,8 @@ class Handler(BaseHTTPRequestHandler):
                 found = feed.changes()
             except ProblemError as error:
                 found = {"problem": str(error)}
+            except (OSError, KeyError):
+                found = {"problem": CHANGED}
             silent += LOOK_SECONDS
             if found or silent >= SILENT_SECONDS:
                 self.wfile.write(f"data: {json.dumps(found)}\n\n".encode() if found else b":\n\n")

@@ -6,12 +6,14 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from py2rely_core.parameters.request import SINGLE_ID
 from py2rely_core.problems import Problem, ProblemError
+from py2rely_core.results.collect import binning_of
 from py2rely_core.results.project import PIPELINE, read_pipeline
 from py2rely_core.results.remembered import remembered
 from py2rely_core.results.status import RECORD, TRACE, find_run, is_alive, plan_of, read_status
@@ -53,17 +55,16 @@ class Look:
 
     def nearest(self) -> dict[Key, list[Key]]:
         """Of what each step got, that which did not come to it by another of its inputs, too."""
+        try:
+            order = list(TopologicalSorter(self.inputs).static_order())
+        except CycleError:  # which no project should have
+            return self.inputs
         before: dict[Key, set[Key]] = {}
-
-        def all_before(key: Key) -> set[Key]:
-            if key not in before:
-                before[key] = set()  # A circle, which no project should have, ends here.
-                given = self.inputs.get(key, [])
-                before[key] = set(given).union(*(all_before(one) for one in given))
-            return before[key]
-
+        for key in order:
+            given = self.inputs.get(key, [])
+            before[key] = set(given).union(*(before[one] for one in given))
         return {
-            key: [one for one in given if not any(one in all_before(other) for other in given if other != one)]
+            key: [one for one in given if not any(one in before[other] for other in given)]
             for key, given in self.inputs.items()
         }
 
@@ -315,7 +316,7 @@ def _project_step(directory: Path, name: str, dataset: str, state: str) -> Step:
     if state == "running":
         state = next((word for mark, word in MARKS.items() if (directory / mark).exists()), state)
     started, ended = (_times_of_ended if state in ENDED else _times)(directory)
-    step = Step(name, dataset, None, state, started, directory=str(directory))
+    step = Step(name, dataset, binning_of(name), state, started, directory=str(directory))
     if state in ENDED and started and ended:
         step.seconds = round(ended - started, 1)
     return step
@@ -335,7 +336,7 @@ def _times(directory: Path) -> tuple[float | None, float | None]:
     return time_of("job.star", "job_pipeline.star", "run.job"), time_of(*MARKS, "run.out")
 
 
-_times_of_ended = lru_cache(maxsize=None)(_times)
+_times_of_ended = cache(_times)
 
 
 def open_sources(directories: list[Path]) -> list[Source]:

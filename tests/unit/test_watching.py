@@ -32,7 +32,7 @@ from py2rely_core.watching.machine import Machine
 from py2rely_core.watching.pages import Pages, step_id
 from py2rely_core.watching.places import Place, of_run, within
 from py2rely_core.watching.server import Server, remote_lines
-from py2rely_core.watching.sources import Project, Run, open_source, open_sources
+from py2rely_core.watching.sources import Look, Project, Run, open_source, open_sources
 
 REFINE = ("main", "Refine3D/bin2")
 POST = ("main", "PostProcess/bin4_result")
@@ -104,7 +104,10 @@ def test_only_who_has_the_token_is_answered(server):
     assert connection.getresponse().status == 403
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.1", ""])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.1", "", "[", "me@localhost", "localhost/x"],
+)
 def test_a_page_that_was_led_here_by_another_name_is_refused(server, host):
     assert ask(server, headers={"Host": host})[0] == 403
 
@@ -112,6 +115,14 @@ def test_a_page_that_was_led_here_by_another_name_is_refused(server, host):
 @pytest.mark.parametrize("host", ["127.0.0.1:9000", "localhost:8888", "LOCALHOST"])
 def test_any_port_of_this_machine_may_lead_here(server, host):
     assert ask(server, host=host)[0] == 200
+
+
+def test_what_is_no_address_is_no_trouble(server):
+    for path in ("*", "//[/", f"/{server.token}/run?run=%ff%fe&" + "a=b&" * 100, f"/{server.token}//etc/passwd"):
+        connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+        connection.request("GET", path)
+        assert connection.getresponse().status in (400, 403, 404)
+        connection.close()
 
 
 def test_it_listens_on_this_machine_only_and_only_reads(server):
@@ -163,6 +174,16 @@ def test_what_a_step_got_and_who_used_it(run, server):
     text = ask(server, "run", run=0)[1]
     line = next(line for line in text.splitlines() if step_id(("main", "Refine3D/bin4")) in line)
     assert f'data-from="{step_id(("main", "Extract/bin4"))} "' in line
+
+
+def test_graphs_that_are_long_or_go_in_circles():
+    """What came by another input as well is left out; a chain may be as long as it likes, in any order."""
+    keys = [("", f"Select/{number}") for number in range(3000)]
+    chain = {keys[n]: [keys[n - 1], *([keys[n - 2]] if n > 1 else [])] for n in range(2999, 0, -1)}
+    nearest = Look({}, {}, chain).nearest()
+    assert nearest == {keys[n]: [keys[n - 1]] for n in range(1, 3000)}
+    circle = {keys[0]: [keys[1]], keys[1]: [keys[0]]}
+    assert Look({}, {}, circle).nearest() == circle
 
 
 def test_a_refinement_that_goes_on(server):
@@ -228,6 +249,19 @@ def test_a_failed_refinement_says_why(changing):
         assert "<option>run.err</option>" in text
 
 
+def test_numbers_that_are_none_do_not_end_the_watching(changing, capfd):
+    job = changing.places["Extract/bin2"] / "job.json"
+    job.write_text("[1, 2]")
+    with served(changing.results) as server:
+        assert ask(server, "job", **of(("main", "Extract/bin2")))[0] == 200
+    job.write_text(json.dumps({"job": "Extract/bin2", "warnings": 5}))
+    with served(changing.results) as server:
+        status, text, _ = ask(server, "job", **of(("main", "Extract/bin2")))
+        assert (status, "cannot be shown" in text) == (500, True)
+        assert "TypeError" in capfd.readouterr().err
+        assert ask(server, "run", run=0)[0] == 200
+
+
 def test_a_run_whose_work_directory_is_gone(changing):
     changing.end("finished")
     changing.lose_work()
@@ -275,7 +309,11 @@ def test_a_relion_project(project):
         key = ("", "Class3D/job099")
         assert "`which relion_refine` --o Class3D/job099/run" in unescape(ask(server, "job", **of(key))[1])
         assert ask_log(server, key) == "classifying"
-        assert "<figure" in ask(server, "picture", map="postprocess", **of(("", "PostProcess/bin4_result")))[1]
+        post = ("", "PostProcess/bin4_result")
+        assert "<figure" in ask(server, "picture", map="postprocess", **of(post))[1]
+        assert seen.inputs[post] == [("", "Reconstruct/bin4_result")]
+        masked = json.loads(ask(server, "masked", threshold=0.01, extend=2, edge=4, **of(post))[1])
+        assert "levels" not in masked["setting"]
     (project / "Class3D/job099/RELION_JOB_EXIT_FAILURE").touch()
     assert look(project)["", "Class3D/job099"].state == "failed"
 
@@ -347,7 +385,7 @@ def test_links_that_lead_out_of_the_run(changing, tmp_path):
             assert "secret" not in ask_log(server, key)
         source = pages.sources[0]
         assert "half1" not in maps_of(source, look(changing.results)["main", "Reconstruct/bin4_result"])
-        assert ask(server, "mask", **of(POST))[0] == 409
+        assert ask(server, "mask", **of(POST))[0] == 422
 
 
 def test_a_run_that_claims_a_work_directory_elsewhere(changing, tmp_path):
@@ -604,7 +642,8 @@ def test_settings_that_are_no_mask(server, change):
 
 
 def test_a_job_without_half_maps_has_no_mask(server):
-    assert ask(server, "mask", **of(("main", "Import/tilt_series")))[0] == 409
+    status, text, _ = ask(server, "mask", **of(("main", "Import/tilt_series")))
+    assert (status, "There are no half maps to mask." in text) == (422, True)
 
 
 # ---- many jobs
