@@ -1,7 +1,7 @@
 #!/usr/bin/env nextflow
 // Sub-tomogram averaging with RELION 5: aligned tilt series and picks in, the best map out.
 include { check_configuration ; configuration ; help_text ; needs_of ; parameter_files ; typed } from './workflows/configuration'
-include { ignored ; make_relion_project ; note_run ; report_failure ; seconds } from './workflows/outcome'
+include { ended_well ; ignored ; make_relion_project ; note_run ; report_failure ; seconds } from './workflows/outcome'
 include { STA } from './workflows/sta'
 
 workflow {
@@ -16,9 +16,9 @@ workflow {
         ended = [].asSynchronized()
         note_run(parameters.outdir, [state: 'running'])
         workflow.onComplete = {
-            note_run(parameters.outdir, [state: workflow.success ? 'finished' : 'failed', ended: seconds(workflow.complete), error: workflow.success ? null : workflow.errorMessage ?: ignored()])
+            note_run(parameters.outdir, [state: ended_well() ? 'finished' : 'failed', ended: seconds(workflow.complete), error: ended_well() ? null : workflow.errorMessage ?: ignored()])
             make_relion_project(parameters.outdir)
-            if (workflow.success) {
+            if (ended_well()) {
                 def summary = file("${parameters.outdir}/summary.txt").text
                 println "Results in ${parameters.outdir}:\n${summary}"
                 if (summary.contains('Classes are to be chosen')) {

@@ -178,12 +178,15 @@ def relion(
     group: Annotated[bool, typer.Option("--group", help="Over a group of the tilt series.")] = False,
 ) -> None:
     """Run one RELION program as a job: ``py2rely task relion JOB -- PROGRAM ARGUMENTS``."""
-    if lost:
-        from py2rely_core.relion.lost import run_without_lost
-
-        run_without_lost(job, context.args, json.loads(lost), group)
-        return
+    from py2rely_core.parameters.lost import may_lose
     from py2rely_core.relion.run import run_job
+
+    earlier = json.loads(lost) if lost else []
+    if lost and (earlier or may_lose() or (job / "lost.json").is_file()):
+        from py2rely_core.relion.lost import run_without_lost  # with pandas, which other jobs do without
+
+        run_without_lost(job, context.args, earlier, group)
+        return
 
     run_job(job, context.args, may_fail)
 

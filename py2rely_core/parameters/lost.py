@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Any
 
 from py2rely_core.problems import Problem
 
+#: How many tilt series of a data set may be lost, as the run has it; set by the workflow for its tasks.
+LIMIT = "PY2RELY_MAX_LOST_TILT_SERIES"
 _LIMIT = re.compile(r"(\d+)|(\d+(?:\.\d+)?)\s*%")
 
 
@@ -24,6 +27,11 @@ def lost_limit(value: Any, total: int) -> int:
     if found is None:
         return 0
     return int(found[1]) if found[1] else int(float(found[2]) / 100 * total)
+
+
+def may_lose() -> bool:
+    """Whether a task of this run may go on without a tilt series."""
+    return os.environ.get(LIMIT, "0") != "0"
 
 
 def limit_problems(value: Any) -> list[Problem]:

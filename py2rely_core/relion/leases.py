@@ -153,10 +153,10 @@ def _try(directory: int, pool: tuple[str, ...], wanted: int, shared_by: int) -> 
     return taken
 
 
-def _places() -> list[Path]:
+def _places() -> Iterator[Path]:
     """Where locks may be: one place for everyone on the machine; and, where somebody spoilt that, the user's own."""
-    own = Path.home() / ".cache/py2rely" / f"gpu-leases-{socket.gethostname()}"
-    return [Path(os.environ.get(LEASES) or DEFAULT_LEASES), own]
+    yield Path(os.environ.get(LEASES) or DEFAULT_LEASES)
+    yield Path.home() / ".cache/py2rely" / f"gpu-leases-{socket.gethostname()}"
 
 
 def _open_directory(path: Path) -> int:

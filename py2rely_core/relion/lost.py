@@ -22,15 +22,13 @@ import numpy as np
 
 from py2rely_core.data.tables import read_star, split_image_name, write_star
 from py2rely_core.maps.masks import is_degenerate
-from py2rely_core.parameters.lost import lost_limit
+from py2rely_core.parameters.lost import LIMIT, lost_limit
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion import groups
 from py2rely_core.relion.outputs.job import KEPT, LOST, bad_output, lost_of, lost_text, one_line
 from py2rely_core.relion.outputs.tilt_series import check_tables
 from py2rely_core.relion.run import run_job
 
-#: How many tilt series of a data set may be lost, as the run has it; set by the workflow.
-LIMIT = "PY2RELY_MAX_LOST_TILT_SERIES"
 #: Where tilt series are tried one by one; gone when the step has ended well.
 EACH = Path("each")
 #: One tilt series that is left out: ``tilt_series``, ``particles`` (how many), ``reason``.

@@ -104,11 +104,12 @@ def run_job(job: Path, command: list[str], may_fail: bool = False) -> None:
 def _refuse_freed(job: Path, command: list[str]) -> None:
     """Stop a program that reads particle images which are there no more, before it says so in its own words."""
     freed = {path.parent for path in Path().glob(f"Extract/*/Subtomograms/{FREED}")}
-    if not freed or "--i" not in command[:-1]:
+    particles = Path(command[command.index("--i") + 1]) if "--i" in command[:-1] else Path()
+    if not freed or particles.suffix != ".star" or not particles.is_file():
         return
     from py2rely_core.data.tables import read_star, split_image_name
 
-    table = read_star(command[command.index("--i") + 1]).get("particles", {})
+    table = read_star(particles).get("particles", {})
     image = Path(split_image_name(next(iter(table.get("rlnImageName", ())), ""))[1])
     extraction = next((images.parent for images in freed if images in image.parents), None)
     if extraction is not None:

@@ -15,10 +15,10 @@ from report_fixture import make_jobs, make_plan
 from py2rely_core.checks.preflight import check_parameters
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.maps.io import read_map
-from py2rely_core.parameters.lost import limit_problems, lost_limit
+from py2rely_core.parameters.lost import LIMIT, limit_problems, lost_limit
 from py2rely_core.problems import ExitCode, ProblemError
 from py2rely_core.relion.groups import merge_extract, merge_sums, split_particles
-from py2rely_core.relion.lost import LIMIT, merge_lost, refuse_too_many, run_without_lost
+from py2rely_core.relion.lost import merge_lost, refuse_too_many, run_without_lost
 from py2rely_core.relion.outputs.job import lost_of
 from py2rely_core.relion.outputs.particles import check_extract
 from py2rely_core.relion.outputs.tilt_series import check_ctf_refine

@@ -130,6 +130,24 @@ def test_other_programs_files_side_by_side(tmp_path):
 @pytest.mark.nextflow
 @pytest.mark.relion
 @pytest.mark.slow
+def test_numbers_of_classes_groups_and_freed_images(tmp_path):
+    """Numbers of classes side by side, groups of tilt series also for trials, and images of levels that are done."""
+    data = make_data(tmp_path / "data", **TINY | {"image_size": 240})
+    blocks = {"class3D": {"nr_classes": [2, 3]}, "ctf_refine": {}, "bayesian_polish": {}, "polishing": {"cycles": 1}}
+    parameters = write_parameters(tmp_path / "sta.json", data, "2,1", **blocks)
+    arguments = ["--parameter", parameters, "--run_class3D", "--tilt_series_per_task", "1", "--keep_stacks", "false"]
+    run = pipeline(tmp_path, *arguments, "-stub-run")
+    assert run.code == 0, run.text
+    assert {"CLASS3D (bin2_k2)", "CLASS3D (bin2_k3)", "SELECT_CLASSES (bin2)"} <= run.executed
+    assert {"FREE_IMAGES (bin2)", "FREE_IMAGES (bin1)", "FREE_IMAGES (bin1_cycle1)"} <= run.executed
+    for step in ("ctf", "polish", "refine"):
+        assert {f"RECONSTRUCT_GROUP (bin1_cycle1_{step} {group})" for group in (1, 2)} <= run.executed
+    assert {f"JUDGE_{step} (bin1_cycle1)" for step in ("CTF", "POLISH", "REFINE")} <= run.executed
+
+
+@pytest.mark.nextflow
+@pytest.mark.relion
+@pytest.mark.slow
 def test_resume_repeats_what_changed_and_nothing_else(tiny, tmp_path):
     data = shutil.copytree(tiny, tmp_path / "data")
     parameters = write_parameters(tmp_path / "sta.json", data, "4,2")
