@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from helpers import REPO
-from run_fixture import HOSTILE, FakeRun, WatchedRun
+from run_fixture import HOSTILE, FakeRun, WatchedRun, iteration
 
 from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.problems import ProblemError
@@ -271,6 +271,23 @@ def test_a_run_whose_work_directory_is_gone(changing):
         assert steps["main", "Refine3D/bin4"].state == "done"
         assert unescape(ask(server, "job", **of(POST))[1]).count('aria-label="Fourier shell correlation"') == 1
         assert "says that it is done" in ask_log(server, POST)
+
+
+def test_a_classification_that_goes_on(tmp_path):
+    """Every class has its curve and its map; a model that is just being written is left out."""
+    run = FakeRun(tmp_path / "run", now=time.time())
+    job = run.task("ab", "STA:CLASS3D (bin2)", run.now - 100, "Class3D/bin2") / "Class3D/bin2"
+    for number in (1, 2):
+        iteration(job, number, 30, run.now - 50, ((0.7, 30 - number), (0.3, None)), half="")
+        for cls in (1, 2):
+            (job / f"run_it{number:03d}_class{cls:03d}.mrc").write_text("map")
+    (job / "run_it003_model.star").write_text("data_model_general\n_rlnPixelSi")
+    with served(run.results) as server:
+        text = unescape(ask(server, "job", **of(("main", "Class3D/bin2")))[1])
+    for label in ("Share of every class after each iteration", "Resolution after each iteration"):
+        assert f'aria-label="{label}"' in text
+    assert re.findall(r"<option>(iteration[^<]*)", text) == ["iteration 2, class 1", "iteration 2, class 2"]
+    assert "Iteration 2 of 25, 28.0 Å" in re.sub("<[^>]*>", "", text)
 
 
 # ---- RELION projects
