@@ -121,10 +121,10 @@ def compare(whole: Map, template: Map, mask: Map, halves: np.ndarray, low_pass: 
         Of the particle, Angstrom.
     """
     box, pixel_size = whole.data.shape[0], whole.pixel_size
-    aligned, _, _ = align_nearby(template, whole, diameter, low_pass)
-    known = resample(aligned.data, aligned.pixel_size, pixel_size, box)
+    known = Map(resample(template.data, template.pixel_size, pixel_size, box), pixel_size)
+    aligned = align_nearby(known, whole, diameter, low_pass)
     shell = max(1, round(box * pixel_size / low_pass))
-    curve = corrected_fsc(whole.data, known, mask.data, shell)
+    curve = corrected_fsc(whole.data, aligned.data, mask.data, shell)
     resolutions = shell_resolutions(box, pixel_size)
     # Finer than its own pixels, the template holds nothing.
     curve[resolutions < 2 * template.pixel_size] = 0.0

@@ -51,20 +51,20 @@ def scaled_pose(pose: np.ndarray, factor: float) -> np.ndarray:
     return np.r_[pose[:3], pose[3:] * factor]
 
 
-def align_nearby(moving: Map, fixed: Map, diameter: float, low_pass: float) -> tuple[Map, float, float]:
+def align_nearby(moving: Map, fixed: Map, diameter: float, low_pass: float) -> Map:
     """Turn and shift a map by the little that a refinement may have moved another one from it.
 
     Parameters
     ----------
     moving, fixed : Map
-        Cubic; `moving` on any grid.
+        Cubic, on any grids.
     diameter, low_pass : float
         Of the particle, and of both maps for the comparison, Angstrom.
 
     Returns
     -------
-    (Map, float, float)
-        The moved map on its own grid, and by how much: degrees, Angstrom.
+    Map
+        The moved map on its own grid.
     """
     pixel_size = 1.5 * diameter / ALIGNMENT_BOX
     one, other = (reduced(volume, pixel_size, max(low_pass, 2 * pixel_size)) for volume in (moving, fixed))
@@ -77,5 +77,4 @@ def align_nearby(moving: Map, fixed: Map, diameter: float, low_pass: float) -> t
     options = {"maxiter": 12, "maxfun": 100, "eps": 1e-3, "ftol": 1e-6}
     pose = optimize.minimize(differs, np.zeros(6), method="L-BFGS-B", options=options).x * UNITS
     scaled = scaled_pose(pose, pixel_size / moving.pixel_size)
-    angle, distance = np.degrees(np.linalg.norm(pose[:3])), pixel_size * np.linalg.norm(pose[3:])
-    return Map(moved(moving.data, scaled, order=5), moving.pixel_size), float(angle), float(distance)
+    return Map(moved(moving.data, scaled, order=5), moving.pixel_size)
