@@ -77,4 +77,4 @@ def align_nearby(moving: Map, fixed: Map, diameter: float, low_pass: float) -> M
     options = {"maxiter": 12, "maxfun": 100, "eps": 1e-3, "ftol": 1e-6}
     pose = optimize.minimize(differs, np.zeros(6), method="L-BFGS-B", options=options).x * UNITS
     scaled = scaled_pose(pose, pixel_size / moving.pixel_size)
-    return Map(moved(moving.data, scaled, order=5), moving.pixel_size)
+    return Map(moved(moving.data, scaled, order=3), moving.pixel_size)
