@@ -29,8 +29,8 @@ workflow CYCLE {
         tried_ctf = ctf.todo.join(CTF_REFINEMENT.out).map { meta, state, job, particles ->
             [meta, state, state + [series: corrected(state.series, job), particles: particles, unusable: json(job / 'job.json').unusable ?: '']]
         }
-        SUMS_CTF(tried_ctf.map { meta, _before, state -> trial(meta, state, 'ctf', 'ctf_refine') }, needs.groups)
-        JUDGE_CTF(SUMS_CTF.out)
+        SUMS_CTF(tried_ctf.map { meta, _before, state -> [meta, averaged(state, 'ctf')] }, needs.groups)
+        JUDGE_CTF(tried_ctf.join(SUMS_CTF.out).map { meta, _before, state, sums -> trial(meta, state, 'ctf', 'ctf_refine') + [sums] })
         done = ctf.none.mix(decided(tried_ctf, JUDGE_CTF.out))
         jobs = jobs.mix(CTF_REFINEMENT.out.map { meta, job, _particles -> [meta, job] }, both(JUDGE_CTF.out))
     }
@@ -43,8 +43,8 @@ workflow CYCLE {
         tried_polish = polish.todo.join(ALIGNMENT.out).map { meta, state, job, particles ->
             [meta, state, state + [series: polished(state.series, job), particles: particles, unusable: json(job / 'job.json').unusable ?: '']]
         }
-        SUMS_POLISH(tried_polish.map { meta, _before, state -> trial(meta, state, 'polish', 'polish') }, needs.groups)
-        JUDGE_POLISH(SUMS_POLISH.out)
+        SUMS_POLISH(tried_polish.map { meta, _before, state -> [meta, averaged(state, 'polish')] }, needs.groups)
+        JUDGE_POLISH(tried_polish.join(SUMS_POLISH.out).map { meta, _before, state, sums -> trial(meta, state, 'polish', 'polish') + [sums] })
         done = polish.none.mix(decided(tried_polish, JUDGE_POLISH.out))
         jobs = jobs.mix(ALIGNMENT.out.map { meta, job, _particles -> [meta, job] }, both(JUDGE_POLISH.out))
     }
@@ -68,8 +68,8 @@ workflow CYCLE {
     )
     SELECT(REFINE3D.out.map { meta, refinement -> [meta, [name: "${refinement.name}_refine".toString(), distance: 0.0], refinement] })
     tried_refine = extracted.join(SELECT.out).map { meta, state, particles -> [meta, state, state + [particles: particles, unusable: '']] }
-    SUMS_REFINE(tried_refine.map { meta, _before, state -> trial(meta, state, 'refine', 'refine') }, needs.groups)
-    JUDGE_REFINE(SUMS_REFINE.out)
+    SUMS_REFINE(tried_refine.map { meta, _before, state -> [meta, averaged(state, 'refine')] }, needs.groups)
+    JUDGE_REFINE(tried_refine.join(SUMS_REFINE.out).map { meta, _before, state, sums -> trial(meta, state, 'refine', 'refine') + [sums] })
     if (needs.free) {
         FREE_IMAGES(tried_refine.map { meta, _before, state -> [meta, state.extract.name, state.extract] })
     }
@@ -100,6 +100,11 @@ def corrected(series, job) {
 def polished(series, job) {
     def motion = (job / 'motion.star').exists() ? "Polish/${job.name}/motion.star".toString() : series.tables.motion
     return without_lost(series, job) + [tables: [tomograms: "Polish/${job.name}/tomograms.star".toString(), motion: motion], polish: job]
+}
+
+// The state that is tried, as its average is made.
+def averaged(state, ending) {
+    return state + [name: "${name_of(state)}_${ending}".toString(), settings: state.level.reconstruct]
 }
 
 // What a trial is handed: the state that is tried.

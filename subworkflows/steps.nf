@@ -48,29 +48,23 @@ workflow RECONSTRUCTION {
     RECONSTRUCT.out // [meta, reconstruct job]
 }
 
-// The sums of groups of tilt series for the maps that a step of polishing is judged by.
+// The sums of groups of tilt series for a map that a step of polishing is judged by; none where one job makes the map.
 workflow SUMS {
     take:
-    trials // [meta, job, imported, ctf_refine, polish, particles, mask, best]: see 'trial' of cycle.nf
+    states // [meta, state]: name, settings, series, particles
     groups // whether there may be groups
 
     main:
-    sums = trials.filter { row -> row[1].level.reconstruct.groups == 1 }.map { row -> row + [[]] }
+    sums = few(states).map { meta, state -> [meta, state.parts] }
     if (groups) {
-        many = trials.filter { row -> row[1].level.reconstruct.groups > 1 }
-        SPLIT(many.map { row -> [row[0], [name: row[1].name, groups: row[1].level.reconstruct.groups], row[2], row[5]] })
-        RECONSTRUCT_GROUP(
-            many.join(SPLIT.out).flatMap { row ->
-                def state = [job: [name: row[1].name, settings: row[1].level.reconstruct, series: row[1].series, may_fail: true], files: row[2..4]]
-                members(row[0], state, row.last()).collect { meta, one -> [meta, one.job] + one.files + [one.particles, []] }
-            }
-        )
+        IN_GROUPS(states)
+        RECONSTRUCT_GROUP(IN_GROUPS.out.map { meta, state -> handed(meta, state + [may_fail: true]) + [[]] })
         GATHERED(RECONSTRUCT_GROUP.out)
-        sums = sums.mix(many.join(GATHERED.out))
+        sums = sums.mix(GATHERED.out)
     }
 
     emit:
-    trials = sums // the same, with the groups' jobs
+    sums // [meta, jobs of the groups]
 }
 
 workflow CTF_REFINEMENT {
@@ -140,7 +134,7 @@ workflow GATHERED {
 
 // What every step through the tilt series is handed.
 def handed(meta, state) {
-    return [meta, [name: state.name, settings: state.settings, series: state.series.tables, lost: state.series.lost]] + files_of(state.series) + [state.particles]
+    return [meta, [name: state.name, settings: state.settings, series: state.series.tables, lost: state.series.lost] + state.subMap(['may_fail'])] + files_of(state.series) + [state.particles]
 }
 
 // What a step against the current map is handed besides.

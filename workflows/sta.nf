@@ -121,11 +121,11 @@ def unfinished(results) {
 // Whether any task of this run has not ended well. Nextflow itself tells only when the run is over.
 def a_step_failed() {
     def since = workflow.start.toInstant().toEpochMilli() - 1000
-    def tasks = workflow.workDir.listFiles().findAll { part -> part.name.size() == 2 && part.isDirectory() }.collectMany { part -> part.listFiles().toList() }
-    return tasks.any { task ->
-        def script = task.resolve('.command.run')
-        def code = task.resolve('.exitcode')
-        script.exists() && script.lastModified() >= since && !(code.exists() && code.text.trim() == '0')
+    def places = workflow.workDir.listFiles().findAll { part -> part.name.size() == 2 && part.isDirectory() }.collectMany { part -> part.listFiles().toList() }
+    return places.any { place ->
+        def begun = place.resolve('.command.run')
+        def code = place.resolve('.exitcode')
+        begun.exists() && begun.lastModified() >= since && !(code.exists() && code.text.trim() == '0')
     }
 }
 
