@@ -178,7 +178,7 @@ def _of(problem: Problem, identity: str) -> Problem:
 def _left_out(plan: dict[str, Any]) -> list[Problem]:
     """A warning that names every tilt series that the run goes on without."""
     fix = "Repair the stacks; then start the same command with -resume."
-    return [Problem(f"{lost_text(plan['lost'])}.", plan["tilt_series"], "", fix, "warning")] if plan["lost"] else []
+    return [Problem(lost_text(plan["lost"]) + ".", plan["tilt_series"], "", fix, "warning")] if plan["lost"] else []
 
 
 def _without_broken(context: CheckContext, limit: int) -> tuple[CheckContext, list[dict[str, Any]]]:

@@ -228,7 +228,7 @@ def test_manual(maps, tmp_path):
 def test_what_a_selection_writes(maps, tmp_path):
     path = job(tmp_path / "j", maps, ("good", 60, 20.0, 2.0), ("good", 50, 20.0, 2.0), ("noise", 40, 40.0, 8.0))
     output, reference = tmp_path / "Select/x", tmp_path / "Select/reference"
-    select_classes(path, Choice("manual"), DIAMETER, None, output, reference)
+    select_classes([path], Choice("manual"), DIAMETER, None, output, reference)
     assert not reference.exists()
     assert not (output / "particles.star").exists()
     assert "to be chosen" in (output / "classes.txt").read_text()
@@ -236,7 +236,7 @@ def test_what_a_selection_writes(maps, tmp_path):
         as_records(choose_classes(path, DIAMETER, Choice("manual"))), class_maps(path, 3), output / "classes.png"
     )
     assert (output / "classes.png").stat().st_size > 5000
-    select_classes(path, Choice("manual", (1, 3), 3), DIAMETER, None, output, reference)
+    select_classes([path], Choice("manual", (1, 3), 3), DIAMETER, None, output, reference)
     assert read_star(output / "particles.star")["particles"]["rlnClassNumber"].value_counts().to_dict() == {
         1: 60,
         3: 40,
