@@ -20,10 +20,11 @@ def command(
 ) -> None:
     """Watch runs in a browser: steps, outputs as they come, iterations, maps, masks. Nothing is written.
 
-    The page is for this machine and for who has its address, which is printed. Ctrl-C ends it.
+    The page is for this machine and for who has its address, which is printed. Ctrl-C or SIGTERM ends it.
     """
     import getpass
     import os
+    import signal
 
     from py2rely_core.problems import ExitCode, Problem, ProblemError
     from py2rely_core.watching.server import Server, remote_lines
@@ -36,6 +37,7 @@ def command(
         problem = Problem(f"Port {port} cannot be used: {error.strerror}.", "--port", "a free port", "Leave it out.")
         raise ProblemError(problem, ExitCode.USAGE) from error
     print("\n".join([server.url, *remote_lines(server.server_port, dict(os.environ), getpass.getuser())]), flush=True)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -5,7 +5,6 @@ import http.client
 import json
 import os
 import re
-import signal
 import subprocess
 import threading
 import time
@@ -610,7 +609,7 @@ def test_how_it_is_reached_from_elsewhere():
 
 
 def test_the_command(run):
-    """It prints its address, answers there, and ends with Ctrl-C; a port that is taken is an error."""
+    """It prints its address, answers there, and ends when it is told to; a port that is taken is an error."""
     words = [REPO / "bin/py2rely", "ui", run.results]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     try:
@@ -622,7 +621,7 @@ def test_the_command(run):
         assert (taken.returncode, taken.stdout) == (2, "")
         assert f"Port {port} cannot be used" in taken.stderr
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
     assert process.wait(30) == 0
 
 
