@@ -25,7 +25,7 @@ from py2rely_core.planning.binds import stack_binds
 from py2rely_core.planning.plan import Machine, plan_dataset
 from py2rely_core.planning.resources import add_memory, workload_of
 from py2rely_core.problems import ExitCode, Problem, ProblemError
-from py2rely_core.relion.outputs.job import lost_text
+from py2rely_core.relion.outputs.job import one_line
 from py2rely_core.relion.run import relion_version
 
 
@@ -178,7 +178,10 @@ def _of(problem: Problem, identity: str) -> Problem:
 def _left_out(plan: dict[str, Any]) -> list[Problem]:
     """A warning that names every tilt series that the run goes on without."""
     fix = "Repair the stacks; then start the same command with -resume."
-    return [Problem(lost_text(plan["lost"]) + ".", plan["tilt_series"], "", fix, "warning")] if plan["lost"] else []
+    if not plan["lost"]:
+        return []
+    what = f"Tilt series are left out: {'; '.join(one_line(one) for one in plan['lost'])}."
+    return [Problem(what, plan["tilt_series"], "", fix, "warning")]
 
 
 def _without_broken(context: CheckContext, limit: int) -> tuple[CheckContext, list[dict[str, Any]]]:
