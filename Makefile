@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test fuzz image lint lock clean
+.PHONY: help setup demo test test-long fuzz image lint lock clean
 
 PYTEST_ARGS ?=
 IMAGE_ARGS ?=
@@ -24,12 +24,15 @@ demo: setup ## Make a small data set and run the pipeline on it
 	@echo "== demo run"
 	@$(ACTIVATE); tools/demo
 
-test: ## Set up what tests need, too, and run all of them (PYTEST_ARGS="-k name" chooses)
+test: ## Set up what tests need, too, and run them (PYTEST_ARGS="-k name" chooses)
 	@echo "== setup"
 	@tools/setup tests
 	@tools/setup
 	@echo "== tests"
-	@$(ACTIVATE); python -m pytest tests -n 2 --dist worksteal $(PYTEST_ARGS)
+	@$(ACTIVATE); python -m pytest -n 2 --dist worksteal -m "not long" $(PYTEST_ARGS)
+
+test-long: ## Run the few tests that take many minutes each
+	@$(MAKE) test PYTEST_ARGS='-m long --timeout 3600 $(PYTEST_ARGS)'
 
 fuzz: setup ## Try many broken files on every importer (EXAMPLES="2000" of each kind of file)
 	@echo "== fuzz"

@@ -73,9 +73,9 @@ def test_by_hand_and_by_the_rule(tmp_path):
     [
         (2, {"seed": 1, "false_picks": 0.5}),
         (2, {"seed": 1, "second_conformation": 0.3}),
-        (3, {"seed": 7, "second_conformation": 0.3, "particles": 30}),
-        (3, {"seed": 2, "false_picks": 0.3}),
         (2, {"seed": 3}),
+        pytest.param(3, {"seed": 7, "second_conformation": 0.3, "particles": 30}, marks=pytest.mark.long),
+        pytest.param(3, {"seed": 2, "false_picks": 0.3}, marks=pytest.mark.long),
     ],
 )
 def test_the_rule_against_the_truth(tmp_path, classes, settings):

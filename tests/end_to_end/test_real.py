@@ -167,7 +167,9 @@ def _opens_as_a_relion_project(results: Path, final: dict) -> None:
     shutil.rmtree(results / "Reconstruct/again")
 
 
-@pytest.mark.parametrize(("group", "worst_fsc", "refine"), [("D2", 0.95, {}), ("C1", 0.9, LONG)])
+@pytest.mark.parametrize(
+    ("group", "worst_fsc", "refine"), [("D2", 0.95, {}), pytest.param("C1", 0.9, LONG, marks=pytest.mark.long)]
+)
 def test_other_point_groups(tmp_path, group, worst_fsc, refine):
     settings = {"symmetry": group, "seed": 3, "particles": 30, "image_size": 240}
     data = make_data(tmp_path / "data", **(TINY | settings), angle_error=2.0, shift_error=3.0)
