@@ -179,7 +179,7 @@ def test_other_point_groups(tmp_path, group, worst_fsc, refine):
     judge(tmp_path / "results", data, worst_fsc, 4.0)
 
 
-@pytest.mark.parametrize("iterations", [3, 0])
+@pytest.mark.parametrize("iterations", [3, pytest.param(0, marks=pytest.mark.long)])
 def test_template(blind, outside, tmp_path, iterations):
     """Random orientations are found from a blurred map on another grid, with and without the global alignment."""
     results = outside
