@@ -42,7 +42,7 @@ def make_package_run(run: Path) -> dict[str, Any]:
     root = "bin1_result"
     dataset["polishing"] = None
     dataset["final"] |= TABLES | {
-        "map": f"PostProcess/{root}/postprocess.mrc", "mask": f"MaskCreate/{root}/mask.mrc",
+        "map": f"PostProcess/{root}/postprocess.mrc", "sharpened": None, "mask": f"MaskCreate/{root}/mask.mrc",
         "half_maps": [f"Reconstruct/{root}/half{half}.mrc" for half in (1, 2)], "resolution": 7.9,
     }  # fmt: skip
     _write_maps(run, root)

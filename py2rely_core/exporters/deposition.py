@@ -29,7 +29,7 @@ IMAGES = ("link", "copy", "none")
 SUMS = "sha256sums.txt"
 #: What the maps are, as their headers and the README say it.
 MAPS = {
-    "emdb/map.mrc": "primary map: post-processed",
+    "emdb/map.mrc": "primary map: post-processed, sharpened where the run sharpened it",
     "emdb/half1.mrc": "half map 1: unfiltered, unmasked",
     "emdb/half2.mrc": "half map 2: unfiltered, unmasked",
     "emdb/mask.mrc": "mask of the FSC and of post-processing",
@@ -126,7 +126,7 @@ def _read_maps(source: Source) -> dict[str, Density]:
     """The maps of the package by their paths in it, all on one grid."""
     final = source.final
     places = {
-        "emdb/map.mrc": final["map"],
+        "emdb/map.mrc": _primary(source),
         "emdb/half1.mrc": final["half_maps"][0],
         "emdb/half2.mrc": final["half_maps"][1],
         "emdb/mask.mrc": final["mask"],
@@ -216,9 +216,14 @@ def _write_map(path: Path, density: Density, label: str) -> None:
         mrc.add_label(f"py2rely-nf: {label}"[:79])
 
 
+def _primary(source: Source) -> str:
+    """The map that is deposited: the sharpened one, where the run made one."""
+    return source.final.get("sharpened") or source.final["map"]
+
+
 def _b_factor(source: Source) -> float | None:
     """What ``relion_postprocess`` says that it used; None where its file is not there."""
-    path = source.file(source.final["map"]).with_name("postprocess.star")
+    path = source.file(_primary(source)).with_name("postprocess.star")
     general = read_star(path).get("general") if path.is_file() else None
     label = "rlnBfactorUsedForSharpening"
     return float(general[label].iloc[0]) if general is not None and label in general else None

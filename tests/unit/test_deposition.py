@@ -6,10 +6,13 @@ import csv
 import hashlib
 import json
 import re
+import shutil
 import subprocess
+from pathlib import Path
 
 import mrcfile
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import cli
 from package_fixture import SIMULATED, TABLES, make_package_run
@@ -254,6 +257,23 @@ def test_methods_tell_what_was_done_with_its_references(package, results):
     listed = {int(number) for number in re.findall(r"^(\d+)\. ", references, re.MULTILINE)}
     assert cited == listed == set(range(1, len(listed) + 1))
     assert all("doi:10." in line for line in references.strip().splitlines())
+
+
+def test_the_sharpened_map_is_the_primary_one(finished, results, tmp_path):
+    final = results["datasets"][0]["final"]
+    best = finished / Path(final["map"]).parent
+    made = shutil.copytree(best, best.with_name(f"{best.name}_sharpened"))
+    try:
+        density = read_map(finished / final["map"])
+        write_map(made / "postprocess.mrc", 2 * density.data, density.pixel_size)
+        blocks = {"general": pd.DataFrame({"rlnBfactorUsedForSharpening": [-123.0]})}
+        write_star(blocks, made / "postprocess.star")
+        final["sharpened"] = str((made / "postprocess.mrc").relative_to(finished))
+        export_deposition(choose(results, finished, None), tmp_path / "p")
+        assert np.array_equal(read_map(tmp_path / "p/emdb/map.mrc").data, 2 * density.data)
+        assert "sharpened with a B-factor of -123 A^2" in (tmp_path / "p/methods.md").read_text()
+    finally:
+        shutil.rmtree(made)
 
 
 def test_result_of_polishing(finished, results, tmp_path):
