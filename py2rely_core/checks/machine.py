@@ -77,10 +77,11 @@ def check_relion() -> Iterator[Problem]:
 
 def check_blush(datasets: list[Planned]) -> Iterator[Problem]:
     """Where Blush is asked for, RELION's program for it answers."""
-    blocks = ("refine3D", "class3D", "initial_model")
     recipes = [one.context.recipe for one in datasets]
     asked = [
-        f"{name}.do_blush" for name in blocks if any(getattr(getattr(one, name), "do_blush", False) for one in recipes)
+        f"{name}.do_blush"
+        for name in ("refine3D", "class3D", "initial_model")
+        if any(block.do_blush for recipe in recipes if (block := getattr(recipe, name)))
     ]
     if not asked:
         return

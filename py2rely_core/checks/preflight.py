@@ -177,9 +177,9 @@ def _of(problem: Problem, identity: str) -> Problem:
 
 def _left_out(plan: dict[str, Any]) -> list[Problem]:
     """A warning that names every tilt series that the run goes on without."""
-    fix = "Repair the stacks; then start the same command with -resume."
     if not plan["lost"]:
         return []
+    fix = "Repair the stacks; then start the same command with -resume."
     what = f"Tilt series are left out: {'; '.join(one_line(one) for one in plan['lost'])}."
     return [Problem(what, plan["tilt_series"], "", fix, "warning")]
 
