@@ -14,7 +14,7 @@ from py2rely_core.judging.template import compare
 from py2rely_core.maps import directions
 from py2rely_core.maps.io import Map, write_map
 from py2rely_core.maps.masks import spherical_mask
-from py2rely_core.simulation.simulate import density, make_structure
+from py2rely_core.simulation.structures import density, make_structure
 
 BOXES = (48, 96)
 #: As wide as a box of 96 at 2.5 A, whatever the box.

@@ -7,6 +7,7 @@ include { REFINE3D ; refine_inputs } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
 include { CLASS3D } from '../modules/relion/class3d'
 include { SELECT_CLASSES } from '../modules/core/select_classes'
+include { ORIENTATIONS ; orientation_inputs } from '../modules/relion/orientations'
 include { FREE_IMAGES } from '../modules/core/free_images'
 include { POSTPROCESS } from '../modules/relion/postprocess'
 include { files_of ; half_maps ; named ; particles_of ; step ; through } from './states'
@@ -39,7 +40,7 @@ workflow FIRST_LEVEL {
     }
     REFINEMENT(starts.map { meta, state -> [meta, state + [low_pass: state.level.refine.low_pass, selection: [], mask_job: []]] }, needs)
     if (needs.free) {
-        FREE_IMAGES(REFINEMENT.out.states.map { meta, state -> [meta, state.extract.name, state.extract] })
+        FREE_IMAGES(REFINEMENT.out.done.map { meta, state -> [meta, state.extract.name, state.extract] })
     }
 
     emit:
@@ -74,7 +75,7 @@ workflow LEVEL {
     }
     REFINEMENT(starts, needs)
     if (needs.free) {
-        FREE_IMAGES(REFINEMENT.out.states.map { meta, state -> [meta, state.extract.name, state.extract] })
+        FREE_IMAGES(REFINEMENT.out.done.map { meta, state -> [meta, state.extract.name, state.extract] })
     }
 
     emit:
@@ -139,8 +140,20 @@ workflow REFINEMENT {
         ended = after.done.mix(selected.passed_on, REFINE_SELECTED.out.states)
         jobs = jobs.mix(CLASS3D.out, SELECT_CLASSES.out.job, AVERAGE.out.jobs, REFINE_SELECTED.out.jobs)
     }
+    // Nothing waits for the test of the orientations, but what removes the images that it reads.
+    done = ended
+    if (needs.orientations) {
+        tested = ended.branch { _meta, state ->
+            test: state.level.orientations
+            none: true
+        }
+        ORIENTATIONS(tested.test.map { meta, state -> orientation_inputs(meta, state) })
+        done = tested.none.mix(named(tested.test, ORIENTATIONS.out, 'tested'))
+        jobs = jobs.mix(ORIENTATIONS.out)
+    }
 
     emit:
+    done = done // the states when nothing more is to come of them
     // A map is given to the first refinement only.
     states = ended.map { meta, state -> [meta, state + [map: []]] } // with particles, source, maps, mask_job and postprocess; none while classes are waited for
     jobs = jobs // [meta, job]

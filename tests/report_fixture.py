@@ -20,7 +20,7 @@ from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.report import find_in
 from py2rely_core.report.outcome import write_outcome
 from py2rely_core.results.collect import collect_results
-from py2rely_core.simulation.simulate import density, make_structure
+from py2rely_core.simulation.structures import density, make_structure
 
 DIAMETER = 150.0
 #: Binning: box, resolution, unmasked resolution, particles.
@@ -122,9 +122,27 @@ def _level_jobs(binning: int, clock: float, before: int, rng: Any) -> tuple[list
              fsc=curves, mask={"low_pass": 18.0, "threshold": 0.0042, "from_density": True},
              warnings=[sharp] if binning == 2 else []),
     ]  # fmt: skip
+    verdict = {4: "not determined", 2: "partly", 1: "consistent"}[binning]
+    made.append(_job(f"Orientations/bin{binning}", 20, clock + 1000 * scale, "relion_refine --iter 1",
+                     orientations=orientation_test(verdict)))  # fmt: skip
     if binning == 2:
         made += _class_jobs(clock, visible)
     return made, clock + 1010 * scale
+
+
+def orientation_test(judgement: str) -> dict[str, Any]:
+    """What the test of orientations noted, of 200 particles."""
+    within = {"consistent": 171, "partly": 80, "not determined": 7}[judgement]
+    edges = np.arange(0, 181, 5)
+    spread = np.exp(-np.arange(36) / 1.2)
+    by_chance = np.diff((np.radians(edges) - np.sin(np.radians(edges))) / np.pi) * 24 * (edges[:-1] < 60)
+    by_chance = 200 * by_chance / by_chance.sum()
+    counts = (within * spread / spread.sum() + (200 - within) / 200 * by_chance).round().astype(int)
+    return {
+        "judgement": judgement, "text": f"{judgement}: {within} of 200 particles have the same orientation.",
+        "judged": 200, "within": within, "degrees": 15.0, "chance": 0.0226, "share": within / 200, "median": 6.1,
+        "chance_median": 41.2, "edges": edges.tolist(), "counts": counts.tolist(), "expected": by_chance.tolist(),
+    }  # fmt: skip
 
 
 def _class_jobs(clock: float, particles: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from report_fixture import DIAMETER, LEVELS, PIXEL_SIZE, make_jobs, make_plan
 from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.io import write_map
 from py2rely_core.results.status import read_status
-from py2rely_core.simulation.simulate import density, make_structure
+from py2rely_core.simulation.structures import density, make_structure
 
 NOW = 1_800_000_000.0
 MODEL = """

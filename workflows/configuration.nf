@@ -58,6 +58,7 @@ def sheet_rows(given) {
 //   imports, places                 other programs' data may be imported; where they are
 //   export                          picks are written at the end
 //   free                            extracted particles are removed when their level is done
+//   orientations                    the test of orientations at the end of each level
 //   sharpening, directions,         steps on the best map
 //   compare_template, local_resolution, particle_plot
 //   groups                          there may be so many tilt series that they are worked on in groups
@@ -93,11 +94,12 @@ def needs_of(documents, given) {
         ctf_refine: polished && (late || (recipes + [given]).any { recipe -> recipe.ctf_refine }),
         polish: polished && (late || (recipes + [given]).any { recipe -> recipe.bayesian_polish }),
         classes: given.run_class3D || values_of(recipes + [given], 'classification', 'run').any { run -> !("${run}".toLowerCase() in ['no', 'false']) },
-        sharpening: switched_on(recipes, given, 'sharpening', true),
-        directions: switched_on(recipes, given, 'directions', true),
-        local_resolution: switched_on(recipes, given, 'local_resolution', false),
-        particle_plot: given.particle_plot == true || switched_on(recipes, given, 'particle_plot', false),
-        compare_template: template && switched_on(recipes, given, 'template', true),
+        orientations: switched_on(recipes, given, 'orientations', 'test', true),
+        sharpening: switched_on(recipes, given, 'map_analysis', 'sharpening', true),
+        directions: switched_on(recipes, given, 'map_analysis', 'directions', true),
+        local_resolution: switched_on(recipes, given, 'map_analysis', 'local_resolution', false),
+        particle_plot: given.particle_plot == true || switched_on(recipes, given, 'map_analysis', 'particle_plot', false),
+        compare_template: template && switched_on(recipes, given, 'map_analysis', 'template', true),
         groups: (rows.collect { row -> row.tomograms } + recipes.collectMany { recipe -> ['pseudo_subtomo', 'refine3D', 'reconstruct'].collect { block -> value_of(recipe, block, 'in_tomograms') } })
             .findAll().unique().any { name -> may_need_groups(name, documents, given.tilt_series_per_task) },
     ]
@@ -106,7 +108,7 @@ def needs_of(documents, given) {
 def everything() {
     return [
         first: true, template: true, denovo: true, search_known: true, map: true, polish_only: true, rungs: 8, cycles: 10,
-        ctf_refine: true, polish: true, classes: true, groups: true, sharpening: true,
+        ctf_refine: true, polish: true, classes: true, groups: true, orientations: true, sharpening: true,
         directions: true, compare_template: true, local_resolution: true, particle_plot: true,
     ]
 }
@@ -115,10 +117,10 @@ def values_of(recipes, block, name) {
     return recipes.collect { recipe -> value_of(recipe, block, name) }.findAll { value -> value != null }
 }
 
-// Whether a data set may have a step on the best map: what is on the command line holds for all of them.
-def switched_on(recipes, given, name, standard) {
-    def all = value_of(given, 'map_analysis', name)
-    def values = all == null ? recipes.collect { recipe -> value_of(recipe, 'map_analysis', name) } : [all]
+// Whether a data set may have a step: what is on the command line holds for all of them.
+def switched_on(recipes, given, block, name, standard) {
+    def all = value_of(given, block, name)
+    def values = all == null ? recipes.collect { recipe -> value_of(recipe, block, name) } : [all]
     return values.any { value -> value == null ? standard : !("${value}".toLowerCase() in ['no', 'false']) }
 }
 
@@ -177,6 +179,7 @@ def within(plan, needs) {
         'CTF refinement': plan.polishing?.ctf_refine && !needs.ctf_refine,
         'polishing': plan.polishing?.polish && !needs.polish,
         'classes': plan.levels.any { level -> level.classification } && !needs.classes,
+        'a test of orientations': plan.levels.any { level -> level.orientations } && !needs.orientations,
         'sharpening': plan.map_analysis.sharpening && !needs.sharpening,
         'directions': plan.map_analysis.directions && !needs.directions,
         'local resolution': plan.map_analysis.local_resolution && !needs.local_resolution,

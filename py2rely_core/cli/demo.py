@@ -15,8 +15,11 @@ def command(
     pixel_size: Annotated[float, typer.Option(help="Angstrom per pixel.")] = 2.5,
     image_size: Annotated[int, typer.Option(help="Edge of the images, pixels.")] = 320,
     thickness: Annotated[int, typer.Option(help="Thickness of the tomogram, pixels.")] = 128,
-    diameter: Annotated[float, typer.Option(help="Diameter of the particle, Angstrom.")] = 130.0,
-    symmetry: Annotated[str, typer.Option(help="Point group.")] = "O",
+    structure: Annotated[str, typer.Option(help="invented, apoferritin, ribosome, FILE.mrc or FILE.csv.")] = "invented",
+    diameter: Annotated[
+        float | None, typer.Option(help="Diameter of the particle, Angstrom.", show_default="the structure's, or 130")
+    ] = None,
+    symmetry: Annotated[str | None, typer.Option(help="Point group.", show_default="the structure's, or O")] = None,
     tilt_range: Annotated[float, typer.Option(help="Largest tilt, degrees.")] = 60.0,
     tilt_step: Annotated[float, typer.Option(help="Degrees.")] = 10.0,
     defocus: Annotated[float, typer.Option(help="Micrometres.")] = 3.0,
@@ -28,6 +31,7 @@ def command(
     random_angles: Annotated[bool, typer.Option("--random-angles", help="Orientations are not known.")] = False,
     false_picks: Annotated[float, typer.Option(help="Picks without a particle, share of the particles.")] = 0.0,
     second_conformation: Annotated[float, typer.Option(help="Share of particles in a second conformation.")] = 0.0,
+    second: Annotated[str, typer.Option(help="Of the ribosome: 50S, no tRNA, rotated 30S.")] = "moved",
     defocus_error: Annotated[
         float, typer.Option(help="Of the defocus in each tilt series' STAR file, Angstrom.")
     ] = 0.0,
@@ -37,8 +41,12 @@ def command(
     """Simulate tilt series, picks and a template with known truth."""
     from py2rely_core.problems import Problem, ProblemError
     from py2rely_core.simulation.simulate import Settings, write_dataset
+    from py2rely_core.simulation.structures import KNOWN
 
     values = {name: value for name, value in locals().items() if name in Settings.__dataclass_fields__}
+    known = vars(KNOWN[structure]) if structure in KNOWN else {}
+    values = {name: known.get(name) if value is None else value for name, value in values.items()}
+    values = {name: value for name, value in values.items() if value is not None}
     try:
         truth = write_dataset(directory, Settings(**values))
     except ValueError as error:

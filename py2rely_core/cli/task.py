@@ -454,6 +454,27 @@ def particle_plot(
     check_particle_plot(job, sets, best, particles, box, pixel_size)
 
 
+@app.command("split-tilts")
+def split_tilts(
+    job: Path,
+    particles: Annotated[Path, typer.Option("--particles")],
+    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    most: Annotated[int, typer.Option("--most")],
+) -> None:
+    """Write particles twice, each time with one part of their tilts."""
+    from py2rely_core.judging.orientations import write_parts
+
+    write_parts(job, particles, tomograms, most)
+
+
+@app.command("check-orientations")
+def check_orientations(job: Path, symmetry: Annotated[str, typer.Option("--symmetry")]) -> None:
+    """Note whether both parts of the tilts find the same orientations."""
+    from py2rely_core.judging.orientations import check_orientations
+
+    check_orientations(job, symmetry)
+
+
 @app.command("directions")
 def directions(
     job: Path,

@@ -97,6 +97,21 @@ def rotations_of(group: str) -> Rotation:
     return Rotation.concatenate(_closure(generators, Rotation.identity()))
 
 
+def angles_between(first: np.ndarray, second: np.ndarray, operators: np.ndarray) -> np.ndarray:
+    """Angles between orientations, modulo a point group, (n,) degrees.
+
+    Parameters
+    ----------
+    first, second : (n, 3, 3) float
+        From the reference to the tomogram.
+    operators : (m, 3, 3) float
+        The group's rotations.
+    """
+    # trace(R^T T S) = 1 + 2 cos(angle), largest for the closest of the equivalent orientations.
+    traces = np.einsum("nij,nik,mkj->nm", first, second, operators, optimize=True).max(axis=1)
+    return np.degrees(np.arccos(np.clip((traces - 1) / 2, -1, 1)))
+
+
 def _closure(generators: list[Rotation], identity: Rotation) -> list[Rotation]:
     found = [identity]
     for one in found:

@@ -113,6 +113,7 @@ def table_one(source: Source, inputs: Inputs, measured: Map) -> list[Row]:
         (work, "Resolution, masked (A)", BLANK if resolution is None else f"{bound}{resolution:.2f}"),
         (work, "Resolution, unmasked (A)", _unmasked(source)),
         (work, "FSC threshold", "0.143"),
+        (work, "Same orientation from either half of the tilts", _orientations(level["orientations"])),
         (work, "Resolution range, local (A)", BLANK),
         (result, "Box (voxels)", _number(measured.box)),
         (result, "Voxel size (A)", f"{measured.pixel_size:.4g}"),
@@ -123,6 +124,13 @@ def table_one(source: Source, inputs: Inputs, measured: Map) -> list[Row]:
         ("Deposition", "EMPIAR", BLANK),
     ]  # fmt: skip
     return [Row(*row) for row in rows]
+
+
+def _orientations(found: dict[str, Any] | None) -> str:
+    """Of how many particles; what was not tested is not known."""
+    if not found or found["judged"] is None:
+        return BLANK
+    return f"{found['within']} of {found['judged']} (within {found['degrees']:g} degrees; {found['judgement']})"
 
 
 def _unmasked(source: Source) -> str:
@@ -296,6 +304,9 @@ def _result(source: Source, inputs: Inputs, measured: Map, cited: _Cited) -> lis
             f"{cited('gold')} falls below 0.143 {cited('fsc')}, in a soft mask and corrected for it by phase "
             f"randomisation {cited('randomised')}."
         )
+    found = source.level["orientations"]
+    if found and found["judged"] is not None:
+        sentences.append(found["text"])
     if measured.b_factor is not None:
         used = f"sharpened with a B-factor of {measured.b_factor:.0f} A^2" if measured.b_factor else "not sharpened"
         sentences.append(f"The map was weighted by its FSC and {used}.")

@@ -387,6 +387,13 @@ class MapAnalysis(Block):
     locres_sampling: float = Field(25, gt=0, description="--locres_sampling, Angstrom between the points of it")
 
 
+class Orientations(Block):
+    """The test of orientations at the end of each level: each half of a particle's tilts is searched alone."""
+
+    test: YesNo = Field(True, description="say of each level's map whether its orientations follow from the images")
+    particles: int = Field(200, ge=20, description="most particles that are looked at, drawn at random")
+
+
 class Imports(Block):
     """How other programs' data are imported, where a run begins with them, and what is written back to copick.
 
@@ -467,6 +474,7 @@ class Recipe(Block):
     classification: Classification = Classification()
     polishing: Polishing = Polishing()
     postprocess: PostProcess = PostProcess()
+    orientations: Orientations = Orientations()
     map_analysis: MapAnalysis = MapAnalysis()
     imports: Imports = Imports()
     levels: dict[str, dict[str, dict[str, Any]]] = {}

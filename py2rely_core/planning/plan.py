@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from py2rely_core.data.symmetry import ALIGNMENT_TRIALS
+from py2rely_core.data.symmetry import ALIGNMENT_TRIALS, has_rotations_only
+from py2rely_core.judging.orientations import HEALPIX_ORDER, MOST_LIKELY, finest_useful
 from py2rely_core.parameters.boxes import crop_and_box
 from py2rely_core.parameters.gpus import gpu_names
 from py2rely_core.parameters.recipe import Block, Recipe
@@ -143,6 +144,7 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
     size = crop_and_box(diameter, recipe.resolutions.angpix, binning, recipe.resolutions.box_scaling)
     grid = {"binning": binning, "box": size.box, "crop": size.crop or -1, "pixel_size": pixel_size}
     extract, reconstruct = recipe.block_at(binning, "pseudo_subtomo"), recipe.block_at(binning, "reconstruct")
+    untested = why_not_tested(recipe, extract.do_output_2dstacks, start)
     at_level = recipe.classification.binning or recipe.resolutions.binning_list[0]
     return {
         "name": f"bin{binning}",
@@ -159,6 +161,8 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
         "classification": _classification(recipe, machine)
         if recipe.classification.run and binning == at_level
         else None,
+        "orientations": None if untested else _orientations(recipe, binning, machine),
+        "orientations_untested": untested,
         "last": index == len(recipe.resolutions.binning_list) - 1,
     }
 
@@ -202,6 +206,47 @@ def _classification(recipe: Recipe, machine: Machine) -> dict[str, Any]:
             "min_per_half": rule.min_per_half,
         },
         "waits": rule.selection == "manual" and not rule.keep_classes,
+    }
+
+
+def why_not_tested(recipe: Recipe, stacks: bool, start: str) -> str:
+    """Why the orientations of a level are not tested; empty where they are.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        A valid recipe.
+    stacks : bool
+        Whether particles are extracted as 2D stacks.
+    start : str
+        Where the run begins.
+    """
+    reasons = {
+        "the recipe says so (orientations.test)": not recipe.orientations.test,
+        "the run began with polishing, and no step before it": start == "polish",
+        "3D subtomograms are not divided by tilts (pseudo_subtomo.do_output_2dstacks)": not stacks,
+        "along a filament, places that are the same have other orientations": recipe.helix is not None,
+        f"the point group {recipe.symmetry} has more than rotations": not has_rotations_only(recipe.symmetry),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def _orientations(recipe: Recipe, binning: int, machine: Machine) -> dict[str, Any]:
+    """The test of a level's orientations: none of a recipe's own options and priors, which could hold them in place."""
+    block = recipe.block_at(binning, "refine3D")
+    flags = [f"--flatten_solvent --oversampling 1 --norm --scale --pad 1 --pool {block.nr_pool} {RANDOM_SEED}"]
+    flags += ["--zero_mask"] if block.do_zero_mask else []
+    flags += ["--ctf"] if block.do_ctf_correction else []
+    flags += ["--ctf_intact_first_peak"] if block.ctf_intact_first_peak else []
+    flags += [f"--healpix_order {HEALPIX_ORDER} --perturb 0 --offset_range 2 --offset_step 2 --maxsig {MOST_LIKELY}"]
+    return {
+        "most": recipe.orientations.particles,
+        "symmetry": recipe.symmetry,
+        "diameter": recipe.refine3D.particle_diameter,
+        "finest": round(finest_useful(recipe.refine3D.particle_diameter), 2),
+        "threads": machine.cpus,
+        "gpus": ",".join(machine.gpus) if block.use_gpu else "",
+        "options": " ".join(flags),
     }
 
 

@@ -144,6 +144,7 @@ def environment(*packages: str) -> jinja2.Environment:
         "resolution_sky": figures.resolution_sky,
         "sampling_sky": figures.sampling_sky,
         "template_chart": figures.template_chart,
+        "orientation_chart": figures.orientation_chart,
         "particle_chart": figures.particle_chart,
         "local_resolution_chart": figures.local_resolution_chart,
         "sky_map": sky_map,

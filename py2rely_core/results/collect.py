@@ -42,6 +42,8 @@ LEVEL_JOBS = (
     "Select/bin{}_selected",
     "Reconstruct/bin{}_selected_result",
     "PostProcess/bin{}_selected_result",
+    "Orientations/bin{}",
+    "Orientations/bin{}_selected",
 )
 #: Steps on the best map: their names in the plan and in results, and the jobs that note what they found.
 ANALYSES = {
@@ -50,6 +52,13 @@ ANALYSES = {
     "directions": "Directions/{}",
     "template": "Template/{}",
     "particle_plot": "ParticlePlot/{}",
+}
+#: What is said of a resolution with which orientations it was reached.
+ORIENTATIONS = {
+    "consistent": ", orientations consistent",
+    "partly": ", orientations consistent in part",
+    "not determined": " of a map that means nothing: ORIENTATIONS NOT DETERMINED",
+    "not tested": ", orientations not tested",
 }
 #: Resolution, Angstrom, from which on the pitch of helices shows a map's hand.
 HAND_SHOWS = 5.0
@@ -283,6 +292,8 @@ def _final(planned: dict[str, Any], level: dict[str, Any], polishing: dict[str, 
         "resolution": level["resolution"]["masked"],
         "nyquist_limited": level["nyquist_limited"],
         "binning": level["binning"],
+        "orientations": level["orientations"]["judgement"],
+        "orientations_text": level["orientations"]["text"],
     }
     best = next((step for step in (polishing or {"cycles": []})["cycles"] if step["name"] == polishing["best"]), None)
     if best is None:
@@ -416,6 +427,7 @@ def _level(
         "angles": refine.get("angles"),
         "mask": numbers.get("mask"),
         "fsc": numbers.get("fsc", {}),
+        "orientations": _orientations(by_name.get(f"Orientations/{name}", {}), level) if result else None,
         "classes": classes.get("classes", []),
         "classes_reason": classes.get("reason", ""),
         "classes_job": classes.get("classes_job", ""),
@@ -426,6 +438,12 @@ def _level(
         "versions": versions,
         "warnings": list(dict.fromkeys(text for job in done for text in job.get("warnings", []))),
     }
+
+
+def _orientations(job: Job, level: dict[str, Any]) -> dict[str, Any]:
+    """The verdict on a level's orientations; where there is none, why."""
+    why = level.get("orientations_untested") or "the test is not done"
+    return job.get("orientations") or {"judgement": "not tested", "text": f"Orientations were not tested: {why}."}
 
 
 def _job(job: Job) -> dict[str, Any]:
@@ -491,9 +509,10 @@ def resolution_text(dataset: dict[str, Any]) -> str:
         return "unfinished"
     if final["resolution"] is None:
         return "not known"
+    worth = ORIENTATIONS[final["orientations"]]
     if final["nyquist_limited"]:
-        return f"Nyquist-limited at {final['resolution']:.1f} Å (bin {final['binning']})"
-    return f"{final['resolution']:.1f} Å (masked FSC 0.143, bin {final['binning']})"
+        return f"Nyquist-limited at {final['resolution']:.1f} Å (bin {final['binning']}){worth}"
+    return f"{final['resolution']:.1f} Å (masked FSC 0.143, bin {final['binning']}){worth}"
 
 
 def polishing_as_text(polishing: dict[str, Any]) -> list[str]:
@@ -524,6 +543,7 @@ def summary(results: dict[str, Any]) -> str:
         until = "; unfinished, this is the best until then" if dataset["status"] == "unfinished" else ""
         lines += [
             f"  {dataset['id']}: {resolution_text(dataset)}, {particles} particles{until}",
+            f"    {final['orientations_text']}",
             f"    map        {final['map']}",
             *([f"    sharpened  {final['sharpened']}"] if final["sharpened"] else []),
             f"    half maps  {'  '.join(final['half_maps'])}",

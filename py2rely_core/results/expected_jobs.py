@@ -17,6 +17,7 @@ def expected_jobs(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
             jobs += [(f"{kind}/bin{binning}_result", binning) for kind in ("Reconstruct", "PostProcess")]
             continue
         left_out = _without_classes(level) | (_not_first() if index else _not_at_first(dataset))
+        left_out |= _untested(level)
         for name in LEVEL_JOBS:
             if name not in left_out:
                 jobs += [(one, binning) for one in _each_number(name.format(binning), level)]
@@ -54,6 +55,15 @@ def _without_classes(level: dict[str, Any]) -> set[str]:
     if not classification:
         return again | {"Class3D/bin{}", "Select/bin{}_classes"}
     return set() if level.get("last") and not classification.get("waits") else again
+
+
+def _untested(level: dict[str, Any]) -> set[str]:
+    """Tests of orientations that a level does not have: it has one, of its last particles."""
+    tests = {name for name in LEVEL_JOBS if name.startswith("Orientations/")}
+    if not level.get("orientations"):
+        return tests
+    again = level.get("classification") and level.get("last")
+    return tests - {"Orientations/bin{}_selected" if again else "Orientations/bin{}"}
 
 
 def _not_first() -> set[str]:

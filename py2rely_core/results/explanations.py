@@ -13,6 +13,23 @@ EXPLANATIONS = (
         "Go on to a finer binning (resolutions.binning_list). At bin 1 the data's own pixel size is the limit.",
     ),
     (
+        "Orientations are not determined",
+        "Half maps of particles that were aligned to one reference agree although all orientations are wrong: both "
+        "have the reference's features, and the particle's outline. So each half of a particle's tilts was searched "
+        "alone; where images hold an orientation, both halves find it. Here they do not, more than chance would.",
+        "Do not interpret the map. More signal per particle helps (a finer binning does not): more dose or tilts, "
+        "thinner ice, better alignment; or a template with finer detail (refine3D.ini_high) where its shape is nearly "
+        "round. See that the picks are particles. With known orientations (template matching, geometry) the average "
+        "rests on these alone.",
+    ),
+    (
+        "Orientations are consistent in part",
+        "Each half of a particle's tilts was searched alone. Many particles have the same orientation from both "
+        "halves, but not most of them: the others may be wrong, or false picks, or just have too little signal in "
+        "half of their tilts.",
+        "Classify (classification.run), and see whether the map has detail that the template did not have.",
+    ),
+    (
         "mask is too sharp",
         "RELION randomises the phases beyond a resolution and computes the FSC again. What correlates then comes from "
         "the mask alone, so the masked FSC flatters the map; RELION's corrected curve takes that off only in part.",

@@ -39,6 +39,7 @@ KINDS = {
     "PostProcess": "relion.postprocess",
     "CtfRefine": "relion.ctfrefinetomo",
     "Polish": "relion.framealigntomo",
+    "Orientations": "relion.external",
     "LocalRes": "relion.localres.own",
     "Directions": "relion.external",
     "Template": "relion.external",
@@ -89,6 +90,7 @@ OUTPUTS = {
         "motion.star": "TomoTrajectoryData.star.relion.polish",
         "optimisation_set.star": "TomoOptimisationSet.star.relion.tomo.polish",
     },
+    "Orientations": {"orientations.star": "ParticleGroupMetadata.star.relion"},
     "LocalRes": {
         "relion_locres_filtered.mrc": "DensityMap.mrc.relion.localresfiltered",
         "relion_locres.mrc": "Image3D.mrc.relion.localresmap",
@@ -228,7 +230,8 @@ def _job(name: str, directory: Path, state: str) -> Job:
     # Beside the notes, the data set's tables: every job on tilt series starts from them.
     started = ran[0]["started"] if ran else _age(directory)
     inputs = [path for path in dict.fromkeys(inputs) if not path.startswith(f"{name}/")]
-    return Job(name, directory, state, known[0] if known else KINDS[kind], started, inputs)
+    label = known[0] if known and KINDS[kind] != "relion.external" else KINDS[kind]
+    return Job(name, directory, state, label, started, inputs)
 
 
 def _age(directory: Path) -> float:

@@ -167,6 +167,23 @@ class TiltSeries(Part):
     motion: float | None = None
 
 
+class OrientationTest(Part):
+    """Whether orientations follow from the images: each half of a particle's tilts is searched alone."""
+
+    judgement: Literal["consistent", "partly", "not determined", "not tested"]
+    text: str
+    judged: int | None = Field(None, description="Particles that were looked at.")
+    within: int | None = Field(None, description="Of these, those that have the same orientation from both halves.")
+    degrees: float | None = Field(None, description="Within so many degrees.")
+    chance: float | None = Field(None, description="The share that chance would have of these.")
+    share: float | None = Field(None, description="Of particles that are determined by half of their tilts.")
+    median: float | None = Field(None, description="Angle between the orientations from both halves.")
+    chance_median: float | None = Field(None, description="The same of halves of different particles.")
+    edges: list[float] = Field([], description="Of the histogram's bars, degrees.")
+    counts: list[int] = []
+    expected: list[float] = Field([], description="Of chance.")
+
+
 class Level(Part):
     """One binning."""
 
@@ -188,6 +205,7 @@ class Level(Part):
     angles: Angles | None = None
     mask: dict[str, Any] | None = None
     fsc: Curves = Curves()
+    orientations: OrientationTest | None = Field(None, description="Null until the level is complete.")
     classes: list[ClassRow] = []
     classes_reason: str = Field("", description="How classes were chosen.")
     classes_job: str = Field("", description="The Class3D job whose classes these are.")
@@ -344,6 +362,10 @@ class Final(Part):
     resolution: float | None
     nyquist_limited: bool
     binning: int
+    orientations: Literal["consistent", "partly", "not determined", "not tested"] = Field(
+        "not tested", description="What the resolution is worth; the level of this binning says how it was found."
+    )
+    orientations_text: str = ""
 
 
 class Dataset(Part):

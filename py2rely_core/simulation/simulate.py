@@ -12,12 +12,19 @@ import pandas as pd
 from scipy.spatial.transform import Rotation
 
 from py2rely_core.data.geometry import AXES, euler_to_matrix, matrix_to_euler, tilt_matrices
-from py2rely_core.data.symmetry import rotations_of
 from py2rely_core.data.tables import write_star
 from py2rely_core.maps.io import write_map
+from py2rely_core.simulation.structures import (
+    INVENTED,
+    Structure,
+    density,
+    make_structure,
+    second_of,
+    structure_of,
+    transform,
+)
 
 VOLTAGE, SPHERICAL_ABERRATION, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.07
-BLOB_SIGMA = 1.5
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,10 @@ class Settings:
         Standard deviation of the errors of the orientations and positions in ``particles.star``.
     random_angles : bool
         Orientations in ``particles.star`` are random: unknown.
+    structure : str
+        ``invented``, or as :func:`py2rely_core.simulation.structures.structure_of` takes it.
+    second : str
+        What the second conformation is, as :func:`py2rely_core.simulation.structures.second_of` takes it.
     false_picks : float
         Picks without a particle, as a share of the particles.
     second_conformation : float
@@ -63,63 +74,8 @@ class Settings:
     defocus_error: float = 0.0
     motion: float = 0.0
     name_prefix: str = "TS_"
-
-
-@dataclass(frozen=True)
-class Structure:
-    """A sum of isotropic Gaussians of one width: centres (n, 3), x, y, z in Angstrom, and weights (n,)."""
-
-    centres: np.ndarray
-    weights: np.ndarray
-    sigma: float = BLOB_SIGMA
-
-
-def make_structure(diameter: float, symmetry: str, seed: int, moved: bool = False) -> Structure:
-    """A random chain of Gaussians within a sphere, repeated by the point group.
-
-    Parameters
-    ----------
-    diameter : float
-        Angstrom.
-    symmetry : str
-        Point group.
-    seed : int
-        Of the chain.
-    moved : bool
-        The second conformation: the chain's last third is displaced.
-    """
-    rng = np.random.default_rng(seed + 1000)
-    rotations = rotations_of(symmetry)
-    radius = diameter / 2 - 2 * BLOB_SIGMA
-    count = max(12, round(400 / len(rotations)))
-    points = [rng.normal(size=3)]
-    points[0] *= 0.6 * radius / np.linalg.norm(points[0])
-    while len(points) < count:
-        step = rng.normal(size=3)
-        candidate = points[-1] + 7.0 * step / np.linalg.norm(step)
-        if 0.15 * radius < np.linalg.norm(candidate) < radius:
-            points.append(candidate)
-    chain = np.array(points)
-    if moved:
-        third = len(chain) // 3
-        chain[-third:] += 0.25 * radius * np.array([0.6, -0.6, 0.53])
-        norms = np.linalg.norm(chain, axis=1, keepdims=True)
-        chain *= np.minimum(1.0, radius / norms)
-    centres = np.concatenate([rotation.apply(chain) for rotation in rotations])
-    weights = np.tile(rng.uniform(0.6, 1.4, len(chain)), len(rotations))
-    return Structure(centres, weights)
-
-
-def density(structure: Structure, box: int, pixel_size: float) -> np.ndarray:
-    """The structure on a grid, band-limited and not aliased, (box, box, box) in z, y, x."""
-    full, half = np.fft.fftfreq(box, pixel_size), np.fft.rfftfreq(box, pixel_size)
-    centres = structure.centres + box // 2 * pixel_size
-    x, y, z = (
-        np.exp(-2j * pi * f[:, None] * centres[:, i] - 2 * (pi * structure.sigma * f[:, None]) ** 2)
-        for i, f in enumerate((half, full, full))
-    )
-    transform = np.einsum("zn,yn,xn->zyx", z * structure.weights, y, x, optimize=True)
-    return np.fft.irfftn(transform, s=(box,) * 3, axes=(0, 1, 2)).astype(np.float32)
+    structure: str = INVENTED
+    second: str = "moved"
 
 
 def wavelength(voltage: float) -> float:
@@ -261,16 +217,14 @@ def project(
         offsets = np.zeros_like(positions) if moved is None else moved[:, tilt]
         for pose, position in zip(poses, positions + offsets, strict=True):
             camera = matrix @ position
-            blobs = structure.centres @ (matrix @ pose).T
+            blobs = structure.centres @ (matrix @ pose).T[:, :2]
             shift = np.array([row.rlnTomoXShiftAngst, row.rlnTomoYShiftAngst])
             centre = (camera[:2] + shift) / pixel + size // 2
             corner = np.rint(centre).astype(int) - patch // 2
-            x, y = blobs[:, 0] + (centre[0] - corner[0]) * pixel, blobs[:, 1] + (centre[1] - corner[1]) * pixel
-            wave_y = np.exp(-2j * pi * fy[:, None] * y) * structure.weights
-            transform = wave_y @ np.exp(-2j * pi * fx[:, None] * x).T
+            image = transform((blobs / pixel + centre - corner)[:, ::-1], structure.weights, patch)
             # rlnTomoHand = -1: what is nearer to the source has less defocus.
-            transform *= decay * ctf(frequency, row.rlnDefocusU - camera[2])
-            _add(images[tilt], np.fft.irfft2(transform, s=(patch, patch)), corner)
+            image *= decay * ctf(frequency, row.rlnDefocusU - camera[2])
+            _add(images[tilt], np.fft.irfft2(image, s=(patch, patch)), corner)
     return -images.astype(np.float32)
 
 
@@ -296,9 +250,7 @@ def write_dataset(directory: Path, settings: Settings) -> pd.DataFrame:
     DataFrame
         The truth, a row per pick: tomogram, position, angles and label (``a``, ``b`` or ``false``).
     """
-    structures = {"a": make_structure(settings.diameter, settings.symmetry, settings.seed)}
-    if settings.second_conformation > 0:
-        structures["b"] = make_structure(settings.diameter, settings.symmetry, settings.seed, moved=True)
+    structures = _structures(settings)
     truth, tomograms = [], []
     (directory / "tilt_series").mkdir(parents=True, exist_ok=True)
     for number in range(1, settings.tilt_series + 1):
@@ -311,6 +263,23 @@ def write_dataset(directory: Path, settings: Settings) -> pd.DataFrame:
     _write_particles(directory, settings, table)
     _write_truth(directory, settings, structures, table)
     return table
+
+
+def _structures(settings: Settings) -> dict[str, Structure]:
+    """By the labels of the truth: the structure, and its second conformation where there is one."""
+    invented = settings.structure == INVENTED
+    structures = {
+        "a": make_structure(settings.diameter, settings.symmetry, settings.seed)
+        if invented
+        else structure_of(settings.structure, settings.pixel_size)
+    }
+    if settings.second_conformation > 0:
+        structures["b"] = (
+            make_structure(settings.diameter, settings.symmetry, settings.seed, moved=True)
+            if invented
+            else second_of(settings.structure, settings.second)
+        )
+    return structures
 
 
 def _write_tilt_series(
@@ -418,7 +387,6 @@ def _write_truth(directory: Path, settings: Settings, structures: dict[str, Stru
     # A user's map never is on the pipeline's grid: neither is this one.
     voxel = 1.24 * settings.pixel_size
     size = 2 * ceil(0.7 * settings.diameter / voxel)
-    blurred = Structure(
-        structures["a"].centres, structures["a"].weights, sqrt(BLOB_SIGMA**2 + 30.0**2 * log(2) / (2 * pi**2))
-    )
+    known = structures["a"]
+    blurred = Structure(known.centres, known.weights, sqrt(known.sigma**2 + 30.0**2 * log(2) / (2 * pi**2)))
     write_map(directory / "template.mrc", density(blurred, size, voxel), voxel)

@@ -13,7 +13,7 @@ from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
 from py2rely_core.data.geometry import AXES, euler_to_matrix, orientations, true_positions
-from py2rely_core.data.symmetry import has_fixed_frame, rotations_of
+from py2rely_core.data.symmetry import angles_between, has_fixed_frame, rotations_of
 from py2rely_core.data.tables import read_star
 from py2rely_core.maps.alignment import ALIGNMENT_BOX, disagreement, moved, reduced, scaled_pose
 from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
@@ -159,12 +159,11 @@ def compare_poses(particles: Path, data: Path, symmetry: str, frame: Frame | Non
     for name, indices in table.reset_index(drop=True).groupby("rlnTomoName").indices.items():
         picks = np.flatnonzero(truth["tomogram"] == name)
         distances, nearest = cKDTree(known[picks]).query(positions[indices])
-        for index, distance, pick in zip(indices, distances, picks[nearest], strict=True):
-            # trace(R^T T S) = 1 + 2 cos(angle), largest for the closest of the equivalent orientations.
-            traces = np.einsum("ij,ik,nkj->n", poses[index], known_poses[pick], operators)
-            angle = np.degrees(np.arccos(np.clip((traces.max() - 1) / 2, -1, 1)))
-            rows.append({"label": truth["label"].iloc[pick], "angle_error": angle, "shift_error": distance})
-    return pd.DataFrame(rows)
+        paired = picks[nearest]
+        angles = angles_between(poses[indices], known_poses[paired], operators)
+        labels = truth["label"].iloc[paired].to_numpy()
+        rows.append(pd.DataFrame({"label": labels, "angle_error": angles, "shift_error": distances}))
+    return pd.concat(rows, ignore_index=True)
 
 
 def compare_run(run: Path, data: Path, identity: str | None = None) -> tuple[list[MapComparison], pd.DataFrame | None]:

@@ -12,7 +12,7 @@ from py2rely_core.data.tables import read_star
 from py2rely_core.maps.fsc import fsc
 from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.parameters.files import load_recipe
-from py2rely_core.simulation.simulate import density, make_structure
+from py2rely_core.simulation.structures import density, make_structure
 
 LAUNCHER = REPO / "bin/py2rely"
 
@@ -158,7 +158,7 @@ def test_template_problems(tmp_path, monkeypatch, arguments):
 def test_template_is_turned_onto_its_axes(tmp_path, monkeypatch):
     from scipy.spatial.transform import Rotation
 
-    from py2rely_core.simulation.simulate import Structure
+    from py2rely_core.simulation.structures import Structure
 
     monkeypatch.chdir(tmp_path)
     made = make_structure(120.0, "D2", 5)

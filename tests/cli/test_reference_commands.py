@@ -17,7 +17,7 @@ from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.parameters.files import load_recipe
 from py2rely_core.parameters.request import load_datasets
 from py2rely_core.parameters.table import CONFIGURATION
-from py2rely_core.simulation.simulate import density, make_structure
+from py2rely_core.simulation.structures import density, make_structure
 
 LAUNCHER = str(REPO / "bin/py2rely")
 PARAMETERS = """py2rely prepare relion5-parameters \

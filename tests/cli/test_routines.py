@@ -9,7 +9,7 @@ from helpers import cli, write_parameters
 
 from py2rely_core.data.tables import read_star
 from py2rely_core.maps.io import read_map, write_map
-from py2rely_core.simulation.simulate import density, make_structure
+from py2rely_core.simulation.structures import density, make_structure
 
 pytestmark = pytest.mark.relion
 

@@ -28,7 +28,7 @@ from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.io import Map, read_map, write_map
 from py2rely_core.maps.masks import radii
 from py2rely_core.problems import ProblemError
-from py2rely_core.simulation.simulate import density, make_structure
+from py2rely_core.simulation.structures import density, make_structure
 
 MAPS = ["map", "half1", "half2", "mask", "unsharpened"]
 
@@ -220,6 +220,7 @@ def test_table_one_has_what_the_run_knows_and_blanks(finished, package):
     assert found["Symmetry imposed"] == "O"
     assert found["Resolution, masked (A)"] == "7.90"
     assert found["Resolution, unmasked (A)"] == "9.30"
+    assert found["Same orientation from either half of the tilts"] == "171 of 200 (within 15 degrees; consistent)"
     assert found["Sharpening B-factor (A^2)"] == "-85"
     assert found["Box (voxels)"] == "84"
     tilts = [read_star(finished / f"Import/tilt_series/tilt_series/TS_0{n}.star")[f"TS_0{n}"] for n in (1, 2)]

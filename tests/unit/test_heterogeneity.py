@@ -17,7 +17,7 @@ from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.exporters.heterogeneity import image_table, planned_stacks
 from py2rely_core.exporters.run import choose
 from py2rely_core.problems import ProblemError
-from py2rely_core.simulation.simulate import make_structure
+from py2rely_core.simulation.structures import make_structure
 
 BOX, PIXEL = 48, 2 * SIMULATED.pixel_size
 ANGLES = ["rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"]

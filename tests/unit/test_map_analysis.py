@@ -22,7 +22,7 @@ from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.maps.masks import radii, spherical_mask
 from py2rely_core.problems import ProblemError
 from py2rely_core.relion.outputs.averages import check_postprocess
-from py2rely_core.simulation.simulate import Structure, density, make_structure
+from py2rely_core.simulation.structures import Structure, density, make_structure
 
 BOX, PIXEL = 64, 3.0
 MASK = spherical_mask(BOX, 24, 5)

@@ -12,7 +12,7 @@ from py2rely_core.maps.masks import density_threshold, is_degenerate, spherical_
 from py2rely_core.maps.resample import centre_offset, resample, shift
 from py2rely_core.maps.template import make_template
 from py2rely_core.problems import ProblemError
-from py2rely_core.simulation.simulate import Structure, density
+from py2rely_core.simulation.structures import Structure, density
 from py2rely_core.simulation.truth import align_to
 
 CENTRES = np.array([[20.0, -10, 5], [-15, 12, 18], [0, 25, -22], [8, 8, 8]])

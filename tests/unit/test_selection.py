@@ -24,7 +24,7 @@ from py2rely_core.maps.fsc import shell_resolutions
 from py2rely_core.maps.io import Map, write_map
 from py2rely_core.problems import ExitCode, ProblemError
 from py2rely_core.report.pictures import draw_classes
-from py2rely_core.simulation.simulate import density, make_structure
+from py2rely_core.simulation.structures import density, make_structure
 
 BOX, PIXEL, DIAMETER = 32, 5.0, 130.0
 #: A resolution that RELION gives when it knows none.

@@ -1,0 +1,211 @@
+"""Whether orientations follow from images: the parts of the tilts, the verdict, and what is told of both."""
+
+import json
+
+import mrcfile
+import numpy as np
+import pandas as pd
+import pytest
+from report_fixture import make_jobs, make_plan, orientation_test
+from scipy.spatial.transform import Rotation
+
+from py2rely_core.data.geometry import matrix_to_euler
+from py2rely_core.data.symmetry import angles_between, rotations_of
+from py2rely_core.data.tables import read_star, write_star
+from py2rely_core.judging.orientations import check_orientations, consistency, finest_useful, parts_of, write_parts
+from py2rely_core.parameters.recipe import Recipe
+from py2rely_core.planning.plan import Machine, plan_dataset
+from py2rely_core.results.collect import collect_results, summary
+
+GROUPS = ["C1", "C7", "D2", "O"]
+
+
+def poses(count, seed=0):
+    return Rotation.random(count, rng=np.random.default_rng(seed)).as_matrix()
+
+
+def near(matrices, degrees, group, seed=1):
+    """The same orientations, off by some degrees, each by another of the group's equivalents."""
+    rng = np.random.default_rng(seed)
+    operators = rotations_of(group).as_matrix()
+    axes = rng.normal(size=(len(matrices), 3))
+    error = Rotation.from_rotvec(degrees * axes / np.linalg.norm(axes, axis=1, keepdims=True), degrees=True).as_matrix()
+    return matrices @ error @ operators[rng.integers(len(operators), size=len(matrices))]
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_angles_are_modulo_the_group(group):
+    first = poses(50)
+    found = angles_between(first, near(first, 9.0, group), rotations_of(group).as_matrix())
+    assert np.allclose(found, 9.0, atol=1e-6)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(("right", "judgement"), [(0.0, "not determined"), (0.3, "partly"), (0.9, "consistent")])
+def test_verdict_follows_the_share_that_is_determined(group, right, judgement):
+    """Whatever chance does: it is large in large groups."""
+    count = 100
+    first, second = poses(count), poses(count, seed=5)
+    same = int(right * count)
+    second[:same] = near(first[:same], 6.0, group)
+    found = consistency(first, second, np.arange(count) % 2 + 1, group)
+    assert found.judgement == judgement
+    assert found.share == pytest.approx(right, abs=0.06)
+    chance = angles_between(poses(4000, 8), poses(4000, 9), rotations_of(group).as_matrix()) <= 15
+    assert found.chance == pytest.approx(chance.mean(), abs=0.01)
+    assert f"{found.within} of {count} particles" in found.text
+    assert ("do not interpret" in found.text) == (judgement == "not determined")
+
+
+def test_what_all_particles_prefer_is_chance():
+    """A missing wedge, or a map's own anisotropy, may draw all particles to one orientation: that determines none."""
+    count = 100
+    one = np.repeat(poses(1), count, axis=0)
+    found = consistency(near(one, 4.0, "C1", 1), near(one, 4.0, "C1", 2), np.arange(count) % 2 + 1, "C1")
+    assert found.within == count
+    assert found.judgement == "not determined"
+
+
+def test_a_few_particles_that_agree_by_luck_are_not_enough():
+    count = 20
+    first, second = poses(count), poses(count, seed=3)
+    second[:2] = near(first[:2], 1.0, "O")
+    assert consistency(first, second, np.arange(count) % 2 + 1, "O").judgement == "not determined"
+
+
+def test_parts_have_as_many_images_and_as_much_dose():
+    doses = np.random.default_rng(0).permutation(40) * 3.0
+    parts = parts_of(doses)
+    assert [int((parts == part).sum()) for part in (0, 1)] == [20, 20]
+    assert doses[parts == 0].sum() == doses[parts == 1].sum()
+    assert set(parts_of(np.zeros(5))) == {0, 1}
+
+
+@pytest.fixture
+def refined(tmp_path, monkeypatch):
+    """Refined particles with 2D stacks whose images are numbered, one particle seen in three tilts only."""
+    monkeypatch.chdir(tmp_path)
+    tilts = pd.DataFrame({"rlnMicrographPreExposure": [12.0, 6.0, 0.0, 3.0, 9.0]})
+    write_star({"TS 1": tilts}, tmp_path / "ts.star")
+    write_star({"global": pd.DataFrame({"rlnTomoName": ["1"], "rlnTomoTiltSeriesStarFile": ["ts.star"]})},
+               tmp_path / "tomograms.star")  # fmt: skip
+    rows = []
+    for number, frames in enumerate(([1, 1, 1, 1, 1], [1, 1, 0, 1, 1], [0, 1, 0, 1, 1], [1, 1, 1, 1, 0])):
+        path = tmp_path / f"{number}_stack2d.mrcs"
+        seen = np.flatnonzero(frames)
+        with mrcfile.new(path) as file:
+            file.set_data((np.ones((1, 6, 6)) * seen[:, None, None]).astype(np.float16))
+            file.set_image_stack()
+            file.voxel_size = 10.0
+        rows.append({"rlnTomoName": "1", "rlnTomoParticleName": f"1/{number}", "rlnRandomSubset": number % 2 + 1,
+                     "rlnTomoVisibleFrames": str(frames).replace(" ", ""), "rlnImageName": str(path)})  # fmt: skip
+    general = {"rlnTomoSubTomosAre2DStacks": 1}
+    write_star({"general": general, "particles": pd.DataFrame(rows)}, tmp_path / "particles.star")
+    return tmp_path
+
+
+def test_each_part_has_its_own_images(refined):
+    job = refined / "Orientations/bin4"
+    job.mkdir(parents=True)
+    write_parts(job, refined / "particles.star", refined / "tomograms.star", most=200)
+    found = pd.concat([read_star(job / f"half{half}.star")["particles"] for half in (1, 2)])
+    assert sorted(found["rlnTomoParticleName"]) == ["1/0_0", "1/0_1", "1/1_0", "1/1_1", "1/3_0", "1/3_1"]
+    assert int(read_star(job / "half1.star")["general"]["rlnTomoSubTomosAre2DStacks"].iloc[0]) == 1
+    for name, rows in found.groupby(found["rlnTomoParticleName"].str[:-2]):
+        seen = []
+        for row in rows.itertuples():
+            frames = np.flatnonzero(json.loads(row.rlnTomoVisibleFrames))
+            with mrcfile.open(row.rlnImageName) as file:
+                assert file.data.dtype == np.float16
+                assert file.data[:, 0, 0].tolist() == frames.tolist()
+                assert float(file.voxel_size.x) == 10.0
+            seen += frames.tolist()
+        whole = read_star(refined / "particles.star")["particles"].set_index("rlnTomoParticleName")
+        assert sorted(seen) == np.flatnonzero(json.loads(whole.loc[name, "rlnTomoVisibleFrames"])).tolist()
+
+
+def searched(job, count=40, right=1.0, halves=(1, 2)):
+    """What RELION leaves of the search."""
+    job.mkdir(parents=True)
+    (job / "images").mkdir()
+    for half in halves:
+        first = poses(count, half)
+        same = np.arange(count)[:, None, None] < right * count
+        second = np.where(same, near(first, 3.0, "O"), poses(count, half + 9))
+        angles = matrix_to_euler(np.concatenate([first, second]))
+        names = [f"TS_{number}/1_{part}" for part in (0, 1) for number in range(count)]
+        columns = dict(zip(("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi"), angles.T, strict=True))
+        table = pd.DataFrame({"rlnTomoParticleName": names} | columns)
+        write_star({"particles": table.sample(frac=1, random_state=1)}, job / f"run_half{half}_it001_data.star")
+    return job
+
+
+@pytest.mark.parametrize(("right", "judgement"), [(1.0, "consistent"), (0.0, "not determined")])
+def test_the_job_notes_its_verdict_and_leaves_no_images(tmp_path, right, judgement):
+    job = searched(tmp_path / "bin4", right=right)
+    check_orientations(job, "O")
+    numbers = json.loads((job / "job.json").read_text())
+    assert numbers["orientations"]["judgement"] == judgement
+    assert numbers["warnings"] == ([] if judgement == "consistent" else [numbers["orientations"]["text"]])
+    assert sum(numbers["orientations"]["counts"]) == 80
+    assert sorted(path.name for path in job.iterdir()) == ["job.json", "orientations.star"]
+    table = read_star(job / "orientations.star")["particles"]
+    assert (table["py2relyAnglesApart"] <= 15).sum() == numbers["orientations"]["within"]
+
+
+@pytest.mark.parametrize("halves", [(), (1,)])
+def test_a_search_that_failed_is_said(tmp_path, halves):
+    check_orientations(searched(tmp_path / "bin4", halves=halves), "O")
+    numbers = json.loads((tmp_path / "bin4/job.json").read_text())
+    assert numbers["orientations"]["judgement"] == "not tested"
+    assert "relion_refine failed" in numbers["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("given", "start", "why"),
+    [
+        ({}, "picks", ""),
+        ({"orientations": {"test": "no"}}, "picks", "orientations.test"),
+        ({"pseudo_subtomo": {"do_output_2dstacks": "no"}}, "picks", "3D subtomograms"),
+        ({"refine3D": {"sym_name": "C2v"}}, "picks", "more than rotations"),
+        ({"helix": {"outer_diameter": 100}}, "picks", "filament"),
+        ({"resolutions": {"binning_list": "1"}}, "polish", "began with polishing"),
+    ],
+)
+def test_where_it_is_not_tested_the_plan_says_why(given, start, why):
+    recipe = Recipe.model_validate(given)
+    level = plan_dataset(recipe, "known", 4, Machine(2), start)["levels"][0]
+    assert why in level["orientations_untested"]
+    assert bool(level["orientations"]) == (why == "")
+
+
+def test_no_option_of_the_recipe_holds_orientations_in_place():
+    recipe = Recipe.model_validate(
+        {"refine3D": {"other_args": "--sigma_ang 1"}, "priors": {"sigma_tilt": 5}, "orientations": {"particles": 50}}
+    )
+    settings = plan_dataset(recipe, "known", 4, Machine(2))["levels"][0]["orientations"]
+    assert "sigma" not in settings["options"]
+    assert settings["most"] == 50
+    assert settings["finest"] == pytest.approx(finest_useful(recipe.refine3D.particle_diameter), abs=0.01)
+
+
+@pytest.mark.parametrize("judgement", ["consistent", "partly", "not determined"])
+def test_no_resolution_without_the_verdict(judgement):
+    jobs = make_jobs(polished=False)
+    jobs["Orientations/bin1"]["orientations"] = orientation_test(judgement)
+    results = collect_results(make_plan(), {"ribosome": jobs})
+    final = results["datasets"][0]["final"]
+    assert final["orientations"] == judgement
+    first = summary(results).splitlines()[:2]
+    assert ("ORIENTATIONS NOT DETERMINED" in first[0]) == (judgement == "not determined")
+    assert final["orientations_text"] in first[1]
+
+
+def test_what_was_not_tested_says_so():
+    jobs = make_jobs(polished=False)
+    del jobs["Orientations/bin1"]
+    plan = make_plan()
+    plan["datasets"][0]["levels"][-1]["orientations_untested"] = "nobody asked"
+    final = collect_results(plan, {"ribosome": jobs})["datasets"][0]["final"]
+    assert final["orientations"] == "not tested"
+    assert final["orientations_text"] == "Orientations were not tested: nobody asked."
