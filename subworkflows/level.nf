@@ -128,7 +128,7 @@ workflow REFINEMENT {
             last: state.level.last
             passed_on: true
         }
-        again = selected.last.map { meta, state -> [meta, state + [level: state.level + [name: "${state.level.name}_selected".toString(), select: [distance: 0.0]]]] }
+        again = selected.last.map { meta, state -> [meta, state + [level: state.level + [name: "${state.level.name}_selected".toString(), select: [distance: 0.0], refine: state.level.classification.refine]]] }
         chosen = again.map { meta, state -> [meta, state.particles] }
         AVERAGE(again.map { meta, state -> [meta, state + [name: "${state.level.name}_start".toString(), particles: state.source]] }, needs.groups)
         REFINE_SELECTED(

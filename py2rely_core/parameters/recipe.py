@@ -143,7 +143,9 @@ class Alignment(Block):
     in_particles: str = Field("", description=KEPT)
     use_direct_entries: YesNo = Field(True, description=KEPT)
     ref_correct_greyscale: YesNo = Field(
-        True, description="the first reference has the right grey scale; no: --firstiter_cc"
+        True,
+        description="the first reference has relion_refine's grey scale; no: --firstiter_cc. Averages never have it: "
+        "a refinement that begins with one always has that flag",
     )
     ini_high: float = Field(50, description="low-pass of the first reference, Angstrom")
     sym_name: str = Field("C1", description="point group")

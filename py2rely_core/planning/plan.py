@@ -145,6 +145,7 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
     grid = {"binning": binning, "box": size.box, "crop": size.crop or -1, "pixel_size": pixel_size}
     extract, reconstruct = recipe.block_at(binning, "pseudo_subtomo"), recipe.block_at(binning, "reconstruct")
     untested = why_not_tested(recipe, extract.do_output_2dstacks, start)
+    refine = refine_settings(recipe, index, mode, start, machine)
     at_level = recipe.classification.binning or recipe.resolutions.binning_list[0]
     return {
         "name": f"bin{binning}",
@@ -154,11 +155,11 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
         "diameter": diameter,
         "extract": grid | extract_settings(extract, machine, n_tilt_series),
         "reconstruct": grid | reconstruct_settings(reconstruct, recipe, machine, n_tilt_series),
-        "refine": refine_settings(recipe, index, mode, start, machine),
+        "refine": refine,
         "select": {"distance": recipe.duplicates.distance_fraction * diameter if index == 0 else 0.0},
         "mask": _mask(recipe, binning, size.size),
         "postprocess": {"options": _postprocess_options(recipe)},
-        "classification": _classification(recipe, machine)
+        "classification": _classification(recipe, refine, machine)
         if recipe.classification.run and binning == at_level
         else None,
         "orientations": None if untested else _orientations(recipe, binning, machine),
@@ -167,8 +168,11 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
     }
 
 
-def _classification(recipe: Recipe, machine: Machine) -> dict[str, Any]:
-    """What Class3D does (`run`), and what its table is judged by (`choice`): the second does not re-run the first."""
+def _classification(recipe: Recipe, refine: dict[str, Any], machine: Machine) -> dict[str, Any]:
+    """What Class3D does (`run`), and what its table is judged by (`choice`): the second does not re-run the first.
+
+    And how the particles that are kept are refined once more at the same level (`refine`).
+    """
     block, rule = recipe.class3D, recipe.classification
     flags = common_flags(block, offsets=block.dont_skip_align)
     if not block.dont_skip_align:
@@ -195,6 +199,7 @@ def _classification(recipe: Recipe, machine: Machine) -> dict[str, Any]:
             "gpus": gpus if block.use_gpu else "",
             "options": join_flags(flags, block),
         },
+        "refine": refine | {"options": _by_correlation(refine["options"])},
         "numbers": recipe.class_numbers,
         "of_classes": rule.of_classes,
         "choice": {
@@ -239,6 +244,8 @@ def _orientations(recipe: Recipe, binning: int, machine: Machine) -> dict[str, A
     flags += ["--ctf"] if block.do_ctf_correction else []
     flags += ["--ctf_intact_first_peak"] if block.ctf_intact_first_peak else []
     flags += [f"--healpix_order {HEALPIX_ORDER} --perturb 0 --offset_range 2 --offset_step 2 --maxsig {MOST_LIKELY}"]
+    # Its references are averages, too: see _by_correlation.
+    flags += ["--firstiter_cc"]
     return {
         "most": recipe.orientations.particles,
         "symmetry": recipe.symmetry,
@@ -435,9 +442,9 @@ def refine_settings(recipe: Recipe, index: int, mode: str, start: str, machine: 
     flags += helix_flags(recipe)
     flags += [f"--relax_sym {shlex.quote(block.relax_sym)}"] if block.relax_sym else []
     flags += ["--auto_ignore_angles --auto_resol_angles"] if block.auto_faster else []
-    # A template or a model of unknown scale is compared by correlation in the first iteration.
-    if first and mode == "template" and not recipe.initial_reference.template_iterations:
-        flags += [flag for flag in ["--firstiter_cc"] if flag not in flags]
+    # Only relion_refine's own maps have its scale.
+    own = first and (mode == "denovo" or (mode == "template" and bool(recipe.initial_reference.template_iterations)))
+    options = join_flags(flags, block)
     ranks, threads, gpus = refinement_ranks(machine, block.nr_threads)
     return {
         "ranks": ranks,
@@ -447,8 +454,18 @@ def refine_settings(recipe: Recipe, index: int, mode: str, start: str, machine: 
         "diameter": recipe.refine3D.particle_diameter,
         "low_pass": block.ini_high if first and not is_oriented(recipe, mode, start) else None,
         "solvent_correct_fsc": block.solvent_correct_fsc,
-        "options": join_flags(flags, block),
+        "options": options if own else _by_correlation(options),
     }
+
+
+def _by_correlation(options: str) -> str:
+    """The same refinement with particles and reference compared by correlation in the first iteration.
+
+    The maps of ``relion_tomo_reconstruct_particle`` are about as many times larger than those of ``relion_refine`` as a
+    particle has tilts (5.1.0: 7 and 16 times seen). Compared by likelihood, the first iteration would prefer
+    orientations in which a reference has least power to those that fit.
+    """
+    return options if "--firstiter_cc" in options.split() else f"{options} --firstiter_cc"
 
 
 def refinement_orders(recipe: Recipe, index: int, mode: str, start: str = "picks") -> tuple[int, int]:

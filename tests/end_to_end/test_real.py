@@ -5,12 +5,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 import pytest
 from helpers import (
     LONG,
     REFINEMENT_FAILS,
     TINY,
+    cli,
     make_data,
     pipeline,
     stand_in,
@@ -22,6 +24,8 @@ from helpers import (
 from py2rely_core.data.symmetry import asymmetric_unit, rotations_of
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.maps.io import read_map
+from py2rely_core.parameters.recipe import Recipe
+from py2rely_core.planning.plan import Machine, plan_dataset
 from py2rely_core.simulation.truth import compare_map, compare_run, draw
 
 pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
@@ -112,6 +116,7 @@ def test_known_orientations_to_bin_1(tiny, tmp_path):
         assert 0 < level["relion_seconds"] <= level["wall_seconds"]
         assert level["versions"]["relion"].startswith("5.")
     assert dataset["levels"][0]["nyquist_limited"]
+    assert [level["orientations"]["judgement"] for level in dataset["levels"]] == ["consistent"] * 2
     page = (home / "results/report.html").read_text()
     assert page.count("data:image/jpeg") >= 5
     assert "://" not in page
@@ -191,6 +196,7 @@ def test_template(blind, outside, tmp_path, iterations):
     judge(results, blind, 0.9, 3.0)
     (dataset,) = json.loads((results / "results.json").read_text())["datasets"]
     found = dataset["map_analysis"]["template"]
+    assert dataset["final"]["orientations"] == "consistent", dataset["final"]["orientations_text"]
     # The particles hold more than the blurred template was given to, and it agrees as far as it goes.
     assert found["low_pass"] > 1.5 * found["resolution"]
     assert found["judgement"] in ("confirmed", "partly")
@@ -199,6 +205,35 @@ def test_template(blind, outside, tmp_path, iterations):
     assert noted["was"]["pixel_size"] != 10.0
     names = [task["name"] for task in tasks_of(results.parent / "trace.tsv")]
     assert any("CLASS3D_ALIGN" in name for name in names) == bool(iterations)
+
+
+@pytest.mark.parametrize(("noise", "judgement"), [(0.0, "consistent"), (200.0, "not determined")])
+def test_orientations_of_particles_and_of_noise(extracted, tmp_path, monkeypatch, noise, judgement):
+    """Against the same maps: images of particles find the same orientation from either half, noise does not."""
+    monkeypatch.chdir(shutil.copytree(extracted, tmp_path / "project", symlinks=True))
+    rng = np.random.default_rng(0)
+    for path in Path("Extract/bin2/Subtomograms").rglob("*.mrcs"):
+        with mrcfile.open(path, mode="r+") as file:
+            data = file.data.astype(np.float32)
+            file.set_data((data + noise * data.std() * rng.normal(size=data.shape)).astype(np.float16))
+    blocks = read_star("Extract/bin2/particles.star")
+    blocks["particles"]["rlnRandomSubset"] = np.arange(24) % 2 + 1
+    write_star(blocks, Path("Extract/bin2/particles.star"))
+    recipe = Recipe.model_validate({"refine3D": {"sym_name": "O", "particle_diameter": 150}})
+    settings = plan_dataset(recipe, "known", 2, Machine(2))["levels"][0]["orientations"]
+    job = Path("Orientations/bin2")
+    cli("task", "split-tilts", job, "--particles", "Extract/bin2/particles.star", "--tomograms", "tilt_series.star",
+        "--most", 200)  # fmt: skip
+    for half in (1, 2):
+        words = (
+            f"relion_refine --K 1 --iter 1 --o {job}/run_half{half} --i {job}/half{half}.star "
+            "--tomograms tilt_series.star --ref Reference/merged.mrc --trust_ref_size --ini_high 25 --strict_highres_exp 25 --particle_diameter 150 "
+            f"--sym O --j 2 {settings['options']}"
+        )
+        cli("task", "relion", "--may-fail", job, "--", *words.split())
+    cli("task", "check-orientations", job, "--symmetry", "O")
+    found = json.loads((job / "job.json").read_text())["orientations"]
+    assert (found["judgement"], found["judged"]) == (judgement, 24), found
 
 
 def test_denovo(blind, tmp_path):
