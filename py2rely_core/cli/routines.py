@@ -376,6 +376,8 @@ def select(
         return
     best = best or 1
     found = classes.read_classification(classes.find_class_job(class_job))
+    if found.kind == "2D":
+        raise typer.BadParameter(f"this is a Class2D job: choose of its particles, -p {found.data} -c 3,7,12")
     kept = classes.parse_classes(keep or "1,2,3")
     selection = classes.judge(found, classes.choice_of(kept, best), jobs.diameter_of(found.job))
     typer.echo(as_text(selection))
@@ -388,6 +390,42 @@ def select(
             jobs.refine3d(recipe, jobs.Computer(), written, tilt_series, None, found.maps[best], mask),
             "run_class001.mrc",
         )
+
+
+@app.command("summary")
+def summary(
+    source: Annotated[
+        str,
+        typer.Option(
+            "--input", "-i", metavar="JOB|FILE",
+            help="Class2D or Class3D job (number, name or path), or a file of one iteration: run_it025_classes.mrcs.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Directory for both files.", show_default="the job's")
+    ] = None,
+    diameter: Annotated[
+        float | None,
+        typer.Option("--diameter", "-d", min=1, help="Of the particle, Angstrom.", show_default="the job's"),
+    ] = None,
+) -> None:  # fmt: skip
+    """Show a classification: a page on which classes are chosen by looking, and a PDF."""
+    from py2rely_core.judging import classes
+    from py2rely_core.judging.selection import Choice, as_text
+    from py2rely_core.launching import routines as jobs
+    from py2rely_core.report.class_summary import write_summary
+
+    found = classes.open_classification(source)
+    settings: dict[str, Any] = {}
+    if found.kind == "2D" and diameter:
+        raise typer.BadParameter("--diameter is for maps: this is a Class2D job")
+    if found.kind == "3D":
+        diameter = diameter or jobs.diameter_of(found.job)
+        selection = classes.judge(found, Choice("auto", min_per_half=2), diameter)
+        typer.echo(as_text(selection))
+        settings = {"verdicts": classes.verdicts_of(selection), "reason": selection.reason, "diameter": diameter}
+    for path in write_summary(found, output, **settings):
+        typer.echo(f"Wrote {path}")
 
 
 def _print(job: Any, name: str) -> None:

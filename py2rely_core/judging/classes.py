@@ -15,7 +15,7 @@ from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion.outputs.job import bad_output, write_numbers
 
 #: Files of an iteration, or of the result: what they begin with, and what they are.
-_FILE = re.compile(r"(run(?:_ct\d+)?(?:_it(\d+))?)_(data\.star|model\.star|classes\.mrcs|class\d{3,}\.mrc)")
+CLASS_FILE = re.compile(r"(run(?:_ct\d+)?(?:_it(\d+))?)_(data\.star|model\.star|classes\.mrcs|class\d{3,}\.mrc)")
 _CLASS_JOBS = ("Class3D", "Class2D")
 
 
@@ -48,7 +48,7 @@ class Classification:
     @property
     def iteration(self) -> int | None:
         """Its number; None where the files' names do not say it."""
-        found = _FILE.fullmatch(self.model.name)
+        found = CLASS_FILE.fullmatch(self.model.name)
         return int(found[2]) if found and found[2] else None
 
 
@@ -101,7 +101,8 @@ def find_class_job(name: str, project: Path = Path()) -> Path:
 def read_classification(job: Path) -> Classification:
     """The last iteration of a Class3D or Class2D job."""
     files = {path.name: path for path in job.glob("run*")}
-    numbered = [found for name in files if (found := _FILE.fullmatch(name)) and found[3] == "model.star" and found[2]]
+    models = [found for name in files if (found := CLASS_FILE.fullmatch(name)) and found[3] == "model.star"]
+    numbered = [found for found in models if found[2]]
     last = max(numbered, key=lambda found: (int(found[2]), found[1]), default=None)
     return iteration_of(job, files, last[1] if last else "run")
 
@@ -124,7 +125,7 @@ def iteration_of(job: Path, files: Mapping[str, Path], stem: str) -> Classificat
     maps = {
         int(found[3][5:-4]): path
         for name, path in files.items()
-        if (found := _FILE.fullmatch(name)) and found[1] == stem and found[3].endswith(".mrc")
+        if (found := CLASS_FILE.fullmatch(name)) and found[1] == stem and found[3].endswith(".mrc")
     }
     images = files.get(f"{stem}_classes.mrcs")
     return Classification(job, place("data.star"), place("model.star"), dict(sorted(maps.items())), images)
@@ -146,7 +147,7 @@ def open_classification(name: str | Path, project: Path = Path()) -> Classificat
     """
     path = Path(name) if Path(name).exists() else project / name
     if path.is_file():
-        parts = _FILE.fullmatch(path.name)
+        parts = CLASS_FILE.fullmatch(path.name)
         if parts is None:
             fix = "Give the job, or its run_it*_classes.mrcs, _data.star or _model.star."
             raise ProblemError(Problem("This is no file of a classification.", str(path), "run_it025_data.star", fix))

@@ -147,6 +147,7 @@
   place('copy').addEventListener('click', copy);
   place('sort').addEventListener('change', sort);
   place('show').addEventListener('change', filter);
+  if (place('size')) place('size').value = parseFloat(getComputedStyle(place('classes')).getPropertyValue('--tile')) || place('size').value;
   place('size')?.addEventListener('input', (event) => place('classes').style.setProperty('--tile', `${event.target.value}rem`));
   place('invert')?.addEventListener('change', (event) => place('classes').classList.toggle('inverted', event.target.checked));
 

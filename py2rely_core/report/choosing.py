@@ -17,7 +17,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from py2rely_core.data.tables import read_star
-from py2rely_core.judging.classes import Classification, Verdict
+from py2rely_core.judging.classes import Classification, Verdict, read_classification
 from py2rely_core.judging.selection import class_table
 from py2rely_core.maps.io import read_images
 from py2rely_core.report import environment, pictures
@@ -105,12 +105,12 @@ def ways_by_hand(classification: Classification, project: Path = Path()) -> list
     """
     data = _from(classification.data, project)
     note = "In the project's directory; writes a Select job."
-    ways = [Way("Command", f"py2rely routines select -p {shlex.quote(data)} -c {KEEP}", note)]
-    if classification.kind == "3D":
+    ways = [Way("Select", f"py2rely routines select -p {shlex.quote(data)} -c {KEEP}", note)]
+    if classification.kind == "3D" and read_classification(classification.job).model.name == classification.model.name:
         job = shlex.quote(_from(classification.job, project))
         command = f"py2rely routines select -cj {job} -kc {KEEP} -bc {BEST} --run-refinement"
         note = "Of the last iteration; refines them against the reference that is marked, with sta_parameters.json."
-        ways.append(Way("and refine them", command, note))
+        ways.append(Way("Select and refine", command, note))
     return ways
 
 

@@ -148,6 +148,9 @@ def test_ways_to_go_on(project):
     assert select.text.startswith("""py2rely routines select -p 'a b'"'"'s/Class3D/job001/run_it003_data.star' -c""")
     assert isinstance(refine, Way)
     assert f"-bc {BEST}" in refine.text
+    for path in list(odd.glob("run_it003_*")):
+        (odd / path.name.replace("003", "004")).write_bytes(path.read_bytes())
+    assert len(ways_by_hand(open_classification(odd / "run_it003_data.star"), project)) == 1  # -cj takes the last one
 
 
 def test_an_empty_map_is_shown_as_empty(tmp_path):
