@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import mrcfile
@@ -78,6 +80,11 @@ def make_class3d(job: Path, iteration: int | None = None, box: int = 40) -> Path
         write_map(job / name, maps[kind], PIXEL_SIZE)
     _tables(job, stem, names, [row[1:] for row in CLASSES_3D], 3)
     return job
+
+
+def settings_of(page: str) -> dict:
+    """What a page of classes hands to its script."""
+    return json.loads(re.search(r'id="settings">(.*?)</script>', page)[1])
 
 
 def _tables(job: Path, stem: str, names: list[str], rows: list[tuple], dimensions: int) -> None:

@@ -7,11 +7,13 @@ from urllib.parse import urlencode
 
 from py2rely_core.judging.classes import CLASS_FILE, Classification, iteration_of, judge, verdicts_of
 from py2rely_core.judging.selection import Choice
+from py2rely_core.maps.io import read_header
 from py2rely_core.parameters.request import SINGLE_ID
 from py2rely_core.problems import Problem, ProblemError
 from py2rely_core.report.choosing import class_page, ways_by_hand
 from py2rely_core.report.class_pages import run_page
 from py2rely_core.watching.jobs import numbers_of
+from py2rely_core.watching.masks import UNKNOWN_DIAMETER
 from py2rely_core.watching.places import Place
 from py2rely_core.watching.sources import Key, Look, Source
 
@@ -65,14 +67,20 @@ def page_of(number: int, source: Source, look: Look, key: Key) -> str:
     if found is None:
         fix = "Wait for an iteration, or look at a Class2D or Class3D job."
         raise ProblemError(Problem("There are no classes to look at.", key[1], "a whole iteration", fix))
-    diameter = source.diameter(look, key) or 0.0
+    diameter = source.diameter(look, key) or _usual_diameter(found)
     if source.kind == "run" and found.kind == "3D":
         return _of_run(number, source, look, key, found, diameter)
     settings: dict[str, Any] = {"name": key[1], "diameter": diameter}
-    if found.kind == "3D" and diameter:
+    if found.kind == "3D":
         selection = judge(found, Choice("auto", min_per_half=2), diameter)
         settings |= {"verdicts": verdicts_of(selection), "reason": selection.reason}
     return class_page(found, ways_by_hand(found, source.directory), **settings)
+
+
+def _usual_diameter(found: Classification) -> float:
+    """Of a particle of which nobody said it, Angstrom."""
+    headers = [read_header(path) for path in list(found.maps.values())[:1]]
+    return UNKNOWN_DIAMETER * headers[0].shape[0] * headers[0].pixel_size if headers else 0.0
 
 
 def _of_run(number: int, source: Source, look: Look, key: Key, found: Classification, diameter: float) -> str:

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from class_fixture import CLASSES_2D, CLASSES_3D, DIAMETER, GOOD_2D, PIXEL_SIZE, make_class2d, make_class3d
+from class_fixture import CLASSES_2D, CLASSES_3D, DIAMETER, GOOD_2D, PIXEL_SIZE, make_class2d, make_class3d, settings_of
 
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.judging.classes import Verdict, judge, open_classification, verdicts_of
@@ -36,10 +36,6 @@ def project(tmp_path_factory):
     make_class3d(base / "Class3D/bin4")
     make_class3d(base / "Class3D/job007", 12)
     return base
-
-
-def settings_of(page):
-    return json.loads(re.search(r'id="settings">(.*?)</script>', page)[1])
 
 
 @pytest.mark.parametrize(
