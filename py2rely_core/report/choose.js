@@ -81,7 +81,8 @@
     place('command').classList.toggle('none', !ready);
     place('command').scrollLeft = place('command').scrollWidth; // where it is one long line, its numbers are seen
     place('copy').disabled = !ready;
-    place('note').textContent = ready ? one.note : '';
+    const started = command === null && one?.text.includes(settings.marks.run) ? 'The dots stand for how the run was started. ' : '';
+    place('note').textContent = ready ? started + one.note : '';
     document.querySelectorAll('[data-way]').forEach((button) => button.setAttribute('aria-pressed', Number(button.dataset.way) === way));
     document.querySelector('[data-do=undo]').disabled = past.length === 0;
     filter();
