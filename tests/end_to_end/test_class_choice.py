@@ -1,6 +1,7 @@
 """Choosing classes by looking, in a real browser: by mouse, finger and keyboard, with the command that follows."""
 
 import json
+import re
 import threading
 
 import pytest
@@ -191,9 +192,10 @@ def test_surfaces_turn_together_and_a_turn_is_no_choice(browser, pages):
 def test_surfaces_far_away_are_given_back_and_come_again(browser, pages):
     with opened(browser, pages["three"], "phone") as page:
         drawn(page, 0)
+        expect(page.locator("figure.view").first).to_have_class(re.compile("ready"))
         page.set_viewport_size({"width": 390, "height": 200})
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
-        page.wait_for_function("!document.querySelector('figure.view').view")
+        expect(page.locator("figure.view").first).not_to_have_class(re.compile("ready"))
         page.evaluate("scrollTo(0, 0)")
         assert (drawn(page, 0)[..., 3] > 0).mean() > 0.03
 
