@@ -57,6 +57,12 @@
     return text.split(new RegExp(`([${marks.keep}${marks.best}])`)).filter(Boolean).map((part) => [values[part] ?? part, part in values]);
   }
 
+  function element(kind, text) {
+    const made = document.createElement(kind);
+    made.textContent = text;
+    return made;
+  }
+
   function show() {
     for (const [number, card] of cards) {
       const is = kept.has(number);
@@ -67,16 +73,12 @@
     }
     const numbers = chosen(), sum = numbers.reduce((found, number) => found + particles(number), 0);
     const share = total ? 100 * sum / total : 0, unlike = settings.rule ? all.filter((number) => kept.has(number) !== settings.rule.includes(number)).length : 0;
-    const strong = document.createElement('b');
-    strong.textContent = `${numbers.length} of ${all.length} classes kept`;
-    place('sum').replaceChildren(strong, `, ${count(sum)} of ${count(total)} particles, ${share.toFixed(share && share < 10 ? 1 : 0)} %${unlike ? `; ${unlike} unlike the rule` : ''}`);
+    place('sum').replaceChildren(element('b', `${numbers.length} of ${all.length} classes kept`), `, ${count(sum)} of ${count(total)} particles, ${share.toFixed(share && share < 10 ? 1 : 0)} %${unlike ? `; ${unlike} unlike the rule` : ''}`);
     place('share').style.width = `${share}%`;
     const one = settings.ways[way], ready = numbers.length > 0 && one;
-    place('command').replaceChildren(...(ready ? pieces(one).map(([text, mark]) => {
-      if (!mark) return text;
-      const element = document.createElement('mark');
-      element.textContent = text;
-      return element;
+    place('command').replaceChildren(...(ready ? pieces(one).flatMap(([text, mark]) => {
+      if (mark) return [element('mark', text)];
+      return text.split(/(\s+)/).map((word) => (word.trim() ? element('span', word) : word)); // a line ends between words
     }) : ['Keep at least one class.']));
     place('command').classList.toggle('none', !ready);
     place('command').scrollLeft = place('command').scrollWidth; // where it is one long line, its numbers are seen
