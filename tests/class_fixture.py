@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import mrcfile
@@ -39,7 +40,7 @@ CLASSES_3D = [
 def make_class2d(job: Path, iteration: int = 25, box: int = 48) -> Path:
     """A Class2D job with averages of slabs of a particle, from several sides, and of junk."""
     job.mkdir(parents=True)
-    rng, structure = np.random.default_rng(3), density(make_structure(DIAMETER, "D2", 2), box, PIXEL_SIZE)
+    rng, structure = np.random.default_rng(3), _structure(2, box)
     images = np.zeros((len(CLASSES_2D), box, box), np.float32)
     y, x = (np.arange(box) - box // 2)[:, None], (np.arange(box) - box // 2)[None]
     for index, (particles, *_) in enumerate(CLASSES_2D):
@@ -68,10 +69,10 @@ def make_class2d(job: Path, iteration: int = 25, box: int = 48) -> Path:
 def make_class3d(job: Path, iteration: int | None = None, box: int = 40) -> Path:
     """A Class3D job with two classes of one structure, one of another, and one of noise."""
     job.mkdir(parents=True)
-    good = density(make_structure(DIAMETER, "D2", 0), box, PIXEL_SIZE)
+    good = _structure(0, box)
     noise = np.random.default_rng(0).normal(size=good.shape) * good.std()
     maps = {
-        "good": good, "other": density(make_structure(DIAMETER, "D2", 1), box, PIXEL_SIZE),
+        "good": good, "other": _structure(1, box),
         "noise": gaussian_low_pass(noise, PIXEL_SIZE, 25.0) * 2,
     }  # fmt: skip
     stem = "run" if iteration is None else f"run_it{iteration:03d}"
@@ -80,6 +81,11 @@ def make_class3d(job: Path, iteration: int | None = None, box: int = 40) -> Path
         write_map(job / name, maps[kind], PIXEL_SIZE)
     _tables(job, stem, names, [row[1:] for row in CLASSES_3D], 3)
     return job
+
+
+@cache
+def _structure(seed: int, box: int) -> np.ndarray:
+    return density(make_structure(DIAMETER, "D2", seed), box, PIXEL_SIZE)
 
 
 def settings_of(page: str) -> dict:
