@@ -10,6 +10,24 @@ from py2rely_core.report.choosing import ways_by_hand, write_class_page
 from py2rely_core.report.class_pdf import write_class_pdf
 
 
+def write_by_hand(
+    classification: Classification,
+    output: Path | None = None,
+    *,
+    verdicts: Mapping[int, Verdict] | None = None,
+    reason: str = "",
+    diameter: float = 0.0,
+    project: Path = Path(),
+) -> Path:
+    """Write the page on which classes are chosen; parameters and result as the first one's of :func:`write_summary`."""
+    folder = output or classification.job
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / f"{_stem(classification)}_classes.html"
+    ways = ways_by_hand(classification, project)
+    write_class_page(classification, ways, page, verdicts=verdicts, reason=reason, diameter=diameter)
+    return page
+
+
 def write_summary(
     classification: Classification,
     output: Path | None = None,
@@ -40,11 +58,12 @@ def write_summary(
     (Path, Path)
         ``run_it025_classes.html`` and ``run_it025_classes.pdf``, by the iteration's names.
     """
-    folder = output or classification.job
-    folder.mkdir(parents=True, exist_ok=True)
-    stem = classification.model.name.removesuffix("_model.star")
-    page, document = folder / f"{stem}_classes.html", folder / f"{stem}_classes.pdf"
-    ways = ways_by_hand(classification, project)
-    write_class_page(classification, ways, page, verdicts=verdicts, reason=reason, diameter=diameter)
-    write_class_pdf(classification, document, verdicts=verdicts, reason=reason)
+    settings = {"verdicts": verdicts, "reason": reason}
+    page = write_by_hand(classification, output, diameter=diameter, project=project, **settings)
+    document = page.with_suffix(".pdf")
+    write_class_pdf(classification, document, **settings)
     return page, document
+
+
+def _stem(classification: Classification) -> str:
+    return classification.model.name.removesuffix("_model.star")

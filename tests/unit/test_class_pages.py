@@ -9,6 +9,7 @@ import pytest
 from class_fixture import CLASSES_2D, CLASSES_3D, DIAMETER, GOOD_2D, PIXEL_SIZE, make_class2d, make_class3d, settings_of
 
 from py2rely_core.data.tables import read_star, write_star
+from py2rely_core.judging.class_job import select_classes
 from py2rely_core.judging.classes import Verdict, judge, open_classification, verdicts_of
 from py2rely_core.judging.selection import Choice
 from py2rely_core.maps.io import read_images, write_map
@@ -25,6 +26,7 @@ from py2rely_core.report.choosing import (
     ways_by_hand,
     ways_of_run,
 )
+from py2rely_core.report.class_pages import write_class_pages
 from py2rely_core.report.class_pdf import write_class_pdf
 
 
@@ -147,6 +149,25 @@ def test_ways_to_go_on(project):
     for path in list(odd.glob("run_it003_*")):
         (odd / path.name.replace("003", "004")).write_bytes(path.read_bytes())
     assert len(ways_by_hand(open_classification(odd / "run_it003_data.star"), project)) == 1  # -cj takes the last one
+
+
+def test_pages_of_several_numbers_of_classes(tmp_path, monkeypatch):
+    """One each, which lead to one another; with the number of classes that a choice is of."""
+    jobs = [make_class3d(tmp_path / "Class3D/bin4_k4")]
+    monkeypatch.setattr("class_fixture.CLASSES_3D", CLASSES_3D[:2])
+    jobs.insert(0, make_class3d(tmp_path / "Class3D/bin4_k2"))
+    output = tmp_path / "Select/bin4_classes"
+    job, selection = select_classes(jobs, Choice("manual", (2,), 2), DIAMETER, None, output, None, 4)
+    write_class_pages(jobs, job, selection, DIAMETER, output)
+    assert sorted(path.name for path in output.glob("*.html")) == ["classes_k2.html", "classes_k4.html"]
+    two, four = ((output / f"classes_k{number}.html").read_text() for number in (2, 4))
+    assert '<a href="classes_k4.html">4 classes</a>' in two
+    assert '<a href="classes_k2.html">2 classes</a>' in four
+    assert settings_of(two)["ways"][0]["text"].endswith("--classification.of_classes 2")
+    assert (settings_of(four)["kept"], settings_of(four)["best"], settings_of(four)["rule"]) == ([2], 2, [1, 4])
+    write_class_pages(jobs, job, selection, DIAMETER, output, "ribosome")
+    (entry,) = settings_of((output / "classes_k4.html").read_text())["ways"]
+    assert "parameter file of ribosome" in entry["note"]
 
 
 def test_an_empty_map_is_shown_as_empty(tmp_path):
