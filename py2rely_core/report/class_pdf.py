@@ -18,7 +18,7 @@ from py2rely_core.report.drawing import INK, SOFT, paper, text
 DPI, PAGE = 150, (1240, 1754)
 MARGIN, HEAD, GAP = 70, 145, 18
 #: Classes side by side and below one another, of averages and of maps.
-GRIDS = {"2D": (5, 5), "3D": (2, 6)}
+GRIDS = {"2D": (5, 5), "3D": (2, 5)}
 KEPT, DROPPED = "#0b6e62", "#8a5200"
 
 
