@@ -237,6 +237,7 @@ def test_the_live_page_leads_there_where_a_run_waits(browser, run_that_waits, tm
         with page.expect_popup() as popup:
             button.click()
         choice = popup.value
+        expect(choice.locator(".class.kept")).to_have_count(2)
         assert kept(choice) == [1, 4]
         assert command(choice).endswith(
             "--run_class3D -resume --class_selection manual --keep_classes 1,4 --best_class 1"
