@@ -1,7 +1,7 @@
 #!/usr/bin/env nextflow
 // Sub-tomogram averaging with RELION 5: aligned tilt series and picks in, the best map out.
 include { check_configuration ; configuration ; help_text ; needs_of ; parameter_files ; typed } from './workflows/configuration'
-include { ended_well ; ignored ; make_relion_project ; note_run ; report_failure ; seconds } from './workflows/outcome'
+include { complete_class_pages ; ended_well ; ignored ; make_relion_project ; note_run ; report_failure ; seconds } from './workflows/outcome'
 include { STA } from './workflows/sta'
 
 workflow {
@@ -18,12 +18,14 @@ workflow {
         workflow.onComplete = {
             note_run(parameters.outdir, [state: ended_well() ? 'finished' : 'failed', ended: seconds(workflow.complete), error: ended_well() ? null : workflow.errorMessage ?: ignored()])
             make_relion_project(parameters.outdir)
+            def pages = complete_class_pages(parameters.outdir, workflow.commandLine)
             if (ended_well()) {
                 def summary = file("${parameters.outdir}/summary.txt").text
                 println "Results in ${parameters.outdir}:\n${summary}"
                 if (summary.contains('Classes are to be chosen')) {
                     def resume = workflow.commandLine.contains('-resume') ? '' : ' -resume'
                     println "The run ends here until classes are chosen. To go on with, for example, classes 1 and 3:\n  ${workflow.commandLine}${resume} --keep_classes 1,3 --best_class 1\n"
+                    println "To choose by looking, open in a browser:\n${pages.collect { page -> "  ${page}\n" }.join()}"
                 }
             }
             else {

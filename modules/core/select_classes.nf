@@ -1,5 +1,6 @@
-// Which classes go on: the table, its picture, and the particle set; with manual selection, only when classes are named.
-include { json_word } from '../../subworkflows/values'
+// Which classes go on: the table, its picture, the page on which they are chosen by looking, and the particle set; with
+// manual selection, that only when classes are named.
+include { json_word ; word } from '../../subworkflows/values'
 
 process SELECT_CLASSES {
     tag "${meta.label}${job.name}"
@@ -16,7 +17,8 @@ process SELECT_CLASSES {
     script:
     """
     py2rely task select-classes ${classifications} --mask ${mask}/mask.mrc --diameter ${job.diameter} \\
-        --choice ${json_word(job.choice)} ${job.of_classes ? "--of-classes ${job.of_classes}" : ''} --output Select/${job.name}_classes --reference Select/${job.name}_reference
+        --choice ${json_word(job.choice)} ${job.of_classes ? "--of-classes ${job.of_classes}" : ''} ${meta.project ? "--dataset ${word(meta.id)}" : ''} \\
+        --output Select/${job.name}_classes --reference Select/${job.name}_reference
     """
 
     stub:

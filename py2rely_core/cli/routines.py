@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from py2rely_core.cli.options import HELP_NAMES, is_parameter_file
 from py2rely_core.cli.submittable import several, submittable
+
+if TYPE_CHECKING:
+    from py2rely_core.judging.classes import Classification
 
 DATA, SEARCH, COMPUTER = "Data", "Search", "Computer"
 app = typer.Typer(no_args_is_help=True, context_settings=HELP_NAMES)
@@ -376,6 +379,8 @@ def select(
         return
     best = best or 1
     found = classes.read_classification(classes.find_class_job(class_job))
+    if found.kind == "2D":
+        raise typer.BadParameter(f"this is a Class2D job: choose of its particles, -p {found.data} -c 3,7,12")
     kept = classes.parse_classes(keep or "1,2,3")
     selection = classes.judge(found, classes.choice_of(kept, best), jobs.diameter_of(found.job))
     typer.echo(as_text(selection))
@@ -390,14 +395,56 @@ def select(
         )
 
 
+@app.command("summary")
+def summary(
+    source: Annotated[
+        str,
+        typer.Option(
+            "--input", "-i", metavar="JOB|FILE",
+            help="Class2D or Class3D job (number, name or path), or a file of one iteration: run_it025_classes.mrcs.",
+        ),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Directory for both files.", show_default="the job's")
+    ] = None,
+    diameter: Annotated[
+        float | None,
+        typer.Option("--diameter", "-d", min=1, help="Of the particle, Angstrom.", show_default="the job's"),
+    ] = None,
+) -> None:  # fmt: skip
+    """Show a classification: a page on which classes are chosen by looking, and a PDF."""
+    from py2rely_core.judging import classes
+    from py2rely_core.report.class_summary import write_summary
+
+    found = classes.open_classification(source)
+    if found.kind == "2D" and diameter:
+        raise typer.BadParameter("--diameter is for maps: this is a Class2D job")
+    settings = _by_rule(found, diameter) if found.kind == "3D" else {}
+    for path in write_summary(found, output, **settings):
+        typer.echo(f"Wrote {path}")
+
+
 def _print(job: Any, name: str) -> None:
     typer.echo(f"Wrote {job / name}")
 
 
 def _print_classes(job: Path) -> None:
     from py2rely_core.judging import classes
+    from py2rely_core.report.class_summary import write_by_hand
+
+    found = classes.read_classification(job)
+    typer.echo(job)
+    settings = _by_rule(found)
+    typer.echo(f"To choose by looking: {write_by_hand(found, **settings)}")
+
+
+def _by_rule(found: Classification, diameter: float | None = None) -> dict[str, Any]:
+    """What the rule thinks of maps, printed as a table too: the settings of a page."""
+    from py2rely_core.judging import classes
     from py2rely_core.judging.selection import Choice, as_text
     from py2rely_core.launching import routines as jobs
 
-    found = classes.read_classification(job)
-    typer.echo(f"{job}\n{as_text(classes.judge(found, Choice('auto', min_per_half=2), jobs.diameter_of(job)))}")
+    diameter = diameter or jobs.diameter_of(found.job)
+    selection = classes.judge(found, Choice("auto", min_per_half=2), diameter)
+    typer.echo(as_text(selection))
+    return {"verdicts": classes.verdicts_of(selection), "reason": selection.reason, "diameter": diameter}

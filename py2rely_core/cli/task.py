@@ -342,15 +342,18 @@ def select_classes(
     output: OutputOption,
     reference: Annotated[Path, typer.Option("--reference")],
     of_classes: Annotated[int | None, typer.Option("--of-classes", help="By hand: of this number of classes.")] = None,
+    dataset: Annotated[str, typer.Option("--dataset", help="Its id, where there are several.")] = "",
 ) -> None:
-    """Choose classes and write the particle set that goes on."""
+    """Choose classes, write the particle set that goes on, and a page on which others can be chosen by looking."""
     from py2rely_core.judging.class_job import select_classes
     from py2rely_core.judging.selection import Choice, as_records, class_maps
+    from py2rely_core.report.class_pages import write_class_pages
     from py2rely_core.report.pictures import draw_classes
 
     rule = Choice(**json.loads(choice))
     job, selection = select_classes(jobs, rule, diameter, mask, output, reference, of_classes)
     draw_classes(as_records(selection), class_maps(job, len(selection.classes)), output / "classes.png")
+    write_class_pages(jobs, job, selection, diameter, output, dataset)
     print((output / "classes.txt").read_text())
 
 

@@ -90,6 +90,25 @@ def read_map(path: Path | str) -> Map:
     return Map(data, float(sizes[0]))
 
 
+def read_images(path: Path | str) -> tuple[Volume, float]:
+    """Read a stack of images as (n, y, x) float32, and its pixel size, Angstrom; 0 where the header has none.
+
+    Raises
+    ------
+    ProblemError
+        The file is missing or broken, or its images are not square.
+    """
+    try:
+        with mrcfile.open(path, permissive=False) as mrc:
+            data, pixel_size = np.array(mrc.data, dtype=np.float32), float(mrc.voxel_size.x)
+    except (OSError, ValueError) as error:
+        raise ProblemError(_unreadable(path, error)) from error
+    data = data[None] if data.ndim == 2 else data
+    if data.ndim != 3 or data.shape[1] != data.shape[2]:
+        raise ProblemError(Problem(f"The stack has the shape {data.shape}.", str(path), "square images", "Replace it."))
+    return data, pixel_size
+
+
 def write_map(path: Path | str, data: Volume, pixel_size: float) -> None:
     """Write a map as 32-bit floats; its directory is made when it is missing."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from py2rely_core.report.pictures import load, slice_images, small_mask, small_v
 from py2rely_core.results.collect import datasets_so_far
 from py2rely_core.results.remembered import remembered
 from py2rely_core.results.tasks import Step
-from py2rely_core.watching import figures
+from py2rely_core.watching import classes, figures
 from py2rely_core.watching.iterations import newest_particles, read_iterations
 from py2rely_core.watching.jobs import describe, half_maps_of, maps_of, numbers_of
 from py2rely_core.watching.machine import Machine
@@ -53,7 +53,7 @@ class Pages:
         self.desk = Desk()
         self.environment = environment("py2rely_core.watching")
         self.environment.filters["step_id"] = step_id
-        self.environment.globals |= {"link": link, "chip": self.chip}
+        self.environment.globals |= {"link": link, "chip": self.chip, "classes_link": classes.classes_link}
         self.parts = self.environment.get_template("watch_parts.html.j2").module
         self._chip = lru_cache(maxsize=8192)(lambda *values: Markup(self.parts.chip_text(*values)))
 
@@ -76,7 +76,7 @@ class Pages:
         return str(
             self.parts.card(
                 number, source, look.run, sum(step.state in DONE for step in steps), len(steps), active, failed,
-                {step.dataset: step for step in results},
+                {step.dataset: step for step in results}, classes.waiting(source, look),
             )
         )  # fmt: skip
 
@@ -121,7 +121,8 @@ class Pages:
         particles = newest_particles(place) if place and iterations else None
         return str(
             self.parts.job(
-                number, about, facts, iterations, _charts(numbers, iterations),
+                number, about, classes.classifications(source, look, key), facts, iterations,
+                _charts(numbers, iterations),
                 numbers.get("angles") or (_directions(particles) if particles else None), sky_map,
             )
         )  # fmt: skip
@@ -138,6 +139,11 @@ class Pages:
         diameter = source.diameter(look, key) or UNKNOWN_DIAMETER * extent
         small = small_volume(volume, diameter) if volume.pixel_size and _is_cube(volume) else None
         return str(self.parts.picture(small, slice_images(volume) if _is_cube(volume) else [], name))
+
+    def classes(self, number: int, key: Key) -> str:
+        """The page on which the classes of a classification are chosen."""
+        source = self.sources[number]
+        return classes.page_of(number, source, source.look(), key)
 
     def mask(self, number: int, key: Key) -> str:
         """The map of a step with the mask that a run would make, and sliders."""

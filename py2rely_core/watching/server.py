@@ -42,7 +42,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; style-src-attr 'unsafe-inline'; img-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-#: The report holds its scripts and styles; it asks for nothing.
+#: The report and the page of classes hold their scripts and styles; they ask for nothing.
 REPORT_POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
@@ -170,6 +170,7 @@ class Handler(BaseHTTPRequestHandler):
             "mask": lambda: self._text(pages.mask(self._run(), self._key())),
             "masked": lambda: self._json(pages.masked(self._run(), self._key(), *self._setting())),
             "report": self._report,
+            "classes": lambda: self._page(pages.classes(self._run(), self._key())),
         } | {name: lambda name=name: self._static(name) for name in STATIC}
 
     def _source(self) -> Source:
@@ -211,7 +212,11 @@ class Handler(BaseHTTPRequestHandler):
         if path is None:
             raise Refused(HTTPStatus.NOT_FOUND, "The run has no results yet.")
         page = report_page(read_results(path), lambda name: place.file(name) if name else None)
-        self._send(page.encode(), "text/html", policy=REPORT_POLICY)
+        self._page(page)
+
+    def _page(self, text: str) -> None:
+        """A page that holds all that belongs to it."""
+        self._send(text.encode(), "text/html", policy=REPORT_POLICY)
 
     def _events(self) -> None:
         """Tell a page what changes, until it goes away (server-sent events)."""

@@ -47,6 +47,7 @@ def test_extract_reconstruct_classify_select(project, capsys):
     command = " ".join(json.loads((project / "Class3D/job003/commands.jsonl").read_text().splitlines()[0])["command"])
     for flag in ("--K 3", "--iter 2", "--tau2_fudge 2", "--skip_align", "--firstiter_cc", "--ini_high 50", "--j 2"):
         assert flag in command
+    assert (project / "Class3D/job003/run_it002_classes.html").is_file()
     cli("routines", "select", "-cj", "job003", "-kc", "1,2,3", "-bc", 1)
     assert len(read_star("Select/job004/particles.star")["particles"]) == 24
     assert len(capsys.readouterr().out.split("Wrote ")) == 5

@@ -1,5 +1,8 @@
 """3D classification with real RELION: the choice against the truth, by hand and by the rule, and what is repeated."""
 
+import json
+import re
+
 import pytest
 from classification import ROOMY, classify, labels_of, score
 from helpers import NOISY, make_data, pipeline, write_parameters
@@ -34,6 +37,11 @@ def test_by_hand_and_by_the_rule(tmp_path):
     assert (select / "bin2_classes/classes.png").stat().st_size > 5000
     assert "to be chosen" in (select / "bin2_classes/classes.txt").read_text()
     assert not (select / "bin2_classes/particles.star").exists()
+    page = select / "bin2_classes/classes.html"
+    assert f"  {page}" in waiting.text.splitlines()
+    known = json.loads(re.search(r'id="run-command">(.*?)</script>', page.read_text())[1])
+    assert command.strip() == f"{known} -resume --keep_classes 1,3 --best_class 1"
+    assert page.read_text().count('<figure class="view"') == 2
     work = {"CLASS3D (bin2)", "REFINE3D (bin2)", "EXTRACT (bin2)", "IMPORT (tilt_series)"}
     assert work <= waiting.executed
 
@@ -54,6 +62,7 @@ def test_by_hand_and_by_the_rule(tmp_path):
     (dataset,) = automatic.results["datasets"]
     assert dataset["status"] == "complete"
     assert "bin2_selected" in dataset["final"]["map"]
+    assert '--class_selection auto -resume"</script>' in page.read_text()
 
     chosen = pipeline(
         tmp_path, *arguments, "--class_selection", "manual", "-resume", "--keep_classes", good, "--best_class", good

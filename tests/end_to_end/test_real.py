@@ -227,7 +227,8 @@ def test_orientations_of_particles_and_of_noise(extracted, tmp_path, monkeypatch
     for half in (1, 2):
         words = (
             f"relion_refine --K 1 --iter 1 --o {job}/run_half{half} --i {job}/half{half}.star "
-            "--tomograms tilt_series.star --ref Reference/merged.mrc --trust_ref_size --ini_high 25 --strict_highres_exp 25 --particle_diameter 150 "
+            "--tomograms tilt_series.star --ref Reference/merged.mrc --trust_ref_size --ini_high 25 "
+            "--strict_highres_exp 25 --particle_diameter 150 "
             f"--sym O --j 2 {settings['options']}"
         )
         cli("task", "relion", "--may-fail", job, "--", *words.split())

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from py2rely_core.data.tables import read_star, write_star
-from py2rely_core.judging.class_job import select_classes
+from py2rely_core.judging.class_job import noted_opinion, select_classes
 from py2rely_core.judging.selection import (
     ALIKE,
     Choice,
@@ -245,6 +245,11 @@ def test_what_a_selection_writes(maps, tmp_path):
     noted = json.loads((output / "job.json").read_text())
     assert (noted["particles_in"], noted["particles_out"]) == (150, 100)
     assert [row["kept"] for row in noted["classes"]] == [True, False, True]
+    verdicts, reason = noted_opinion(noted, "j")
+    assert [verdicts[number].keep for number in (1, 2, 3)] == [True, True, False]
+    assert verdicts[3].why.startswith("no features")
+    assert reason.startswith("Kept: class 1, 2")
+    assert noted_opinion({}, "j") == ({}, "")
 
 
 def test_optics_groups_without_particles_go():

@@ -364,7 +364,7 @@ TRICKS = [
 @pytest.mark.parametrize("trick", TRICKS)
 def test_a_path_is_no_name_of_anything(server, run, trick):
     (run.root / "secret").write_text("secret")
-    for route in ("job", "picture", "mask", "masked", "events"):
+    for route in ("job", "picture", "mask", "masked", "classes", "events"):
         assert ask(server, route, run=0, dataset="main", job=trick, map=trick)[0] == 404
         assert ask(server, route, run=0, dataset=trick, job=REFINE[1])[0] == 404
     for number in (trick, "-1", "1", "\u0660", "0x0", "1e0"):
