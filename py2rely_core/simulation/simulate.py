@@ -34,6 +34,9 @@ class Settings:
         Orientations in ``particles.star`` are random: unknown.
     false_picks : float
         Picks without a particle, as a share of the particles.
+    junk : str
+        What lies at false picks, in turn, separated by commas: ``nothing``, ``blobs`` (ice), ``beads`` (gold),
+        ``membranes``, ``other`` (another structure of this size). Empty: nothing.
     second_conformation : float
         Share of particles of which one domain has moved.
     defocus_error : float
@@ -59,6 +62,7 @@ class Settings:
     shift_error: float = 0.0
     random_angles: bool = False
     false_picks: float = 0.0
+    junk: str = ""
     second_conformation: float = 0.0
     defocus_error: float = 0.0
     motion: float = 0.0
@@ -108,6 +112,39 @@ def make_structure(diameter: float, symmetry: str, seed: int, moved: bool = Fals
     centres = np.concatenate([rotation.apply(chain) for rotation in rotations])
     weights = np.tile(rng.uniform(0.6, 1.4, len(chain)), len(rotations))
     return Structure(centres, weights)
+
+
+def make_junk(kind: str, diameter: float, seed: int) -> Structure | None:
+    """What lies at a false pick; None for nothing. Its contrast is about that of a particle, a bead's much more.
+
+    Parameters
+    ----------
+    kind : {"nothing", "blobs", "beads", "membranes", "other"}
+    diameter : float
+        Of the particles, Angstrom.
+    seed : int
+        Of blobs and of the other structure.
+
+    Raises
+    ------
+    ValueError
+        There is no such kind.
+    """
+    rng = np.random.default_rng([seed, 2000])
+    if kind == "nothing":
+        return None
+    if kind == "other":
+        return make_structure(diameter, "C1", seed + 5000)
+    if kind == "beads":
+        return Structure(np.zeros((1, 3)), np.array([2000.0]), 25.0)
+    if kind == "blobs":
+        return Structure(rng.normal(0, diameter / 5, (6, 3)), rng.uniform(40, 90, 6), diameter / 8)
+    if kind == "membranes":
+        extent = 0.75 * diameter
+        x, y = (axis.ravel() for axis in np.mgrid[-extent : extent + 1 : 12.0, -extent : extent + 1 : 12.0])
+        leaflets = [np.stack([x, y, np.full(x.shape, z)], axis=1) for z in (-18.0, 18.0)]
+        return Structure(np.concatenate(leaflets), np.full(2 * x.size, 1.4), 6.0)
+    raise ValueError(f"there is no junk called {kind}")
 
 
 def density(structure: Structure, box: int, pixel_size: float) -> np.ndarray:
@@ -327,12 +364,21 @@ def _write_tilt_series(
     labels = np.array(["a"] * settings.particles + ["false"] * n_false)
     labels[: round(settings.second_conformation * settings.particles)] = "b"
     poses = Rotation.random(len(labels), rng=rng).as_matrix()
+    kinds = settings.junk.split(",") if settings.junk else ["nothing"]
+    of_kind = np.array([""] * settings.particles + [kinds[n % len(kinds)] for n in range(n_false)], dtype=object)
     # Streams of their own: data without motion or defocus errors are the same whether or not others have them.
     moved = displacements(positions, tilts, settings.motion, np.random.default_rng([settings.seed, number, 1]))
     images = sum(
         project(structure, poses[labels == label], positions[labels == label], tilts, settings, moved[labels == label])
         for label, structure in structures.items()
     )
+    for kind in dict.fromkeys(kinds if n_false else ()):
+        # Ice differs from place to place; of the others only the view does.
+        places = np.flatnonzero(of_kind == kind)
+        for one, here in enumerate(np.split(places, len(places)) if kind == "blobs" else [places]):
+            junk = make_junk(kind, settings.diameter, settings.seed + (1000 * number + one if kind == "blobs" else 0))
+            if junk is not None:
+                images = images + project(junk, poses[here], positions[here], tilts, settings, moved[here])
     images = images + rng.normal(0, settings.noise * _signal(structures["a"], settings), images.shape)
     file = f"tilt_series/{name}.mrcs"
     with mrcfile.new(directory / file, overwrite=True) as mrc:
@@ -355,6 +401,7 @@ def _write_tilt_series(
     columns = {"tomogram": name, "label": labels}
     columns |= {axis.lower(): positions[:, i] for i, axis in enumerate(AXES)}
     columns |= {angle: angles[:, i] for i, angle in enumerate(("rot", "tilt", "psi"))}
+    columns |= {"kind": of_kind} if settings.junk else {}
     return pd.DataFrame(columns).iloc[order]
 
 
