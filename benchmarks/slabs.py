@@ -47,7 +47,7 @@ def classify(place: Path) -> float:
         "resolutions": {"angpix": 5.0, "binning_list": [2]}, "refine3D": {"particle_diameter": DIAMETER},
         "slabs": {"run": True},
     })  # fmt: skip
-    plan = plan_dataset(recipe, "denovo", TOMOGRAMS, Machine(1), n_particles=PICKS * TOMOGRAMS)["slabs"]
+    plan = plan_dataset(recipe, "known", TOMOGRAMS, Machine(1), n_particles=PICKS * TOMOGRAMS)["slabs"]
     table = read_star(place / "tilt_series.star")["global"]
     slabs, job, output = Path("Extract/slabs"), Path("Class2D/slabs"), Path("Select/slabs")
     saved = Path.cwd()

@@ -19,7 +19,7 @@ from py2rely_core.relion.outputs.job import bad_output, write_numbers
 from py2rely_core.relion.slabs import PARTICLES, SOURCE, read_index
 
 #: A class whose resolution is this many times that of the best one, or more, has no features of it.
-FEATURELESS = 1.5
+FEATURELESS = 1.4
 #: The best class shows features when it is resolved to this share of the particle's diameter.
 SHOWS = 1 / 3
 #: A class whose average is this many times as strong as that of the kept classes is no protein.
