@@ -365,13 +365,14 @@ def slabs(
 ) -> None:
     """Cut the slab of every particle, from tomograms that are there or are made one at a time."""
     from py2rely_core.data.tables import read_star
+    from py2rely_core.parameters.lost import may_lose
     from py2rely_core.relion import slabs as work
 
     asked = work.Settings(**json.loads(settings))
     table = read_star(tilt_series)["global"]
     files = {name: Path(path) for name, path in json.loads(tomograms.read_text()).items()}
     source = work.opened(files) if files else work.reconstructed(job, table, asked)
-    work.make_slabs(job, particles, asked, source, table, work.least_tilt(table, Path), may_be_none=group)
+    work.make_slabs(job, particles, asked, source, table, work.least_tilt(table, Path), group, may_lose())
 
 
 @app.command("merge-slabs")

@@ -303,4 +303,4 @@ def select_slabs(
 
 def not_judged_text(go_on: bool) -> str:
     """What became of those that are too near the border."""
-    return f"too near the border of their tomograms. They {'go on' if go_on else 'are left out'}."
+    return f"too near the border of their tomograms, or without one. They {'go on' if go_on else 'are left out'}."

@@ -32,6 +32,9 @@ from py2rely_core.relion.run import run_job
 PARTICLES, SOURCE, INDEX, STACKS = "particles_relion.star", "source.star", "index.csv", "stacks"
 #: Why a particle has no image.
 AT_BORDER = "too near the border of its tomogram"
+NO_TOMOGRAM = "there is no tomogram"
+#: Failures that may be those of one tomogram; not: out of memory, stopped from outside.
+_OF_ONE = (ExitCode.BAD_INPUT, ExitCode.RELION_FAILED, ExitCode.BAD_OUTPUT)
 #: What is written where nothing says the microscope; RELION uses it for the CTF only.
 MICROSCOPE = {"rlnVoltage": 300.0, "rlnSphericalAberration": 2.7, "rlnAmplitudeContrast": 0.1}
 #: Voxels by which a tomogram may be larger or smaller than its tilt series says.
@@ -87,6 +90,7 @@ Open = Callable[[str], Any]
 def make_slabs(
     job: Path, particles: Path, settings: Settings, open_tomogram: Open, tilt_series: pd.DataFrame | None = None,
     defocus: Callable[[str], tuple[float, float, float, float] | None] = lambda name: None, may_be_none: bool = False,
+    may_fail: bool = False,
 ) -> None:  # fmt: skip
     """Cut the slab of every particle.
 
@@ -105,6 +109,8 @@ def make_slabs(
         By tilt series: defocus U and V and its angle at the least tilt, and what a height adds, per Angstrom.
     may_be_none : bool
         There may be no image at all: these are a group of the tilt series.
+    may_fail : bool
+        Particles of a tomogram that RELION fails to make, or that cannot be read, are not judged.
 
     Raises
     ------
@@ -118,23 +124,31 @@ def make_slabs(
     write_star(blocks | {"particles": table}, job / SOURCE)
     positions = true_positions(table)
     index: list[tuple[int, str, str, str]] = []
-    images, grid = [], None
+    images, grid, failed = [], None, []
     groups = table.groupby("rlnTomoName", sort=False).indices
     for number, (name, rows) in enumerate(groups.items(), start=1):
-        with open_tomogram(str(name)) as tomogram:
-            grid = _same_grid(grid, tomogram, str(name), settings)
-            _check_size(tomogram, str(name), tilt_series)
-            stack = job / STACKS / f"{_file_name(str(name), number)}.mrcs"
-            slabs, kept = _slabs_of(tomogram, positions[rows], settings, grid)
+        stack = job / STACKS / f"{_file_name(str(name), number)}.mrcs"
+        try:
+            with open_tomogram(str(name)) as tomogram:
+                grid = _same_grid(grid, tomogram, str(name), settings)
+                _check_size(tomogram, str(name), tilt_series)
+                slabs, kept = _slabs_of(tomogram, positions[rows], settings, grid)
+        except ProblemError as error:
+            if not may_fail or error.exit_code not in _OF_ONE:
+                raise
+            failed.append(f"{name}: {error.problems[0].what}")
+            index += [(int(row), str(name), "", NO_TOMOGRAM) for row in rows]
+            continue
         if len(slabs):
             _write_stack(stack, slabs, grid[1])
         where = {row: f"{n:06d}@{stack}" for n, row in enumerate(rows[kept], start=1)}
         index += [(int(row), str(name), where.get(row, ""), "" if row in where else AT_BORDER) for row in rows]
         images.append(_rows(table.iloc[rows[kept]], positions[rows[kept]], str(name), list(where.values()), defocus))
-    found = pd.concat(images, ignore_index=True)
+    found = pd.concat(images, ignore_index=True) if images else pd.DataFrame()
+    warnings = [f"Tomograms are missing, their picks are not judged: {'; '.join(failed)}"] if failed else []
     if found.empty and may_be_none:
         write_index(job, sorted(index))
-        note_slabs(job, *grid, settings.thickness)
+        note_slabs(job, *(grid or (0, 0.0)), settings.thickness, warnings=warnings)
         return
     if found.empty:
         what = f"{job}: none of {len(table)} particles is far enough from the border of its tomogram."
@@ -143,7 +157,7 @@ def make_slabs(
         raise ProblemError(Problem(what, str(particles), expected, fix), ExitCode.BAD_INPUT)
     write_star({"optics": _optics(blocks, found, tilt_series, grid), "particles": found}, job / PARTICLES)
     write_index(job, sorted(index))
-    note_slabs(job, *grid, settings.thickness)
+    note_slabs(job, *grid, settings.thickness, warnings=warnings)
 
 
 def write_index(job: Path, rows: list[tuple[int, str, str, str]]) -> None:
@@ -218,8 +232,10 @@ def merge_slabs(parts: list[Path], particles: Path, job: Path) -> None:
         texts = [(part / name).read_text(errors="replace") for part in parts if (part / name).is_file()]
         if texts:
             (job / name).write_text("".join(texts))
-    noted = json.loads((parts[0] / "job.json").read_text())
-    note_slabs(job, noted["box"], noted["pixel_size"], noted["thickness"])
+    all_noted = [json.loads((part / "job.json").read_text()) for part in parts]
+    noted = next(one for one in all_noted if one["images"])
+    warnings = [text for one in all_noted for text in one.get("warnings", [])]
+    note_slabs(job, noted["box"], noted["pixel_size"], noted["thickness"], warnings=warnings)
 
 
 def _link(source: Path, target: Path) -> None:
@@ -237,12 +253,13 @@ def opened(files: dict[str, Path]) -> Open:
     def open_one(name: str) -> Any:
         path = files[name]
         try:
-            with mrcfile.mmap(path, mode="r", permissive=False) as mrc:
-                yield Tomogram(mrc.data, float(mrc.voxel_size.x))
+            found = mrcfile.mmap(path, mode="r", permissive=False)
         except (OSError, ValueError) as error:
             fix = "Copy or write the file again."
             what = f"The tomogram of {name} cannot be read: {error}."
             raise ProblemError(Problem(what, str(path), "a complete MRC file", fix)) from error
+        with found as mrc:
+            yield Tomogram(mrc.data, float(mrc.voxel_size.x))
 
     return open_one
 

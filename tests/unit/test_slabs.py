@@ -200,6 +200,19 @@ def test_groups_of_tilt_series_give_the_same_as_one(project):
     assert len(read_star(merged / "particles_relion.star")["particles"]) == 10
 
 
+def test_picks_of_a_tomogram_that_cannot_be_read_are_not_judged(project):
+    files = {name: Path(f"tomograms/rec_{name}.mrc") for name in ("TS_01", "TS_02")}
+    files["TS_02"].write_bytes(files["TS_02"].read_bytes()[:5000])
+    with pytest.raises(ProblemError, match="TS_02 cannot be read"):
+        work.make_slabs(Path("job"), Path("particles.star"), SETTINGS, work.opened(files))
+    work.make_slabs(Path("job"), Path("particles.star"), SETTINGS, work.opened(files), may_fail=True)
+    index = work.read_index(Path("job"))
+    assert set(index["reason"][index["tomogram"] == "TS_02"]) == {work.NO_TOMOGRAM}
+    noted = json.loads(Path("job/job.json").read_text())
+    assert (noted["images"], noted["not_judged"]) == (5, 7)
+    assert "TS_02" in noted["warnings"][0]
+
+
 def test_memory_does_not_grow_with_the_number_of_tomograms(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
