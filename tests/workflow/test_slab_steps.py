@@ -35,7 +35,7 @@ def test_classes_of_slabs_are_waited_for(tmp_path):
 
 @pytest.mark.nextflow
 @pytest.mark.relion
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_second_round_and_data_sets_side_by_side(tmp_path):
     data = make_data(tmp_path / "data", **TINY)
     write_parameters(tmp_path / "two.json", data, slabs={"run": "yes", "second_classes": 2})
