@@ -22,8 +22,11 @@ workflow {
             if (ended_well()) {
                 def summary = file("${parameters.outdir}/summary.txt").text
                 println "Results in ${parameters.outdir}:\n${summary}"
+                def resume = workflow.commandLine.contains('-resume') ? '' : ' -resume'
+                if (summary.contains('Classes of slabs are to be chosen')) {
+                    println "The run ends here until classes are chosen. To go on with, for example, classes 1 and 3:\n  ${workflow.commandLine}${resume} --class2D_keep 1,3\n"
+                }
                 if (summary.contains('Classes are to be chosen')) {
-                    def resume = workflow.commandLine.contains('-resume') ? '' : ' -resume'
                     println "The run ends here until classes are chosen. To go on with, for example, classes 1 and 3:\n  ${workflow.commandLine}${resume} --keep_classes 1,3 --best_class 1\n"
                     println "To choose by looking, open in a browser:\n${pages.collect { page -> "  ${page}\n" }.join()}"
                 }

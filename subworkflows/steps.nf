@@ -3,11 +3,35 @@
 // job that follows the groups puts together what they found. A process cannot be an argument: so four of one shape.
 include { SPLIT } from '../modules/core/split'
 include { MERGE_EXTRACT } from '../modules/core/merge_extract'
+include { MERGE_SLABS } from '../modules/core/merge_slabs'
+include { SLABS ; SLABS as SLABS_GROUP } from '../modules/relion/slabs'
 include { EXTRACT ; EXTRACT as EXTRACT_GROUP } from '../modules/relion/extract'
 include { RECONSTRUCT ; RECONSTRUCT as RECONSTRUCT_GROUP } from '../modules/relion/reconstruct'
 include { CTF_REFINE ; CTF_REFINE as CTF_REFINE_GROUP } from '../modules/relion/ctf_refine'
 include { POLISH ; POLISH as POLISH_GROUP } from '../modules/relion/polish'
 include { files_of } from './states'
+include { existing } from './values'
+
+// Slabs around the picks, from tomograms that are made for them or are there.
+workflow SLAB_CUTTING {
+    take:
+    states // [meta, state]: name, settings, plan, series, particles
+    groups // whether there may be groups
+
+    main:
+    SLABS(few(states).map { meta, state -> with_tomograms(meta, state) })
+    jobs = SLABS.out
+    if (groups) {
+        IN_GROUPS(states)
+        SLABS_GROUP(IN_GROUPS.out.map { meta, state -> with_tomograms(meta, state) })
+        GATHERED(SLABS_GROUP.out)
+        MERGE_SLABS(states.join(GATHERED.out).map { meta, state, parts -> [meta, state.subMap(['name']), state.particles, parts] })
+        jobs = jobs.mix(MERGE_SLABS.out)
+    }
+
+    emit:
+    jobs // [meta, job of slabs]
+}
 
 workflow EXTRACTION {
     take:
@@ -140,6 +164,12 @@ def handed(meta, state) {
 // What a step against the current map is handed besides.
 def averages(state) {
     return [state.maps, state.mask_job, state.postprocess]
+}
+
+// What cutting slabs is handed: the tomograms by their names, as the task reads them, and as files that it depends on.
+def with_tomograms(meta, state) {
+    def tomograms = state.plan.slabs.tomograms
+    return [meta, [name: state.name, settings: state.settings, series: state.series.tables, tomograms: tomograms], state.series.imported, state.particles, existing(tomograms.values())]
 }
 
 def few(states) {

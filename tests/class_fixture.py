@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from py2rely_core.data.tables import write_star
 from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.io import write_map
-from py2rely_core.simulation.simulate import density, make_structure
+from py2rely_core.simulation.structures import density, make_structure
 
 DIAMETER, PIXEL_SIZE = 150.0, 5.0
 #: What RELION writes where it knows no number.

@@ -55,6 +55,7 @@ def sheet_rows(given) {
 //   polish_only                     a run begins with polishing
 //   rungs, cycles                   levels that begin with oriented particles; cycles of polishing
 //   ctf_refine, polish, classes     steps of these cycles; 3D classification
+//   slabs, slabs_again              picks are chosen by 2D classification, in two rounds
 //   imports, places                 other programs' data may be imported; where they are
 //   export                          picks are written at the end
 //   free                            extracted particles are removed when their level is done
@@ -93,6 +94,8 @@ def needs_of(documents, given) {
         cycles: polished ? cycles : 0,
         ctf_refine: polished && (late || (recipes + [given]).any { recipe -> recipe.ctf_refine }),
         polish: polished && (late || (recipes + [given]).any { recipe -> recipe.bayesian_polish }),
+        slabs: given.run_class2D || values_of(recipes + [given], 'slabs', 'run').any { run -> !("${run}".toLowerCase() in ['no', 'false']) },
+        slabs_again: values_of(recipes + [given], 'slabs', 'second_classes').any { number -> "${number}" != '0' },
         classes: given.run_class3D || values_of(recipes + [given], 'classification', 'run').any { run -> !("${run}".toLowerCase() in ['no', 'false']) },
         orientations: switched_on(recipes, given, 'orientations', 'test', true),
         sharpening: switched_on(recipes, given, 'map_analysis', 'sharpening', true),
@@ -108,7 +111,7 @@ def needs_of(documents, given) {
 def everything() {
     return [
         first: true, template: true, denovo: true, search_known: true, map: true, polish_only: true, rungs: 8, cycles: 10,
-        ctf_refine: true, polish: true, classes: true, groups: true, orientations: true, sharpening: true,
+        ctf_refine: true, polish: true, classes: true, groups: true, orientations: true, sharpening: true, slabs: true, slabs_again: true,
         directions: true, compare_template: true, local_resolution: true, particle_plot: true,
     ]
 }
@@ -178,6 +181,8 @@ def within(plan, needs) {
         'cycles': (plan.polishing ? plan.polishing.cycles : 0) > needs.cycles,
         'CTF refinement': plan.polishing?.ctf_refine && !needs.ctf_refine,
         'polishing': plan.polishing?.polish && !needs.polish,
+        '2D classification': plan.slabs && !needs.slabs,
+        'a second 2D classification': plan.slabs && plan.slabs.rounds.size() > 1 && !needs.slabs_again,
         'classes': plan.levels.any { level -> level.classification } && !needs.classes,
         'a test of orientations': plan.levels.any { level -> level.orientations } && !needs.orientations,
         'sharpening': plan.map_analysis.sharpening && !needs.sharpening,
@@ -185,7 +190,7 @@ def within(plan, needs) {
         'local resolution': plan.map_analysis.local_resolution && !needs.local_resolution,
         'a particle plot': plan.map_analysis.particle_plot && !needs.particle_plot,
         'a comparison with the template': plan.map_analysis.template && !needs.compare_template,
-        'groups': plan.levels.any { level -> level.extract.groups > 1 } && !needs.groups,
+        'groups': (plan.levels.any { level -> level.extract.groups > 1 } || (plan.slabs?.cut?.groups ?: 1) > 1) && !needs.groups,
     ].findAll { _name, is -> is }.keySet()
     if (missing) {
         error("${plan.id} needs more steps than are set up (${missing.join(', ')}), a fault of the pipeline's: please report it, with the parameters.")

@@ -1,5 +1,5 @@
 // The whole run: other programs' data are imported, the parameters and the data checked; each data set's tables get the
-// names of the run, its particles are extracted at the
+// names of the run, its picks are chosen by 2D classification where that is asked for, its particles are extracted at the
 // first binning, a first reference made and refined; then one level after the other; at bin 1 the tilt series are
 // polished; the best map is looked at; at the end the results. Runs from existing results begin further down.
 include { SOURCES } from '../modules/core/sources'
@@ -8,6 +8,7 @@ include { RECIPE } from '../modules/core/recipe'
 include { REFERENCES as TILT_SERIES_FILES ; REFERENCES as STACK_FILES } from '../modules/core/references'
 include { PLAN } from '../modules/core/plan'
 include { IMPORT } from '../modules/core/import'
+include { SLAB_CLASSES } from '../subworkflows/slab_classes'
 include { LADDER } from '../subworkflows/ladder'
 include { POLISHING } from '../subworkflows/polishing'
 include { BEST_MAP } from '../subworkflows/best_map'
@@ -53,7 +54,7 @@ workflow STA {
         sources.map { rows -> binds_of(rows.collectMany { one -> one.export ? one.export.roots : [] }) },
         RECIPE.out,
         sources.map { rows ->
-            [rows.collectMany { one -> [one.particles, one.tilt_series, one.reference, one.motion, one.mask, one.export?.config] }.findAll()]
+            [rows.collectMany { one -> [one.particles, one.tilt_series, one.reference, one.motion, one.mask, one.slab_tomograms, one.export?.config] }.findAll()]
         }
             .combine(inputs)
             .map { names, series, stacks -> existing(names) + series + stacks },
@@ -69,9 +70,15 @@ workflow STA {
             [meta, source, existing(([plan.particles, plan.tilt_series, plan.motion] + plan.files).findAll())]
         }
     )
-    LADDER(plans.join(IMPORT.out.job).map { meta, plan, job, particles -> [meta, begin(plan, job, particles)] }, needs)
-
-    done = IMPORT.out.job.map { meta, job, _particles -> [meta, job] }.mix(LADDER.out.jobs)
+    begun = plans.join(IMPORT.out.job).map { meta, plan, job, particles -> [meta, begin(plan, job, particles)] }
+    done = IMPORT.out.job.map { meta, job, _particles -> [meta, job] }
+    if (needs.slabs) {
+        SLAB_CLASSES(begun, needs)
+        begun = SLAB_CLASSES.out.states
+        done = done.mix(SLAB_CLASSES.out.jobs)
+    }
+    LADDER(begun, needs)
+    done = done.mix(LADDER.out.jobs)
     ended = LADDER.out.states
     if (needs.ctf_refine || needs.polish) {
         last = ended.branch { _meta, state ->
@@ -151,6 +158,9 @@ def shown(job) {
     if (job.parent.name == 'PostProcess' && !job.name.endsWith('_start')) {
         // None where a step of polishing led to no map, or none could be sharpened.
         return [job / 'postprocess.mrc'].findAll { map -> map.exists() }
+    }
+    if (job.parent.name == 'Class2D') {
+        return job.listFiles().findAll { map -> map.name ==~ /run_it\d+_classes\.mrcs/ }.sort { map -> map.name }.takeRight(1)
     }
     if (job.parent.name == 'LocalRes') {
         return ['relion_locres.mrc', 'relion_locres_filtered.mrc'].collect { name -> job / name }

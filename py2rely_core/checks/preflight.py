@@ -14,16 +14,18 @@ from py2rely_core.checks.context import CheckContext
 from py2rely_core.checks.machine import Planned, check_machine, summary
 from py2rely_core.checks.stacks import broken_stacks
 from py2rely_core.data.inputs import load_inputs
+from py2rely_core.data.tomograms import find_tomograms
 from py2rely_core.exporters.final_picks import export_problems
 from py2rely_core.importers.run import run_imports
 from py2rely_core.importers.sources import source_files
 from py2rely_core.parameters.files import parse_recipe
 from py2rely_core.parameters.imports import with_imported
 from py2rely_core.parameters.lost import lost_limit
+from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.parameters.request import SINGLE_ID, load_datasets
 from py2rely_core.planning.binds import stack_binds
 from py2rely_core.planning.plan import Machine, plan_dataset
-from py2rely_core.planning.resources import add_memory, workload_of
+from py2rely_core.planning.resources import add_memory, add_slab_memory, workload_of
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion.outputs.job import one_line
 from py2rely_core.relion.run import relion_version
@@ -200,6 +202,21 @@ def _without_broken(context: CheckContext, limit: int) -> tuple[CheckContext, li
     return replace(context, inputs=context.inputs.without(broken)), lost
 
 
+def _tomograms(recipe: Recipe, dataset: dict[str, Any], context: CheckContext) -> dict[str, str]:
+    """The tomograms that slabs are cut from, by tilt series; none where RELION makes them, or where one is missing."""
+    inputs = context.inputs
+    if not recipe.slabs.tomograms or "rlnTomoName" not in inputs.tomograms:
+        return {}
+    used = inputs.tomograms["rlnTomoName"].astype(str).isin(set(map(str, context.particle_rows)))
+    where = dataset["slab_tomograms"] or recipe.slabs.tomograms
+    try:
+        found = find_tomograms(where, inputs.tomograms[used], inputs.tilt_series_file, Path(dataset["launch_dir"]))
+    except ProblemError as error:
+        inputs.problems += error.problems
+        return {}
+    return {name: str(path) for name, path in found.items()}
+
+
 def _plan_one(dataset: dict[str, Any], machine: Machine, lose: str) -> tuple[CheckContext, dict[str, Any]]:
     recipe = parse_recipe(dataset["recipe"], dataset["id"])
     reference = Path(dataset["reference"]) if dataset["reference"] else None
@@ -220,12 +237,20 @@ def _plan_one(dataset: dict[str, Any], machine: Machine, lose: str) -> tuple[Che
             "export",
         )
     }  # fmt: skip
-    plan = planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine, dataset["start"], dataset["low_pass"])
+    plan = planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine, dataset["start"], dataset["low_pass"],
+                                  len(inputs.particles))  # fmt: skip
+    if plan["slabs"]:
+        plan["slabs"]["tomograms"] = _tomograms(recipe, dataset, context)
+        add_slab_memory(plan["slabs"], inputs.tomograms, workload_of(len(inputs.particles), 0, inputs.stacks()))
     tilts = max((len(series.tilts) for series in inputs.tilt_series.values()), default=0)
     add_memory(plan, workload_of(len(inputs.particles), tilts, inputs.stacks()))
     said = {"recipe": dataset["recipe"], "imported": dataset["imported"]["notes"]}
     tables = {series.star_file for series in inputs.tilt_series.values()}
     said |= {"files": [str(path) for path in [*sorted(tables), *inputs.stacks()]]}
     # What a task reads by its name alone.
-    outside = [*inputs.stacks(), *([Path(recipe.postprocess.fn_mtf)] if recipe.postprocess.fn_mtf else [])]
+    outside = [
+        *inputs.stacks(),
+        *map(Path, (plan["slabs"] or {}).get("tomograms", {}).values()),
+        *([Path(recipe.postprocess.fn_mtf)] if recipe.postprocess.fn_mtf else []),
+    ]
     return context, plan | said | {"binds": stack_binds(outside), "lose": limit, "lost": lost}

@@ -25,6 +25,7 @@ COMMANDS = {
     "clean": ("py2rely_core.cli.clean", "Free what of a run's files is not needed any more."),
     "ui": ("py2rely_core.cli.ui", "Watch runs and RELION projects in a browser of this machine."),
     "routines": ("py2rely_core.cli.routines", "Run one RELION job, or choose classes."),
+    "slab": ("py2rely_core.cli.slab", "Sort picks by 2D classification of slabs, and keep the good ones."),
     "relion": ("py2rely_core.cli.relion", "Call any RELION program."),
     "demo-data": ("py2rely_core.cli.demo", "Simulate a data set with known truth."),
     "compare-truth": ("py2rely_core.cli.truth", "Compare a run on simulated data with the truth, with a picture."),

@@ -357,6 +357,72 @@ def select_classes(
     print((output / "classes.txt").read_text())
 
 
+@app.command("slabs")
+def slabs(
+    job: Path,
+    particles: ParticlesOption,
+    tilt_series: Annotated[Path, typer.Option("--tilt-series")],
+    tomograms: Annotated[Path, typer.Option("--tomograms", help="JSON: those that are there, by tilt series.")],
+    settings: SettingsOption,
+    group: Annotated[bool, typer.Option("--group", help="Over a group of the tilt series.")] = False,
+) -> None:
+    """Cut the slab of every particle, from tomograms that are there or are made one at a time."""
+    from py2rely_core.data.tables import read_star
+    from py2rely_core.parameters.lost import may_lose
+    from py2rely_core.relion import slabs as work
+
+    asked = work.Settings(**json.loads(settings))
+    table = read_star(tilt_series)["global"]
+    files = {name: Path(path) for name, path in json.loads(tomograms.read_text()).items()}
+    source = work.opened(files) if files else work.reconstructed(job, table, asked)
+    work.make_slabs(job, particles, asked, source, table, work.least_tilt(table, Path), group, may_lose())
+
+
+@app.command("merge-slabs")
+def merge_slabs(job: Path, groups: GroupsOption, particles: ParticlesOption) -> None:
+    """Put slabs of groups of tilt series together as one job."""
+    from py2rely_core.relion.slabs import merge_slabs
+
+    parts = [next(path.iterdir()) for path in sorted(groups.iterdir(), key=lambda path: int(path.name))]
+    merge_slabs(parts, particles, job)
+
+
+@app.command("check-class2d")
+def check_class2d(
+    job: Path,
+    iterations: Annotated[int, typer.Option("--iterations")],
+    classes: Annotated[int, typer.Option("--classes")],
+    particles: ParticlesOption,
+) -> None:
+    """Prove a 2D classification."""
+    from py2rely_core.relion.outputs.refinements import check_class2d
+
+    check_class2d(job, particles, iterations, classes)
+
+
+@app.command("select-slabs")
+def select_slabs(
+    output: Path,
+    class_job: Annotated[Path, typer.Option("--class-job")],
+    slabs: Annotated[Path, typer.Option("--slabs")],
+    diameter: Annotated[float, typer.Option("--diameter")],
+    choice: Annotated[str, typer.Option("--choice", help="How classes are chosen, as JSON.")],
+    keep_not_judged: Annotated[bool, typer.Option("--keep-not-judged")] = False,
+) -> None:
+    """Choose classes of slabs and write the particles that go on."""
+    from py2rely_core.judging.selection import as_records
+    from py2rely_core.judging.slab_classes import SlabChoice, choose_slab_classes, read_class2d, select_slabs
+    from py2rely_core.report.class_averages import pages, read_averages, write_pages
+
+    found = read_class2d(class_job)
+    selection = choose_slab_classes(found, diameter, SlabChoice(**json.loads(choice)))
+    select_slabs(found, slabs, selection, output, keep_not_judged, [str(found.data)])
+    averages = read_averages(found.averages)
+    if averages is not None:
+        write_pages(pages(*averages, as_records(selection), selection.reason), output / "classes.png")
+    print((output / "classes.txt").read_text())
+
+
 @app.command("check-ctf-refine")
 def check_ctf_refine(
     job: Path,

@@ -240,6 +240,59 @@ class Classification(Block):
     min_per_half: int = Field(25, ge=2, description="fewest particles of a half set that may remain")
 
 
+class Slabs(Block):
+    """Whether picks are chosen by 2D classification before anything else, and how: slabs of tomograms, and Class2D.
+
+    Slabs are cut around the picks and summed along z; ``relion_refine`` classifies them, and the picks of the classes
+    that are kept go on as they were. `selection` is ``auto`` (see ``judging.slab_classes``) or ``manual``: the run then
+    ends with the table until `keep_classes` says which classes go on. Names of the classification's fields are those of
+    ``py2rely slab class2d``.
+    """
+
+    run: YesNo = Field(False, description="whether picks are chosen by 2D classification")
+    tomograms: str = Field(
+        "",
+        description="those that are there: a directory, or a label of the tilt-series table such as "
+        "rlnTomoReconstructedTomogram; not given: RELION makes them, one at a time",
+    )
+    binning: float | None = Field(
+        None, ge=1, description="of tomograms that are made; not given: a pixel is about a 20th of the diameter"
+    )
+    box: float | None = Field(None, gt=0, description="edge of the images, Angstrom; not given: twice the diameter")
+    thickness: float | None = Field(
+        None, gt=0, description="of the slabs along z, Angstrom; not given: 1.2 times the diameter"
+    )
+    invert: YesNo = Field(True, description="particles are dark in the tomograms")
+    tomogram_args: Words = Field("", description="added to relion_tomo_reconstruct_tomogram, such as --ctf")
+    class_algorithm: Literal["2DEM", "VDAM"] = Field("2DEM", description="VDAM: gradient-driven, --grad")
+    nr_classes: int | None = Field(
+        None, ge=2, description="--K; not given: one per 50 picks, from 8 to 100, but no fewer than 10 picks each"
+    )
+    nr_iter: int | None = Field(None, ge=1, description="--iter; not given: 25, with VDAM 200")
+    second_classes: int = Field(0, ge=0, description="a second round on what was kept, with so many classes; 0: none")
+    tau_fudge: float = Field(2, gt=0, description="--tau2_fudge")
+    particle_diameter: float | None = Field(
+        None, gt=0, description="of the circular mask, Angstrom; not given: 1.2 times that of refine3D"
+    )
+    do_ctf_correction: YesNo = Field(False, description="--ctf, with the defocus at the least tilt")
+    ctf_intact_first_peak: YesNo = Field(False, description="--ctf_intact_first_peak")
+    highres_limit: float = Field(-1, description="--strict_highres_exp, Angstrom; -1: none")
+    dont_skip_align: YesNo = Field(True, description="align the images; no: --skip_align")
+    psi_sampling: float = Field(6, gt=0, description="degrees, as in RELION's form: --psi_step is twice that")
+    offset_range: float = Field(5, gt=0, description="search range of offsets, pixels")
+    offset_step: float = Field(1, gt=0, description="pixels, as in RELION's form: --offset_step is twice that")
+    center_class: YesNo = Field(True, description="--center_classes")
+    nr_pool: int = Field(30, ge=1, description="particles per pool, --pool")
+    use_gpu: YesNo = Field(True, description="whether this step uses the GPUs that are given")
+    nr_threads: int = Field(16, ge=1, description="most threads")
+    other_args: Words = Field("", description="added to the classification's command line")
+    selection: Literal["auto", "manual"] = Field("auto", description="by the rule, or by you")
+    keep_classes: Classes = Field([], description="with manual: the classes that go on")
+    keep_not_judged: YesNo = Field(True, description="picks too near the border of their tomogram go on, too")
+    min_share: float = Field(0.1, ge=0, lt=1, description="share of the judged picks that the rule must leave")
+    min_particles: int = Field(50, ge=4, description="picks that the rule must leave")
+
+
 class Polishing(Block):
     """Cycles of CTF refinement, Bayesian polishing and refinement at bin 1.
 
@@ -474,6 +527,7 @@ class Recipe(Block):
     helix: Helix | None = None
     duplicates: Duplicates = Duplicates()
     classification: Classification = Classification()
+    slabs: Slabs = Slabs()
     polishing: Polishing = Polishing()
     postprocess: PostProcess = PostProcess()
     orientations: Orientations = Orientations()

@@ -37,6 +37,8 @@ CLASSIFICATION = {
     "keep_classes": "keep_classes",
     "best_class": "best_class",
 }
+#: Those that stand for fields of its slabs block.
+SLABS = {"run_class2D": "run", "class2D_selection": "selection", "class2D_keep": "keep_classes"}
 #: The data set of a run without a sample sheet.
 SINGLE_ID = "main"
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -70,9 +72,10 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     launch = Path(request["launch_dir"])
     params, problems = _known(request["params"])
     blocks = {name: params[name] for name in KNOWN_BLOCKS if name in params}
-    chosen = {field: params[name] for name, field in CLASSIFICATION.items() if params.get(name) not in (None, False)}
-    if chosen:
-        blocks["classification"] = blocks.get("classification", {}) | chosen
+    for block, names in (("classification", CLASSIFICATION), ("slabs", SLABS)):
+        chosen = {field: params[name] for name, field in names.items() if params.get(name) not in (None, False)}
+        if chosen:
+            blocks[block] = blocks.get(block, {}) | chosen
     if params.get("particle_plot") and isinstance(blocks.get("map_analysis", {}), dict):
         blocks["map_analysis"] = blocks.get("map_analysis", {}) | {"particle_plot": True}
     fields = {name: params[name] for name in FIELDS if params.get(name) is not None}
@@ -101,7 +104,7 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
 def _value_problem(parameter: Parameter, value: Any) -> Problem | None:
     """What is wrong with a value that is not of its type; those of data sets and of the recipe are looked at there."""
     name, least = parameter.name, parameter.minimum
-    if value is None or parameter.per_dataset or name in CLASSIFICATION or name in FIELDS:
+    if value is None or parameter.per_dataset or name in CLASSIFICATION | SLABS or name in FIELDS:
         return None
     if parameter.type == "boolean" and not isinstance(value, bool):
         return Problem(f"--{name} {value} is neither true nor false.", f"--{name}", "true or false", "Write it so.")
@@ -241,10 +244,18 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path, export: 
         "particles": str(_of_set(particles, "particles", launch)) if particles else None,
         "tilt_series": str(_of_set(tilt_series, "tilt series", launch)) if tilt_series else None,
         "reference": str(_existing(str(template), roots)) if template else None,
+        "slab_tomograms": _tomogram_directory(recipe, roots),
         "imports": import_settings(sources, recipe, name, particles, tilt_series, launch),
         "export": export_settings(sources["copick"], name, recipe.imports, launch) if export else None,
         "imported": {"notes": [], "warnings": [], "problems": []},
     }
+
+
+def _tomogram_directory(recipe: Recipe, roots: list[Path]) -> str | None:
+    """The directory of tomograms that slabs are cut from; None for a label of the table, or where they are made."""
+    named = recipe.slabs.tomograms if recipe.slabs.run else ""
+    found = _existing(named, roots) if named else None
+    return str(found) if found is not None and found.is_dir() else None
 
 
 #: How a switch may be written in a sample sheet.
@@ -285,6 +296,9 @@ def _start_problems(row: dict[str, Any], start: str, recipe: Recipe, where: str)
             wrong = True
         if wrong:
             clash(f"low_pass = {row['low_pass']} is no resolution.", "Angstrom > 0", "Correct the value.")
+    if start != "picks" and recipe.slabs.run:
+        clash(f"Picks are to be chosen by 2D classification, and start = {start}.", "start = picks",
+              "Leave out run_class2D (slabs.run).")  # fmt: skip
     if start == "polish" and not recipe.polishing.cycles:
         clash("polishing.cycles = 0, and start = polish.", "1 or more", "Set --polishing.cycles.")
     return problems

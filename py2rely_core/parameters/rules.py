@@ -34,7 +34,38 @@ def recipe_problems(recipe: Recipe) -> list[Problem]:
     ]
     if problems:
         return problems
-    return [*_level_problems(recipe), *_box_problems(recipe), *_classification_problems(recipe)]
+    return [
+        *_level_problems(recipe),
+        *_box_problems(recipe),
+        *_classification_problems(recipe),
+        *_slab_problems(recipe),
+    ]
+
+
+def _slab_problems(recipe: Recipe) -> list[Problem]:
+    slabs, problems = recipe.slabs, []
+    if not slabs.run:
+        if slabs.keep_classes or slabs.selection == "manual":
+            what, fix = "Classes of slabs are to be chosen, and there are none.", "Add --run_class2D, or leave it out."
+            problems.append(Problem(what, "slabs", "slabs.run: yes", fix))
+        return problems
+    if slabs.keep_classes and slabs.selection != "manual":
+        what, fix = "Classes of slabs are named, and the rule chooses.", "Add --class2D_selection manual."
+        problems.append(Problem(what, "slabs.keep_classes", "slabs.selection: manual", fix))
+    if slabs.selection == "manual" and slabs.second_classes:
+        what = "A second round of 2D classification is asked for, and classes are chosen by hand."
+        fix = "Leave out slabs.second_classes; 'py2rely slab' does any number of rounds by hand."
+        problems.append(Problem(what, "slabs.second_classes", "0 with slabs.selection: manual", fix))
+    if slabs.second_classes == 1:
+        problems.append(
+            Problem(
+                "One class is no classification.", "slabs.second_classes", "0, or 2 and more", "Correct the number."
+            )
+        )
+    if slabs.box is not None and slabs.box < recipe.refine3D.particle_diameter:
+        what = f"Images of {slabs.box:g} A do not hold a particle of {recipe.refine3D.particle_diameter:g} A."
+        problems.append(Problem(what, "slabs.box", "about twice the diameter", "Give Angstrom, not pixels."))
+    return problems
 
 
 def _number_problems(recipe: Recipe) -> list[Problem]:

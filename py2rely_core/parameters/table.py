@@ -126,6 +126,17 @@ GROUPS = (
         ),
     ),
     Group(
+        "slabs",
+        "2D classification of slabs",
+        (
+            P("run_class2D", "boolean", "picks are chosen by [2D classification of slabs](slabs.md) before all else",
+              False),
+            P("class2D_selection", "string", "by the rule, or by you: `manual` ends the run with the table of classes",
+              choices=("auto", "manual"), standard="`auto`"),
+            P("class2D_keep", "string", "after `manual`: the classes that go on, such as `1,3`"),
+        ),
+    ),
+    Group(
         "classes",
         "3D classification",
         (

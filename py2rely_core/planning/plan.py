@@ -16,7 +16,7 @@ from py2rely_core.data.symmetry import ALIGNMENT_TRIALS, has_rotations_only
 from py2rely_core.judging.orientations import HEALPIX_ORDER, MOST_LIKELY, finest_useful
 from py2rely_core.parameters.boxes import crop_and_box
 from py2rely_core.parameters.gpus import gpu_names
-from py2rely_core.parameters.recipe import Block, Recipe
+from py2rely_core.parameters.recipe import Block, Recipe, Slabs
 from py2rely_core.parameters.sampling import healpix_order, sampling_order
 from py2rely_core.planning.groups import number_of_groups
 
@@ -24,6 +24,8 @@ from py2rely_core.planning.groups import number_of_groups
 EDGE_STEPS = (1, 2, 4, 6, 8)
 #: Most MPI ranks of the local resolution: each holds the maps.
 LOCRES_RANKS = 8
+#: Pixels of tomograms that are made for slabs, as a share of the diameter.
+SLAB_PIXEL = 1 / 20
 #: RELION's own default is the time of day: a run that is repeated would then split other half sets.
 RANDOM_SEED = "--random_seed 1"
 
@@ -65,6 +67,7 @@ def plan_dataset(
     machine: Machine,
     start: str = "picks",
     low_pass: float | None = None,
+    n_particles: int = 0,
 ) -> dict[str, Any]:
     """The whole plan of one data set.
 
@@ -82,12 +85,14 @@ def plan_dataset(
         Where the run begins: with picks, or at bin 1 with refined particles, to be refined or polished.
     low_pass : float, optional
         Of the reference at ``start="bin1"``, Angstrom; from the half maps' FSC when not given.
+    n_particles : int
+        Particles, by which the number of classes of slabs is chosen.
 
     Returns
     -------
     dict
-        ``{"initial_reference": ..., "levels": [...], "polishing": ..., "map_analysis": {...}}``, JSON-ready; without
-        polishing None, and so is each step of the analysis that is left out.
+        ``{"slabs": ..., "initial_reference": ..., "levels": [...], "polishing": ..., "map_analysis": {...}}``,
+        JSON-ready; without slabs or polishing None, and so is each step of the analysis that is left out.
     """
     binnings = recipe.resolutions.binning_list
     oriented = is_oriented(recipe, mode, start)
@@ -96,10 +101,85 @@ def plan_dataset(
         levels[0]["refine"]["low_pass"] = low_pass
     return {
         "oriented": oriented,
+        "slabs": _slabs(recipe, n_particles, n_tilt_series, machine) if recipe.slabs.run else None,
         "initial_reference": _initial_reference(recipe, mode, levels[0], machine),
         "levels": levels,
         "polishing": _polishing(recipe, levels[-1], n_tilt_series, machine),
         "map_analysis": _map_analysis(recipe, levels, mode, start, machine),
+    }
+
+
+def _slabs(recipe: Recipe, n_particles: int, n_tilt_series: int, machine: Machine) -> dict[str, Any]:
+    """How slabs are cut (`cut`), classified (`rounds`) and chosen (`choice`): a later part repeats none before it."""
+    block, diameter = recipe.slabs, recipe.refine3D.particle_diameter
+    binning = block.binning or max(1, round(SLAB_PIXEL * diameter / recipe.resolutions.angpix))
+    numbers = [block.nr_classes or default_slab_classes(n_particles)]
+    numbers += [block.second_classes] if block.second_classes else []
+    groups = number_of_groups(n_tilt_series, machine.tilt_series_per_task)
+    return {
+        "cut": {
+            "groups": groups,
+            "cpus": max(1, min(machine.cpus, block.nr_threads)),
+            "settings": {
+                "box": block.box or 2 * diameter,
+                "thickness": block.thickness or 1.2 * diameter,
+                "diameter": diameter,
+                "binning": binning,
+                "invert": block.invert,
+                "threads": max(1, min(machine.cpus, block.nr_threads)),
+                "options": shlex.split(block.tomogram_args),
+            },
+        },
+        "rounds": [slab_class_settings(block, diameter, number, machine) for number in numbers],
+        "choice": {
+            "selection": block.selection,
+            "keep": block.keep_classes,
+            "min_share": block.min_share,
+            "min_particles": block.min_particles,
+        },
+        "keep_not_judged": block.keep_not_judged,
+        "diameter": diameter,
+        "waits": block.selection == "manual" and not block.keep_classes,
+    }
+
+
+def default_slab_classes(n_particles: int) -> int:
+    """How many classes so many slabs are sorted into: one per 50, from 8 to 100, of no fewer than 10 slabs each."""
+    return max(2, min(100, max(8, round(n_particles / 50)), n_particles // 10))
+
+
+def slab_class_settings(block: Slabs, diameter: float, classes: int, machine: Machine) -> dict[str, Any]:
+    """Threads, GPUs and flags of a 2D classification.
+
+    Parameters
+    ----------
+    block : Slabs
+    diameter : float
+        Of the particle, Angstrom.
+    classes : int
+    machine : Machine
+    """
+    gradient = block.class_algorithm == "VDAM"
+    flags = [f"--tau2_fudge {block.tau_fudge:g} --particle_diameter {block.particle_diameter or 1.2 * diameter:g}"]
+    flags += [f"--flatten_solvent --zero_mask --oversampling 1 --norm --scale --pad 2 --pool {block.nr_pool}"]
+    flags += [RANDOM_SEED, "--dont_combine_weights_via_disc", "--dont_check_norm"]
+    flags += ["--grad --class_inactivity_threshold 0.1 --grad_write_iter 10"] if gradient else []
+    flags += ["--center_classes"] if block.center_class else []
+    flags += ["--ctf"] if block.do_ctf_correction else []
+    flags += ["--ctf_intact_first_peak"] if block.ctf_intact_first_peak else []
+    flags += [f"--strict_highres_exp {block.highres_limit:g}"] if block.highres_limit > 0 else []
+    if block.dont_skip_align:
+        # RELION's form has the steps after oversampling, which halves those of the command line.
+        flags += [f"--psi_step {2 * block.psi_sampling:g} --offset_range {block.offset_range:g}"]
+        flags += [f"--offset_step {2 * block.offset_step:g}"]
+    else:
+        flags += ["--skip_align"]
+    return {
+        "classes": classes,
+        "iterations": block.nr_iter or (200 if gradient else 25),
+        "threads": max(1, min(machine.cpus, block.nr_threads)),
+        "gpus": ",".join(machine.gpus) if block.use_gpu else "",
+        "options": join_flags(flags, block),
     }
 
 

@@ -131,6 +131,48 @@ def add_memory(plan: dict[str, Any], work: Workload) -> None:
         local["memory"] = granted(local["ranks"] * map_memory(last))
 
 
+def slab_memory(voxels: float, work: Workload) -> float:
+    """Memory of RELION's making one tomogram and of cutting its slabs, in GB: the images, and a few copies of it."""
+    return (8 * work.tilts * work.image[0] * work.image[1] + 24 * voxels) / 1e9 + 2 * PROCESS_GB
+
+
+def class2d_memory(box: int, work: Workload, threads: int, classes: int, offsets: int = 400) -> float:
+    """Memory of a 2D classification, in GB; as :func:`refine_memory` in two dimensions, with all views in plane."""
+    references = classes * (PADDED_BYTES * (2 * box) ** 2 + MAP_BYTES * box**2)
+    image = box * (box // 2 + 1) * 16
+    return (references + work.particles * PARTICLE_BYTES + threads * image * (offsets + 4)) / 1e9 + PROCESS_GB
+
+
+def add_slab_memory(slabs: dict[str, Any], tomograms: Any, work: Workload) -> None:
+    """Add ``memory`` (GB) to a plan's cutting and classification of slabs.
+
+    Parameters
+    ----------
+    slabs : dict
+        As :func:`py2rely_core.planning.plan.plan_dataset` returns it; changed.
+    tomograms : DataFrame
+        The tilt series.
+    work : Workload
+        The data set.
+    """
+    settings = slabs["cut"]["settings"]
+    labels, binning = ["rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ"], settings["binning"]
+    known = set(labels) <= set(tomograms) and len(tomograms)
+    voxels = (
+        float(tomograms[labels].astype(float).prod(axis=1).max()) if known else work.image[0] * work.image[1] * 1200.0
+    )
+    slabs["cut"]["memory"] = granted(slab_memory(voxels / binning**3, work))
+    pixel = (
+        binning * float(tomograms["rlnTomoTiltSeriesPixelSize"].max())
+        if "rlnTomoTiltSeriesPixelSize" in tomograms
+        else 5
+    )
+    for block in slabs["rounds"]:
+        block["memory"] = granted(
+            class2d_memory(ceil(settings["box"] / pixel), work, block["threads"], block["classes"])
+        )
+
+
 def _add(block: Any, name: str, size: int, work: Workload) -> None:
     if not isinstance(block, dict) or "threads" not in block:
         return

@@ -65,7 +65,8 @@ _KEPT_BY_RELION = _names(
     "--grad_ini_resol --grad_fin_resol --grad_ini_subset --grad_fin_subset --mu --grad_stepsize --grad_stepsize_scheme "
     "--grad_write_iter --maxsig --class_inactivity_threshold --no_init_blobs --pad --random_seed --adaptive_fraction "
     "--maskedge --fix_sigma_noise --fix_sigma_offset --incr_size --strict_highres_exp --strict_lowres_exp "
-    "--fast_subsets --coarse_size --helix --ignore_helical_symmetry --helical_nr_asu --helical_twist_initial "
+    "--fast_subsets --coarse_size --dont_check_norm "
+    "--helix --ignore_helical_symmetry --helical_nr_asu --helical_twist_initial "
     "--helical_rise_initial --helical_z_percentage --helical_inner_diameter --helical_outer_diameter "
     "--helical_keep_tilt_prior_fixed"
 )
@@ -336,7 +337,7 @@ def _is_complete(optimiser: Path) -> bool:
         for label in {"rlnReferenceImage", "rlnGradMoment1", "rlnGradMoment2"} & set(classes):
             named += [Path(split_image_name(name)[1]) for name in classes[label]]
     for path in named:
-        if path.suffix == ".mrc":
+        if path.suffix in (".mrc", ".mrcs"):
             with mrcfile.open(path, header_only=True, permissive=True) as mrc:
                 header = mrc.header
                 voxels = int(header.nx) * int(header.ny) * int(header.nz)

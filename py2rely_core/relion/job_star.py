@@ -144,6 +144,8 @@ def job_type(command: list[str]) -> str:
         return found
     if "--auto_refine" in flags:
         return "relion.refine3d.tomo"
+    if "/Class2D/" in f"/{' '.join(flags.get('--o', []))}":
+        return "relion.class2d"
     return "relion.initialmodel.tomo" if "--grad" in flags else "relion.class3d"
 
 
@@ -168,6 +170,8 @@ def job_star(command: list[str], pixel_size: Callable[[str], float]) -> str | No
         None for a program that RELION has no form for.
     """
     program, ranks, flags = flags_of(command)
+    if job_type(command) == "relion.class2d":
+        return None if "--continue" in flags else _class2d(flags, ranks)
     if "--continue" in flags or not (label := job_type(command)):
         return None
     family = _family(program, flags)
@@ -185,6 +189,37 @@ def job_star(command: list[str], pixel_size: Callable[[str], float]) -> str | No
         values["nr_mpi"] = str(ranks)
     rest = [word for name, words in flags.items() if name not in used for word in (name, *words)]
     return _form(label, values | {"other_args": shlex.join(rest)})
+
+
+def _class2d(flags: Flags, ranks: int) -> str:
+    """The form of a 2D classification of plain images."""
+    values = {
+        "fn_img": "--i", "nr_classes": "--K", "tau_fudge": "--tau2_fudge", "particle_diameter": "--particle_diameter",
+        "offset_range": "--offset_range", "nr_pool": "--pool", "gpu_ids": "--gpu", "nr_threads": "--j",
+        "highres_limit": "--strict_highres_exp",
+    }  # fmt: skip
+    form = {name: project_name(" ".join(flags[flag])) for name, flag in values.items() if flags.get(flag)}
+    used = {*values.values(), "--o", "--iter", "--psi_step", "--offset_step", "--flatten_solvent", "--oversampling"}
+    used |= {"--norm", "--scale", "--pad", "--dont_combine_weights_via_disc"}
+    switches = {
+        "do_ctf_correction": "--ctf", "ctf_intact_first_peak": "--ctf_intact_first_peak", "do_zero_mask": "--zero_mask",
+        "dont_skip_align": "!--skip_align", "do_center": "--center_classes", "use_gpu": "--gpu",
+        "do_combine_thru_disc": "!--dont_combine_weights_via_disc", "do_preread_images": "--preread_images",
+        "allow_coarser": "--allow_coarser_sampling",
+    }  # fmt: skip
+    form |= {name: _yes(flag.startswith("!") != (flag.lstrip("!") in flags)) for name, flag in switches.items()}
+    used |= {flag.lstrip("!") for flag in switches.values()}
+    gradient = "--grad" in flags
+    iterations = flags.get("--iter", ["25"])[0]
+    form |= {"do_em": _yes(not gradient), "do_grad": _yes(gradient)}
+    form["nr_iter_grad" if gradient else "nr_iter_em"] = iterations
+    used |= {"--grad", "--class_inactivity_threshold", "--grad_write_iter"} if gradient else set()
+    for name, flag in (("psi_sampling", "--psi_step"), ("offset_step", "--offset_step")):
+        if flags.get(flag):
+            form[name] = f"{float(flags[flag][0]) / 2:g}"
+    form |= {"nr_mpi": str(ranks)} if ranks > 1 else {}
+    rest = [word for name, words in flags.items() if name not in used for word in (name, *words)]
+    return _form("relion.class2d", form | {"other_args": shlex.join(rest)}, is_tomo=False)
 
 
 def _refinement(label: str, flags: Flags, values: dict[str, str]) -> set[str]:
@@ -254,12 +289,13 @@ def _yes(value: bool) -> str:
     return "Yes" if value else "No"
 
 
-def _form(label: str, values: dict[str, str]) -> str:
+def _form(label: str, values: dict[str, str], is_tomo: bool = True) -> str:
     rows = "".join(f"{name} {_quoted(value)}\n" for name, value in sorted(values.items()))
     return (
         "\n# version 50001\n\ndata_job\n\n"
         f"_rlnJobTypeLabel             {label}\n_rlnJobIsContinue                       0\n"
-        f"_rlnJobIsTomo                           1\n \n\n# version 50001\n\ndata_joboptions_values\n\nloop_ \n"
+        f"_rlnJobIsTomo                           {int(is_tomo)}\n \n\n"
+        "# version 50001\n\ndata_joboptions_values\n\nloop_ \n"
         f"_rlnJobOptionVariable #1 \n_rlnJobOptionValue #2 \n{rows} \n"
     )
 

@@ -159,7 +159,7 @@ def _published(project: Path) -> Iterator[Freed]:
         for job in (project / kind).glob("*"):
             if not job.is_symlink():
                 yield from (Freed(SUMS, path) for path in _files(job / "temp"))
-    for kind in ("Refine3D", "Class3D", "InitialModel"):
+    for kind in ("Refine3D", "Class2D", "Class3D", "InitialModel"):
         for job in (project / kind).glob("*"):
             found = {} if job.is_symlink() else {path: _ITERATION.match(path.name) for path in job.glob("run_it*")}
             numbers = {path: int(match[1]) for path, match in found.items() if match}

@@ -15,6 +15,8 @@ from py2rely_core import __version__
 from py2rely_core.judging.numbers import comparison_text
 from py2rely_core.judging.polishing import best_step
 from py2rely_core.judging.selection import records_as_text
+from py2rely_core.judging.slab_classes import not_judged_text
+from py2rely_core.judging.slab_classes import records_as_text as slabs_as_text
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion.outputs.job import lost_text, one_line
 from py2rely_core.results.explanations import explain
@@ -45,6 +47,8 @@ LEVEL_JOBS = (
     "Orientations/bin{}",
     "Orientations/bin{}_selected",
 )
+#: Jobs that choose picks by 2D classification, in their order; they come before all levels.
+SLAB_JOBS = ("Extract/slabs", "Class2D/slabs_first", "Select/slabs_first", "Class2D/slabs", "Select/slabs")
 #: Steps on the best map: their names in the plan and in results, and the jobs that note what they found.
 ANALYSES = {
     "sharpening": "PostProcess/{}_sharpened",
@@ -234,10 +238,12 @@ def _dataset(
     averaged = all(level["status"] == "complete" for level in levels)
     complete = (averaged or not failed) if ended is None else planned["id"] in ended
     waits = [level["name"] for level in planned["levels"] if (level.get("classification") or {}).get("waits")]
-    choose = bool(waits) and (f"Select/{waits[0]}_classes" in jobs or complete)
+    slabs = _slabs(planned, jobs)
+    slabs_wait = slabs is not None and slabs["particles_out"] is None
+    choose = slabs_wait or (bool(waits) and (f"Select/{waits[0]}_classes" in jobs or complete))
     reached = [level for level in levels if level["status"] == "complete"] or levels
     polishing = _polishing(planned, jobs)
-    final = _final(planned, reached[-1], polishing) if complete or choose or averaged else None
+    final = _final(planned, reached[-1], polishing) if (complete or choose or averaged) and not slabs_wait else None
     analysis = _map_analysis(final, jobs)
     imported = jobs.get("Import/tilt_series", {})
     return {
@@ -253,6 +259,7 @@ def _dataset(
         "series": imported.get("series", []),
         "lost_tilt_series": _lost(ordered),
         "imported": planned.get("imported", []),
+        "slabs": slabs,
         "final": final and final | _sharpened_map(final, analysis),
         "levels": levels,
         "particle_steps": _particle_steps(ordered),
@@ -266,6 +273,22 @@ def _dataset(
         "warnings": [f"bin {level['binning']}: {text}" for level in levels for text in level["warnings"]],
         "parameters": planned["recipe"],
     }
+
+
+def _slabs(planned: dict[str, Any], jobs: dict[str, Job]) -> dict[str, Any] | None:
+    """How 2D classification chose picks; None where it has not, or not yet."""
+    cut, found, selected = (jobs.get(name) for name in ("Extract/slabs", "Class2D/slabs", "Select/slabs"))
+    if not planned.get("slabs") or selected is None or "classes" not in selected:
+        return None
+    root = f"{planned['project']}/" if planned["project"] else ""
+    names = ("particles_in", "kept", "rejected", "not_judged", "not_judged_go_on", "particles_out", "classes", "reason")
+    noted = {name: selected[name] for name in names if name in selected}
+    noted |= {name: (cut or {}).get(name) for name in ("box", "pixel_size", "thickness", "tomograms")}
+    first = jobs.get("Select/slabs_first", {})
+    noted |= {"first_round": first.get("classes", []), "first_reason": first.get("reason", "")}
+    averages = (found or {}).get("averages")
+    noted |= {"job": f"{root}Class2D/slabs", "averages": f"{root}Class2D/slabs/{averages}" if averages else None}
+    return {"kept": None, "rejected": None, "particles_out": None} | noted
 
 
 def _lost(jobs: list[Job]) -> list[dict[str, Any]]:
@@ -369,6 +392,8 @@ def binning_of(job: str) -> int | None:
 
 def _order(name: str, planned: dict[str, Any]) -> tuple[Any, ...]:
     """Where a job comes in the run: its level, its place in the level, its cycle."""
+    if name in SLAB_JOBS:
+        return (-1, len(LEVEL_JOBS) + 1 + SLAB_JOBS.index(name), 0, name)
     binnings = [level["binning"] for level in planned["levels"]]
     binning = binning_of(name)
     level = binnings.index(binning) if binning in binnings else -1
@@ -384,7 +409,10 @@ def _jobs_of(binning: int, index: int, jobs: list[Job]) -> list[Job]:
     if index:
         return own
     return [
-        job for job in jobs if binning_of(job["job"]) is None and not job["job"].startswith(("Import/", "Select/"))
+        job
+        for job in jobs
+        if job["job"] in SLAB_JOBS
+        or (binning_of(job["job"]) is None and not job["job"].startswith(("Import/", "Select/")))
     ] + own
 
 
@@ -497,6 +525,9 @@ def _reason(job: Job) -> str:
         return job["reason"]
     if job.get("duplicates_removed"):
         return f"Closer to another particle than {job['distance']:.3g} Å after the refinement: duplicates."
+    if job["job"] in SLAB_JOBS:
+        left = f"; {job['not_judged']} were not judged" if job.get("not_judged") else ""
+        return f"In 2D classes of slabs that were not kept{left}."
     kind = job["job"].split("/")[0]
     known = {"Extract": "Not visible in any tilt image.", "Select": "In classes that were not kept."}
     return known.get(kind, "")
@@ -524,6 +555,15 @@ def polishing_as_text(polishing: dict[str, Any]) -> list[str]:
     return [*lines, f"best: {polishing['best']}"]
 
 
+def slabs_text(slabs: dict[str, Any]) -> list[str]:
+    """The table of 2D classes of slabs, and what became of the picks, as lines of a summary."""
+    lines = ["    2D classes of slabs", *(f"      {line}" for line in slabs_as_text(slabs["classes"]))]
+    lines += [f"      {slabs['reason']}"]
+    if slabs["not_judged"]:
+        lines += [f"      {slabs['not_judged']} picks were not judged: {not_judged_text(slabs['not_judged_go_on'])}"]
+    return [*lines, f"    averages   {slabs['averages']}"]
+
+
 def summary(results: dict[str, Any]) -> str:
     """The lines that a run ends with; paths relative to the output directory."""
     lines = []
@@ -533,6 +573,9 @@ def summary(results: dict[str, Any]) -> str:
         lines += [f"    where      {failure['work_dir']}"] if failure["work_dir"] else []
     for dataset in results["datasets"]:
         final = dataset["final"]
+        if dataset["slabs"] and dataset["status"] == "choose classes" and final is None:
+            lines += [f"  {dataset['id']}: classes are to be chosen", *slabs_text(dataset["slabs"])]
+            continue
         if final is None:
             levels = [level for level in dataset["levels"] if level["status"] == "complete"]
             done = "; ".join(f"bin {level['binning']}: {level['map']}" for level in levels) or "no level"
@@ -550,6 +593,7 @@ def summary(results: dict[str, Any]) -> str:
             f"    mask       {final['mask']}",
             f"    particles  {final['particles']}",
         ]
+        lines += slabs_text(dataset["slabs"]) if dataset["slabs"] else []
         for level in dataset["levels"]:
             if level["classes"]:
                 table = [*records_as_text(level["classes"]), level["classes_reason"]]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from py2rely_core.results.collect import ANALYSES, LEVEL_JOBS
+from py2rely_core.results.collect import ANALYSES, LEVEL_JOBS, SLAB_JOBS
 
 
 def expected_jobs(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
     """Jobs that a data set's plan has for sure, each with its binning, in the order in which they run."""
     jobs: list[tuple[str, int | None]] = [("Import/tilt_series", None)]
+    slabs = dataset.get("slabs") or {}
+    if slabs:
+        two = len(slabs["rounds"]) > 1
+        jobs += [(name, None) for name in SLAB_JOBS if two or not name.endswith("_first")]
+        if slabs["waits"]:
+            return jobs
     start = dataset.get("start", "picks")
     for index, level in enumerate(dataset["levels"]):
         binning = level["binning"]

@@ -32,6 +32,7 @@ KINDS = {
     "Extract": "relion.pseudosubtomo",
     "Reference": "relion.external",
     "InitialModel": "relion.initialmodel.tomo",
+    "Class2D": "relion.class2d",
     "Class3D": "relion.class3d",
     "Reconstruct": "relion.reconstructparticletomo",
     "Refine3D": "relion.refine3d.tomo",
@@ -52,6 +53,11 @@ OUTPUTS = {
     "Extract": {
         "particles.star": "ParticleGroupMetadata.star.relion.tomo.extract",
         "optimisation_set.star": "TomoOptimisationSet.star.relion.tomo.extract",
+        "particles_relion.star": "ParticleGroupMetadata.star.relion",
+    },
+    "Class2D": {
+        "run_it*_data.star": "ParticleGroupMetadata.star.relion.class2d",
+        "run_it*_optimiser.star": "OptimiserData.star.relion.class2d",
     },
     "Reference": {"reference.mrc": "DensityMap.mrc.relion"},
     "InitialModel": {"initial_model.mrc": "DensityMap.mrc.relion.initialmodel"},

@@ -368,6 +368,27 @@ class Final(Part):
     orientations_text: str = ""
 
 
+class Slabs(Part):
+    """Picks as 2D classification chose them: which were kept, which rejected, and which could not be judged."""
+
+    job: str = Field(description="The Class2D job.")
+    averages: str | None = Field(None, description="Its class averages.")
+    box: int | None = Field(None, description="Pixels of an image.")
+    pixel_size: float | None = None
+    thickness: float | None = None
+    tomograms: int | None = None
+    particles_in: int
+    kept: int | None = Field(None, description="In classes that are kept; null while classes are waited for.")
+    rejected: int | None = None
+    not_judged: int = Field(0, description="Too near the border of their tomogram.")
+    not_judged_go_on: bool = True
+    particles_out: int | None = None
+    classes: list[ClassRow] = []
+    reason: str = ""
+    first_round: list[ClassRow] = Field([], description="Of two rounds, the classes of the first.")
+    first_reason: str = ""
+
+
 class Dataset(Part):
     """One data set. `final` is null when the run failed before every level was complete.
 
@@ -387,6 +408,7 @@ class Dataset(Part):
     series: list[TiltSeries] = []
     lost_tilt_series: list[LostTiltSeries] = Field([], description="Those that the run went on without.")
     imported: list[str] = Field([], description="What the run's own imports read, used and left out.")
+    slabs: Slabs | None = Field(None, description="Null where picks were not chosen by 2D classification.")
     final: Final | None = None
     levels: list[Level]
     particle_steps: list[ParticleStep] = []

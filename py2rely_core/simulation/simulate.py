@@ -18,6 +18,7 @@ from py2rely_core.simulation.structures import (
     INVENTED,
     Structure,
     density,
+    make_junk,
     make_structure,
     second_of,
     structure_of,
@@ -45,6 +46,9 @@ class Settings:
         What the second conformation is, as :func:`py2rely_core.simulation.structures.second_of` takes it.
     false_picks : float
         Picks without a particle, as a share of the particles.
+    junk : str
+        What lies at false picks, in turn, separated by commas: ``nothing``, ``blobs`` (ice), ``beads`` (gold),
+        ``membranes``, ``other`` (another structure of this size). Empty: nothing.
     second_conformation : float
         Share of particles of which one domain has moved.
     defocus_error : float
@@ -70,6 +74,7 @@ class Settings:
     shift_error: float = 0.0
     random_angles: bool = False
     false_picks: float = 0.0
+    junk: str = ""
     second_conformation: float = 0.0
     defocus_error: float = 0.0
     motion: float = 0.0
@@ -296,12 +301,21 @@ def _write_tilt_series(
     labels = np.array(["a"] * settings.particles + ["false"] * n_false)
     labels[: round(settings.second_conformation * settings.particles)] = "b"
     poses = Rotation.random(len(labels), rng=rng).as_matrix()
+    kinds = settings.junk.split(",") if settings.junk else ["nothing"]
+    of_kind = np.array([""] * settings.particles + [kinds[n % len(kinds)] for n in range(n_false)], dtype=object)
     # Streams of their own: data without motion or defocus errors are the same whether or not others have them.
     moved = displacements(positions, tilts, settings.motion, np.random.default_rng([settings.seed, number, 1]))
     images = sum(
         project(structure, poses[labels == label], positions[labels == label], tilts, settings, moved[labels == label])
         for label, structure in structures.items()
     )
+    for kind in dict.fromkeys(kinds if n_false else ()):
+        # Ice differs from place to place; of the others only the view does.
+        places = np.flatnonzero(of_kind == kind)
+        for one, here in enumerate(np.split(places, len(places)) if kind == "blobs" else [places]):
+            junk = make_junk(kind, settings.diameter, settings.seed + (1000 * number + one if kind == "blobs" else 0))
+            if junk is not None:
+                images = images + project(junk, poses[here], positions[here], tilts, settings, moved[here])
     images = images + rng.normal(0, settings.noise * _signal(structures["a"], settings), images.shape)
     file = f"tilt_series/{name}.mrcs"
     with mrcfile.new(directory / file, overwrite=True) as mrc:
@@ -324,6 +338,7 @@ def _write_tilt_series(
     columns = {"tomogram": name, "label": labels}
     columns |= {axis.lower(): positions[:, i] for i, axis in enumerate(AXES)}
     columns |= {angle: angles[:, i] for i, angle in enumerate(("rot", "tilt", "psi"))}
+    columns |= {"kind": of_kind} if settings.junk else {}
     return pd.DataFrame(columns).iloc[order]
 
 

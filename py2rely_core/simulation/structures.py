@@ -93,6 +93,39 @@ def make_structure(diameter: float, symmetry: str, seed: int, moved: bool = Fals
     return Structure(centres, weights)
 
 
+def make_junk(kind: str, diameter: float, seed: int) -> Structure | None:
+    """What lies at a false pick; None for nothing. Its contrast is about that of a particle, a bead's much more.
+
+    Parameters
+    ----------
+    kind : {"nothing", "blobs", "beads", "membranes", "other"}
+    diameter : float
+        Of the particles, Angstrom.
+    seed : int
+        Of blobs and of the other structure.
+
+    Raises
+    ------
+    ValueError
+        There is no such kind.
+    """
+    rng = np.random.default_rng([seed, 2000])
+    if kind == "nothing":
+        return None
+    if kind == "other":
+        return make_structure(diameter, "C1", seed + 5000)
+    if kind == "beads":
+        return Structure(np.zeros((1, 3)), np.array([2000.0]), 25.0)
+    if kind == "blobs":
+        return Structure(rng.normal(0, diameter / 5, (6, 3)), rng.uniform(40, 90, 6), diameter / 8)
+    if kind == "membranes":
+        extent = 0.75 * diameter
+        x, y = (axis.ravel() for axis in np.mgrid[-extent : extent + 1 : 12.0, -extent : extent + 1 : 12.0])
+        leaflets = [np.stack([x, y, np.full(x.shape, z)], axis=1) for z in (-18.0, 18.0)]
+        return Structure(np.concatenate(leaflets), np.full(2 * x.size, 1.4), 6.0)
+    raise ValueError(f"there is no junk called {kind}")
+
+
 def apoferritin() -> Structure:
     """Every atom but hydrogen of the 24-mer, PDB 4V1W."""
     atoms = _own("apoferritin")

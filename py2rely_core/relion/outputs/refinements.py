@@ -100,3 +100,27 @@ def check_classes(job: Path, particles: Path, reference: Path, classes: int) -> 
     if len(broken) == classes:
         raise broken[0]
     write_numbers(job, **numbers, class_count=classes)
+
+
+def check_class2d(job: Path, particles: Path, iterations: int, classes: int) -> None:
+    """A 2D classification: every image has a class; of the averages, at least one holds something."""
+    import mrcfile
+
+    from py2rely_core.maps.masks import is_degenerate
+
+    stem = f"run_it{iterations:03d}"
+    missing = [n for n in ("data.star", "model.star", "classes.mrcs") if not (job / f"{stem}_{n}").is_file()]
+    if missing:
+        raise bad_output(job, f"{stem}_{missing[0]} was not written.")
+    before, after = particles_of(job, particles), particles_of(job, job / f"{stem}_data.star")
+    if len(before) != len(after):
+        raise bad_output(job, f"{len(before)} images went in, {len(after)} came out.")
+    try:
+        averages = np.asarray(mrcfile.read(job / f"{stem}_classes.mrcs"), dtype=np.float32)
+    except (OSError, ValueError) as error:
+        raise bad_output(job, f"{stem}_classes.mrcs cannot be read: {error}.") from error
+    if len(averages) != classes:
+        raise bad_output(job, f"there are {len(averages)} averages, not {classes}.")
+    if all(is_degenerate(one) for one in averages):
+        raise bad_output(job, "none of the averages holds anything.")
+    write_numbers(job, images=len(after), class_count=classes, averages=f"{stem}_classes.mrcs", iterations=iterations)

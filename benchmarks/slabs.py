@@ -1,0 +1,110 @@
+"""Precision and recall of what 2D classification of slabs keeps, by share of junk and seed: see benchmarks/slabs.
+
+Three crowded tomograms of one structure without symmetry, with unknown orientations; false picks lie in turn at
+nothing, blobs of ice, beads of gold, membranes, and another structure of the same size. The steps are those of a run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+from py2rely_core.data.tables import read_star
+from py2rely_core.judging.slab_classes import SlabChoice, choose_slab_classes, read_class2d, select_slabs
+from py2rely_core.parameters.recipe import Recipe
+from py2rely_core.planning.plan import Machine, plan_dataset
+from py2rely_core.relion import slabs as work
+from py2rely_core.relion.outputs.refinements import check_class2d
+from py2rely_core.relion.run import run_job
+from py2rely_core.simulation.simulate import Settings, write_dataset
+
+PICKS, TOMOGRAMS, DIAMETER = 80, 3, 150.0
+JUNK = "nothing,blobs,beads,membranes,other"
+
+
+def simulate(place: Path, share: float, seed: int, noise: float) -> None:
+    """A data set of which a share of the picks is junk."""
+    good = round(PICKS * (1 - share))
+    write_dataset(
+        place,
+        Settings(
+            tilt_series=TOMOGRAMS, particles=good, pixel_size=5.0, image_size=400, thickness=100, diameter=DIAMETER,
+            symmetry="C1", tilt_step=10.0, noise=noise, seed=seed, shift_error=5.0, random_angles=True,
+            false_picks=(PICKS - good) / good, junk=JUNK,
+        ),
+    )  # fmt: skip
+
+
+def classify(place: Path, second: int) -> float:
+    """Cut, classify and choose, as a run does, in a second round with so many classes (0: none); seconds."""
+    started = time.time()
+    recipe = Recipe.model_validate({
+        "resolutions": {"angpix": 5.0, "binning_list": [2]}, "refine3D": {"particle_diameter": DIAMETER},
+        "slabs": {"run": True, "second_classes": second},
+    })  # fmt: skip
+    plan = plan_dataset(recipe, "known", TOMOGRAMS, Machine(1), n_particles=PICKS * TOMOGRAMS)["slabs"]
+    table = read_star(place / "tilt_series.star")["global"]
+    slabs = Path("Extract/slabs")
+    saved = Path.cwd()
+    os.chdir(place)
+    try:
+        settings = work.Settings(**plan["cut"]["settings"])
+        source = work.reconstructed(slabs, table, settings)
+        work.make_slabs(slabs, Path("particles.star"), settings, source, table, work.least_tilt(table, Path))
+        star = slabs / work.PARTICLES
+        for number, run in enumerate(plan["rounds"]):
+            job, output = (Path(f"{kind}/slabs{'_second' * number}") for kind in ("Class2D", "Select"))
+            command = ["relion_refine", "--o", f"{job}/run", "--i", str(star), "--K", str(run["classes"])]
+            command += ["--iter", str(run["iterations"]), "--j", "1", *run["options"].split()]
+            run_job(job, command)
+            check_class2d(job, star, run["iterations"], run["classes"])
+            found = read_class2d(job)
+            selection = choose_slab_classes(found, DIAMETER, SlabChoice(**plan["choice"]))
+            select_slabs(found, slabs, selection, output, True, [])
+            star = output / "slabs.star"
+    finally:
+        os.chdir(saved)
+    return time.time() - started
+
+
+def judge(place: Path, name: str = "slabs") -> dict[str, object]:
+    """What was kept, against the truth: the rows of the picks are those of the truth."""
+    truth = pd.read_csv(place / "truth/particles.csv", dtype={"tomogram": str}, keep_default_na=False)
+    picks, kept = (read_star(place / name)["particles"] for name in ("particles.star", f"Select/{name}/particles.star"))
+    key = ["rlnTomoName", "rlnCenteredCoordinateXAngst", "rlnCenteredCoordinateYAngst", "rlnCenteredCoordinateZAngst"]
+    index = picks.assign(row=range(len(picks))).merge(kept[key], on=key)["row"]
+    label, kind = truth["label"].iloc[index], truth["kind"].iloc[index]
+    good, other = int((label == "a").sum()), int((kind == "other").sum())
+    noted = json.loads((place / f"Select/{name}/job.json").read_text())
+    return {
+        "picks": len(picks), "true": int((truth["label"] == "a").sum()), "kept": len(kept), "kept_true": good,
+        "precision": good / len(kept), "recall": good / (truth["label"] == "a").sum(),
+        "precision_without_other": good / (len(kept) - other), "not_judged": noted["not_judged"],
+        "reason": noted["reason"],
+    }  # fmt: skip
+
+
+def main() -> None:
+    """Measure what was asked for, and print a table."""
+    root, second = Path(sys.argv[1]).absolute(), 4 if "--second" in sys.argv else 0
+    print("  junk seed noise  picks  kept  precision  of them without another structure  recall  seconds")
+    for text in [word for word in sys.argv[2:] if word != "--second"]:
+        share, seed, *rest = text.split(":")
+        noise = float(rest[0]) if rest else 3.0
+        place = root / text.replace(":", "_")
+        if not (place / "particles.star").is_file():
+            simulate(place, float(share), int(seed), noise)
+        seconds = classify(place, second)
+        found = judge(place, "slabs_second" if second else "slabs")
+        numbers = f"{float(share):6.0%} {seed:>4} {noise:5.1f} {found['picks']:6d} {found['kept']:5d}"
+        shares = f"{found['precision']:10.2f} {found['precision_without_other']:34.2f} {found['recall']:7.2f}"
+        print(f"{numbers} {shares} {seconds:8.0f}  {found['reason']}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
