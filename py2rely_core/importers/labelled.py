@@ -44,6 +44,8 @@ CSV_COLUMNS = {
     "rlnAngleTilt": ("tilt", "rlnangletilt", "theta"),
     "rlnAnglePsi": ("psi", "rlnanglepsi"),
 }
+#: Of these, the ones that hold numbers.
+_NUMBERS = {name for label, names in CSV_COLUMNS.items() if label != "rlnTomoName" for name in names}
 
 
 def main_table(blocks: Blocks) -> pd.DataFrame | None:
@@ -181,10 +183,12 @@ def read_csv(source: Path) -> Picked:
         what = f"The first line names {len(names)} columns, the next has {wide} values."
         fix = "Decimal commas, or a column without a name? Write the file again with points and names."
         raise ProblemError(Problem(what, str(source), "as many values as names", fix))
+    texts = {name: str for name in names if name.strip().lower() not in _NUMBERS}
     try:
         table = pd.read_csv(
-            io.StringIO(text), sep=separator or r"\s+", dtype=str, comment="#", skipinitialspace=True, index_col=False
-        )
+            io.StringIO(text), sep=separator or r"\s+", dtype=texts, comment="#", skipinitialspace=True,
+            index_col=False, low_memory=False,
+        )  # fmt: skip
     except ValueError as error:
         fix = "Give a CSV file whose first line names the columns."
         what = f"The CSV file cannot be read: {str(error).strip()}."

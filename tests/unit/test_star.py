@@ -68,3 +68,36 @@ def test_what_is_written_is_read(tmp_path):
     found = read_star(path)
     pd.testing.assert_frame_equal(found["particles"], table)
     assert list(found["empty"]) == list(table)
+
+
+def test_numbers_and_texts_stay_what_they_are(tmp_path):
+    """Six decimals are too few for small numbers; blanks and signs of the format need quotation marks."""
+    table = pd.DataFrame(
+        {
+            "rlnTomoName": ["01", "a\tb", "#1", "_x", "'y'", "data_z", "loop_"],
+            "rlnSmall": [1.25e-9, 0.0, -3e-4, 2e-7, 0.0, 0.0, 0.0],
+            "rlnLarge": [1e12, -0.5, float("inf"), 1e-9, 12345.678901, float("nan"), 2.0],
+            "rlnNote": ["x", float("nan"), "y", "z", "x", "1e5", "1_2"],
+        }
+    )
+    path = tmp_path / "x.star"
+    write_star({"particles": table}, path)
+    found = read_star(path)["particles"]
+    table.loc[3, "rlnLarge"] = 0.0
+    pd.testing.assert_frame_equal(found, table, rtol=1e-11, atol=0)
+    again = tmp_path / "again.star"
+    write_star({"particles": found}, again)
+    assert again.read_text() == path.read_text()
+    for name in ('5" box', "two\nlines"):
+        with pytest.raises(ProblemError, match="cannot be written"):
+            write_star({"particles": table.assign(rlnNote=name)}, path)
+
+
+def test_the_field_reads_what_is_written(tmp_path):
+    table = pd.DataFrame({"rlnTomoName": ["TS_1", "a b"], "rlnX": [1.5, -2e-7], "rlnN": [1, 2], "rlnIs": [True, False]})
+    path = tmp_path / "new/x.star"
+    write_star({"optics": table[:1], "particles": table, "none": pd.DataFrame()}, path)
+    known = starfile.read(path, always_dict=True)
+    pd.testing.assert_frame_equal(known["particles"][["rlnTomoName", "rlnN"]], table[["rlnTomoName", "rlnN"]])
+    assert known["particles"]["rlnX"].tolist() == [1.5, 0.0]
+    assert len(known["optics"]) == 1
