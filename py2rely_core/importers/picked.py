@@ -109,7 +109,7 @@ def names_of(table: pd.DataFrame, label: str, where: str, place: Callable[[int],
         at = f"{place(row) if place else where}, first in row {row + 1}"
         what = f"{label} is empty, or nan, in {int(empty.sum())} rows."
         raise ProblemError(Problem(what, at, "a name in every row", _CORRECT))
-    return table[label].astype(str)
+    return table[label].astype(str).str.strip()
 
 
 def check_angles(table: pd.DataFrame, where: str, place: Callable[[int], str] | None = None) -> None:
