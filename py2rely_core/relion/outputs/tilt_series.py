@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from py2rely_core.data.geometry import AXES, CENTRED
 from py2rely_core.data.tables import read_star
 from py2rely_core.problems import ProblemError
 from py2rely_core.relion.outputs.job import kept_particles, particles_of, row_count, write_numbers
 from py2rely_core.relion.run import commands
+
+#: Refined shifts of particles.
+ORIGINS = [f"rlnOrigin{axis}Angst" for axis in AXES]
+_NOT_FINITE = re.compile(r"(?<!\S)[+-]?(?:nan|inf)", re.IGNORECASE)
 
 
 def tilt_series_summary(job: Path, particles: pd.DataFrame) -> list[dict[str, Any]]:
@@ -78,6 +84,26 @@ def check_tables(job: Path, tomograms: Path) -> str:
     return ""
 
 
+def check_polished(job: Path, tomograms: Path) -> str:
+    """Why what a polishing wrote cannot be used, tables, trajectories and particles; empty when it can."""
+    reason = check_tables(job, tomograms)
+    if reason:
+        return reason
+    if (job / "motion.star").is_file():
+        block = ""
+        for line in (job / "motion.star").read_text().splitlines():
+            block = line.strip().removeprefix("data_") if line.startswith("data_") else block
+            if not line.startswith(("data_", "_", "#")) and _NOT_FINITE.search(line):
+                return f"the trajectory of {block} has values that are not finite"
+    if (job / "particles.star").is_file():
+        rows = particles_of(job, job / "particles.star")
+        placed = rows[[label for label in (*CENTRED, *ORIGINS) if label in rows]]
+        bad = ~np.isfinite(placed.to_numpy(dtype=float)).all(axis=1)
+        if bad.any():
+            return f"a particle of {rows['rlnTomoName'][bad].iloc[0]} is at no finite place"
+    return ""
+
+
 def tilt_tables(tomograms: Path) -> dict[str, pd.DataFrame]:
     """The table of every tilt series that a ``tomograms.star`` names, paths as RELION resolves them."""
     table = read_star(tomograms)["global"]
@@ -109,7 +135,7 @@ def _defocus_change(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, floa
 
 def check_polish(job: Path, tomograms: Path, particles: Path, output: Path) -> None:
     """Note how particles moved, and write the particle set that belongs to the polished tilt series."""
-    reason = check_tables(job, tomograms)
+    reason = check_polished(job, tomograms)
     # Where images are only shifted as a whole, RELION writes no particles: they are as before.
     shifted = any("--shift_only" in one["command"] for one in commands(job))
     kept = kept_particles(job, particles)
@@ -144,8 +170,6 @@ def motion_of(path: Path, particles: Path) -> dict[str, Any]:
     RELION writes trajectories tilt series by tilt series, each under the name of its particle, which need not be the
     order of the particles.
     """
-    from py2rely_core.data.geometry import AXES
-
     tracks = {name: block for name, block in read_star(path).items() if name != "general"}
     table = read_star(particles)["particles"]
     tomogram = {}
@@ -153,10 +177,9 @@ def motion_of(path: Path, particles: Path) -> dict[str, Any]:
         tomogram = dict(zip(table["rlnTomoParticleName"].astype(str), table["rlnTomoName"], strict=True))
     # RELION calls particles without a name by their tomogram and a number.
     names = [tomogram.get(name, name.rpartition("/")[0]) for name in tracks]
-    labels = [f"rlnOrigin{axis}Angst" for axis in AXES]
     squares = []
     for track in tracks.values():
-        positions = track[labels].to_numpy(dtype=float)
+        positions = track[ORIGINS].to_numpy(dtype=float)
         squares.append(((positions - positions.mean(axis=0)) ** 2).sum(axis=1).mean())
     moved = pd.DataFrame({"tomogram": names, "square": squares})
     series = moved[moved["tomogram"] != ""].groupby("tomogram")["square"].mean() ** 0.5
