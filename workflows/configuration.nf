@@ -162,8 +162,9 @@ def needs_of(documents, given) {
         map: rows.any { row -> row.start == 'bin1' && row.reference_template }, polish_only: rows.any { row -> row.start == 'polish' },
         rungs: picks && picks.every { row -> row.reference_template || row.run_denovo_generation } && !late ? levels - 1 : levels,
         cycles: polished ? cycles : 0,
-        ctf_refine: polished && (late || (recipes + [given]).any { recipe -> recipe.ctf_refine }),
-        polish: polished && (late || (recipes + [given]).any { recipe -> recipe.bayesian_polish }),
+        // An empty block is one: all of its fields have defaults.
+        ctf_refine: polished && (late || (recipes + [given]).any { recipe -> recipe.ctf_refine != null }),
+        polish: polished && (late || (recipes + [given]).any { recipe -> recipe.bayesian_polish != null }),
         classes: given.run_class3D || values_of(recipes + [given], 'classification', 'run').any { run -> !("${run}".toLowerCase() in ['no', 'false']) },
         sharpening: switched_on(recipes, given, 'sharpening', true),
         directions: switched_on(recipes, given, 'directions', true),

@@ -122,6 +122,36 @@ def read_stars(paths: Iterable[Path]) -> dict[Path, Blocks | ProblemError]:
     return found
 
 
+def read_alike(path: Path) -> tuple[list[str], np.ndarray, pd.DataFrame]:
+    """All tables of a file as one, as of trajectories, of which there is one for every particle.
+
+    Returns
+    -------
+    names : list of str
+        Of the blocks that are tables.
+    rows : (n,) int
+        Of each of them.
+    table : DataFrame
+        Their rows, one after the other.
+
+    Raises
+    ------
+    ProblemError
+        The file cannot be read, or its tables have different labels.
+    """
+    blocks = [block for block in _raw_blocks(Path(path)) if block.is_loop]
+    other = next((block for block in blocks if block.labels != blocks[0].labels), None)
+    if other is not None:
+        raise ProblemError(_unreadable(other.path, f"data_{other.name} has other labels", other.line))
+    table = _table(blocks) if blocks else pd.DataFrame()
+    return [block.name for block in blocks], np.array([block.count for block in blocks], dtype=int), table
+
+
+def labels_of(path: Path) -> dict[str, tuple[str, ...]]:
+    """The labels of every block of a STAR file, without its values."""
+    return {block.name: block.labels for block in _raw_blocks(Path(path))}
+
+
 @dataclass(frozen=True)
 class _Block:
     """A block as it stands in its file: what its rows mean is not looked at yet."""
@@ -148,15 +178,15 @@ def _raw_blocks(path: Path) -> list[_Block]:
     except ProblemError as error:
         raise _of_another_kind(path) or error from error
     found = list(_STRUCTURE.finditer(text))
-    blocks: list[_Block] = []
+    blocks: dict[str, _Block] = {}
     starts = [n for n, match in enumerate(found) if match["block"] is not None]
+    line_of = _Lines(text)
     for n, following in zip(starts, [*starts[1:], len(found)][: len(starts)], strict=True):
         end = found[following].start() if following < len(found) else len(text)
-        blocks.append(_block(path, text, found[n:following], end))
-    names = [block.name for block in blocks]
-    for n, name in enumerate(names):
-        if name in names[:n]:
-            raise ProblemError(_unreadable(path, f"the block data_{name} is there twice", blocks[n].line))
+        block = _block(path, text, found[n:following], end, line_of)
+        if block.name in blocks:
+            raise ProblemError(_unreadable(path, f"the block data_{block.name} is there twice", block.line))
+        blocks[block.name] = block
     before = text[: found[starts[0]].start()] if starts else text
     if not starts or _HOLDS_ROWS.search(before):
         other = None if starts else _of_another_kind(path)
@@ -164,7 +194,21 @@ def _raw_blocks(path: Path) -> list[_Block]:
             raise other
         reason = "there are values before its first data block" if starts else "it has no data block"
         raise ProblemError(_unreadable(path, reason))
-    return blocks
+    return list(blocks.values())
+
+
+class _Lines:
+    """The line, counted from 1, at a place of a text; fast where places are asked for one after the other."""
+
+    def __init__(self, text: str) -> None:
+        self.text, self.place, self.line = text, 0, 1
+
+    def __call__(self, place: int) -> int:
+        if place < self.place:
+            self.place, self.line = 0, 1
+        self.line += self.text.count("\n", self.place, place)
+        self.place = place
+        return self.line
 
 
 def _of_another_kind(path: Path) -> ProblemError | None:
@@ -187,11 +231,11 @@ def row_line(path: Path, block: str, row: int) -> str:
     return f"{path}, line {number}" if number else str(path)
 
 
-def _block(path: Path, text: str, found: list[re.Match], end: int) -> _Block:
-    name, line = found[0]["block"][5:], text.count("\n", 0, found[0].start()) + 1
+def _block(path: Path, text: str, found: list[re.Match], end: int, line_of: _Lines) -> _Block:
+    name, line = found[0]["block"][5:], line_of(found[0].start())
 
     def broken(reason: str, position: int) -> ProblemError:
-        return ProblemError(_unreadable(path, reason, text.count("\n", 0, position) + 1))
+        return ProblemError(_unreadable(path, reason, line_of(position)))
 
     if len(found) == 1 or found[1]["loop"] is None:
         outside = _HOLDS_ROWS.search(_without(text, found[1:], found[0].end(), end))
@@ -219,7 +263,7 @@ def _block(path: Path, text: str, found: list[re.Match], end: int) -> _Block:
         raise broken(f"there is {stray[0].strip()!r} among the rows of data_{name}", stray.start())
     if not labels:
         raise broken(f"the table of data_{name} has no labels", found[1].start())
-    return _Block(path, name, tuple(labels), text[place:end], text.count("\n", 0, place) + 1, True)
+    return _Block(path, name, tuple(labels), text[place:end], line_of(place), True)
 
 
 def _without(text: str, found: list[re.Match], start: int, end: int) -> str:

@@ -99,8 +99,9 @@ def test_names_stay_text_where_nextflow_makes_numbers_of_them(tmp_path):
     """From the command line and from a parameter file in YAML; what the configuration has read already is refused."""
     shutil.copy(REPO / "nextflow_schema.json", tmp_path)
     (tmp_path / "main.nf").write_text(
-        f"include {{ check_texts ; typed }} from '{REPO}/workflows/configuration'\n"
+        f"include {{ check_texts ; needs_of ; parameter_files ; typed }} from '{REPO}/workflows/configuration'\n"
         "workflow {\n def found = typed(params)\n println groovy.json.JsonOutput.toJson(found)\n"
+        " println groovy.json.JsonOutput.toJson([needs: needs_of(parameter_files(found), found)])\n"
         " check_texts(found, params)\n}\n"
     )
     names = ("session_id", "user_id", "outdir", "gpus", "low_pass")
@@ -114,9 +115,10 @@ def test_names_stay_text_where_nextflow_makes_numbers_of_them(tmp_path):
             ["nextflow", "-q", "-log", tmp_path / "log", "run", "main.nf", *words], cwd=tmp_path,
             env=environment(**{AS_TEXT: ""}), capture_output=True, text=True, check=False,
         )  # fmt: skip
-        return json.loads(re.search(r"^{.*}$", done.stdout, re.M)[0]), done.returncode, done.stdout + done.stderr
+        shown = [json.loads(line) for line in re.findall(r"^{.*}$", done.stdout, re.M)]
+        return *shown, done.returncode, done.stdout + done.stderr
 
-    given, code, text = run(
+    given, _needs, code, text = run(
         "--session_id", "01", "--user_id=1e5", "--particle_name", "1d", "--imports.run_ids", "007", "--low_pass", "4e1",
         "--refine3D.ini_high", "40", "--gpus", "0", "--run_class3D",
     )  # fmt: skip
@@ -125,9 +127,14 @@ def test_names_stay_text_where_nextflow_makes_numbers_of_them(tmp_path):
         "session_id": "01", "user_id": "1e5", "particle_name": "1d", "imports": {"run_ids": "007"}, "low_pass": 40.0,
         "refine3D": {"ini_high": 40}, "gpus": "0", "run_class3D": True, "outdir": None,
     }  # fmt: skip
-    given, code, text = run("-params-file", "given.yml", "--outdir", "01", "--imports.user_id", "1e5")
+    (tmp_path / "empty.json").write_text('{"resolutions": {"binning_list": "2,1"}, "ctf_refine": {}}')
+    given, found, code, text = run(
+        "--parameter", "empty.json", "-params-file", "given.yml", "--outdir", "01", "--imports.user_id", "1e5"
+    )
     wanted = {"session_id": "010", "user_id": "1e5", "particle_name": "1_2", "outdir": "01"}
     assert {name: given[name] for name in wanted} == wanted
     assert given["imports"] == {"run_prefix": "007", "user_id": "1e5"}
+    # An empty block is one, as for the core.
+    assert (found["needs"]["ctf_refine"], found["needs"]["polish"]) == (True, False)
     assert code
     assert "takes --outdir 01 for a number: 1." in text
