@@ -122,8 +122,14 @@ def read_stars(paths: Iterable[Path]) -> dict[Path, Blocks | ProblemError]:
     return found
 
 
-def read_alike(path: Path) -> tuple[list[str], np.ndarray, pd.DataFrame]:
+def read_alike(path: Path, without: str = "general") -> tuple[list[str], np.ndarray, pd.DataFrame]:
     """All tables of a file as one, as of trajectories, of which there is one for every particle.
+
+    Parameters
+    ----------
+    path : Path
+    without : str
+        A block that is none of them.
 
     Returns
     -------
@@ -139,7 +145,7 @@ def read_alike(path: Path) -> tuple[list[str], np.ndarray, pd.DataFrame]:
     ProblemError
         The file cannot be read, or its tables have different labels.
     """
-    blocks = [block for block in _raw_blocks(Path(path)) if block.is_loop]
+    blocks = [block for block in _raw_blocks(Path(path)) if block.is_loop and block.name != without]
     other = next((block for block in blocks if block.labels != blocks[0].labels), None)
     if other is not None:
         raise ProblemError(_unreadable(other.path, f"data_{other.name} has other labels", other.line))
