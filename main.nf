@@ -1,6 +1,6 @@
 #!/usr/bin/env nextflow
 // Sub-tomogram averaging with RELION 5: aligned tilt series and picks in, the best map out.
-include { check_configuration ; configuration ; help_text ; needs_of ; parameter_files ; typed } from './workflows/configuration'
+include { check_configuration ; check_texts ; configuration ; help_text ; needs_of ; parameter_files ; typed } from './workflows/configuration'
 include { complete_class_pages ; ended_well ; ignored ; make_relion_project ; note_run ; report_failure ; seconds } from './workflows/outcome'
 include { STA } from './workflows/sta'
 
@@ -14,6 +14,7 @@ workflow {
         plans = [].asSynchronized()
         finished = [].asSynchronized()
         ended = [].asSynchronized()
+        check_texts(parameters, params)
         note_run(parameters.outdir, [state: 'running'])
         workflow.onComplete = {
             note_run(parameters.outdir, [state: ended_well() ? 'finished' : 'failed', ended: seconds(workflow.complete), error: ended_well() ? null : workflow.errorMessage ?: ignored()])

@@ -6,14 +6,24 @@ def schema() {
     return new groovy.json.JsonSlurper().parseText(file("${projectDir}/nextflow_schema.json", glob: false).text)
 }
 
-// Parameters by their types, however they arrived: Nextflow from 26.04 on gives what is on the command line as text. What
-// is not of its type stays as it is, for the list of problems.
+// Parameters by their types, however they arrived: Nextflow from 26.04 on gives what is on the command line as text, earlier
+// ones make numbers of what looks like one: there the text is looked up, as 01 and 1e5 are names, too. What is not of its
+// type stays as it is, for the list of problems.
 def typed(given) {
     def types = schema()['$defs'].collectEntries { _group, section -> section.properties.collectEntries { name, one -> [name, one.type] } }
-    return given.collectEntries { name, value -> [name, value instanceof CharSequence ? of_type(types[name], value.toString()) : value] }
+    def words = command_words()
+    def texts = file_texts()
+    return given.collectEntries { name, value -> [name, of_type(types[name], as_written([name], value, words, texts[name]))] }
 }
 
-def of_type(type, text) {
+def of_type(type, value) {
+    if (type == 'string' && (value instanceof Integer || value instanceof Long || value == true)) {
+        return value.toString()
+    }
+    if (!(value instanceof CharSequence)) {
+        return value
+    }
+    def text = value.toString()
     if (type == 'boolean' && text.toLowerCase() in ['true', 'yes', 'false', 'no']) {
         return text.toLowerCase() in ['true', 'yes']
     }
@@ -24,6 +34,68 @@ def of_type(type, text) {
         return text.isInteger() ? text.toInteger() : text.toBigDecimal()
     }
     return text
+}
+
+// A number or a switch as it stands on the command line, else in the parameter file of Nextflow; as it is where it reads the same.
+def as_written(path, value, words, in_file) {
+    if (value instanceof Map) {
+        return value.collectEntries { name, one -> [name, as_written(path + [name], one, words, in_file instanceof Map ? in_file[name] : null)] }
+    }
+    if (!(value instanceof Number || value instanceof Boolean)) {
+        return value
+    }
+    def typed_in = words[squashed(path.join('.'))]
+    def text = typed_in != null && reads_as(typed_in, value) ? typed_in : in_file
+    return text instanceof CharSequence && text.toString() != value.toString() ? text.toString() : value
+}
+
+def reads_as(text, value) {
+    try {
+        return value instanceof Boolean ? text.toLowerCase() == value.toString() : Double.valueOf(text) == value.doubleValue() || Double.valueOf(text).isNaN()
+    }
+    catch (NumberFormatException _e) {
+        return false
+    }
+}
+
+def squashed(name) {
+    return name.replaceAll(/[-_]/, '').toLowerCase()
+}
+
+// What is given on the command line, by squashed names; the last of several.
+def command_words() {
+    def words = own_words()
+    def given = words.withIndex().findAll { word, _place -> word.startsWith('--') }
+    return given.collectEntries { word, place ->
+        def name = word.substring(2)
+        name.contains('=') ? [squashed(name.substring(0, name.indexOf('='))), name.substring(name.indexOf('=') + 1)] : [squashed(name), words[place + 1]]
+    }
+}
+
+def own_words() {
+    def line = new File('/proc/self/cmdline')
+    return line.canRead() ? line.text.split('\0').toList() : ProcessHandle.current().info().arguments().map { found -> found.toList() }.orElse([])
+}
+
+// The values of Nextflow's own parameter file as they stand in it.
+def file_texts() {
+    try {
+        return params_file() ? texts_of(yaml().compose(new StringReader(file(params_file(), glob: false).text))) : [:]
+    }
+    catch (Exception _e) {
+        return [:]
+    }
+}
+
+def texts_of(node) {
+    if (node instanceof org.yaml.snakeyaml.nodes.MappingNode) {
+        return node.value.collectEntries { one -> [one.keyNode instanceof org.yaml.snakeyaml.nodes.ScalarNode ? one.keyNode.value : one, texts_of(one.valueNode)] }
+    }
+    return node instanceof org.yaml.snakeyaml.nodes.ScalarNode ? node.value : null
+}
+
+def yaml() {
+    return new org.yaml.snakeyaml.Yaml(new org.yaml.snakeyaml.constructor.SafeConstructor(new org.yaml.snakeyaml.LoaderOptions()))
 }
 
 // How and where tasks run: no part of what is computed, and so of no task's hash.
@@ -92,8 +164,9 @@ def needs_of(documents, given) {
         map: rows.any { row -> row.start == 'bin1' && row.reference_template }, polish_only: rows.any { row -> row.start == 'polish' },
         rungs: picks && picks.every { row -> row.reference_template || row.run_denovo_generation } && !late ? levels - 1 : levels,
         cycles: polished ? cycles : 0,
-        ctf_refine: polished && (late || (recipes + [given]).any { recipe -> recipe.ctf_refine }),
-        polish: polished && (late || (recipes + [given]).any { recipe -> recipe.bayesian_polish }),
+        // An empty block is one: all of its fields have defaults.
+        ctf_refine: polished && (late || (recipes + [given]).any { recipe -> recipe.ctf_refine != null }),
+        polish: polished && (late || (recipes + [given]).any { recipe -> recipe.bayesian_polish != null }),
         slabs: given.run_class2D || values_of(recipes + [given], 'slabs', 'run').any { run -> !("${run}".toLowerCase() in ['no', 'false']) },
         slabs_again: values_of(recipes + [given], 'slabs', 'second_classes').any { number -> "${number}" != '0' },
         classes: given.run_class3D || values_of(recipes + [given], 'classification', 'run').any { run -> !("${run}".toLowerCase() in ['no', 'false']) },
@@ -217,14 +290,23 @@ def check_words(given, image) {
 
 // The file that Nextflow itself read parameters from.
 def params_file() {
-    def words = ProcessHandle.current().info().arguments().map { found -> found.toList() }.orElse([])
+    def words = own_words()
     def place = words.indexOf('-params-file')
     return place < 0 ? System.getenv('NXF_PARAMS_FILE') : words[place + 1]
 }
 
 def names_in(path) {
-    def found = path.name.endsWith('.json') ? parsed(path) : new org.yaml.snakeyaml.Yaml(new org.yaml.snakeyaml.constructor.SafeConstructor(new org.yaml.snakeyaml.LoaderOptions())).load(path.text)
+    def found = path.name.endsWith('.json') ? parsed(path) : yaml().load(path.text)
     return found instanceof Map ? found.keySet() : []
+}
+
+// Of what Nextflow's configuration reads, too, the text comes too late where Nextflow has made a number of it.
+def check_texts(given, as_number) {
+    def types = schema()['$defs'].collectEntries { _group, section -> section.properties.collectEntries { name, one -> [name, one.type] } }
+    def wrong = (configuration() + ['outdir', 'gpus']).findAll { name -> types[name] == 'string' && given[name] != null && given[name].toString() != as_number[name].toString() }
+    if (wrong) {
+        error("Nextflow takes ${wrong.collect { name -> "--${name} ${given[name]}" }.join(', ')} for a number: ${wrong.collect { name -> as_number[name] }.join(', ')}.\n    expected: a name\n    to do: start with NXF_DISABLE_PARAMS_TYPE_DETECTION=true, or choose a name that is no number (of a directory: ./${given[wrong[0]]})")
+    }
 }
 
 def check_configuration(given, container_engine) {

@@ -10,7 +10,7 @@ from py2rely_core.checks.context import CheckContext, examples
 from py2rely_core.data import kinds
 from py2rely_core.data.geometry import ANGLES
 from py2rely_core.data.inputs import from_optimisation_set
-from py2rely_core.data.tables import read_star
+from py2rely_core.data.tables import labels_of
 from py2rely_core.maps.io import read_map
 from py2rely_core.maps.masks import is_degenerate
 from py2rely_core.problems import Problem, ProblemError
@@ -52,11 +52,14 @@ def check_motion(context: CheckContext) -> Iterator[Problem]:
         return
     try:
         path = from_optimisation_set(path, "trajectories", context.inputs.project)
-        blocks = read_star(path)
+        blocks = labels_of(path)
     except ProblemError as error:
         yield from error.problems
         return
-    kind, particles = kinds.of_blocks(blocks), context.inputs.particles
+    kind, particles = (
+        kinds.of_labels((one for labels in blocks.values() for one in labels), blocks),
+        context.inputs.particles,
+    )
     if kind is not None and kind.key != "trajectories":
         yield kinds.problem_of(kind, path, kinds.KINDS["trajectories"].name, "a block for each particle")
         return

@@ -23,6 +23,7 @@ from py2rely_core.parameters.imports import with_imported
 from py2rely_core.parameters.lost import lost_limit
 from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.parameters.request import SINGLE_ID, load_datasets
+from py2rely_core.parameters.table import Written
 from py2rely_core.planning.binds import stack_binds
 from py2rely_core.planning.plan import Machine, plan_dataset
 from py2rely_core.planning.resources import add_memory, add_slab_memory, workload_of
@@ -125,7 +126,7 @@ def check_parameters(
     given: dict[str, Any] = {}
     if params_file is not None:
         try:
-            given = json.loads((launch / params_file).read_text())
+            given = json.loads((launch / params_file).read_text(), parse_float=Written)
         except (OSError, ValueError) as error:
             problem = Problem(f"The parameter file cannot be read: {error}.", str(params_file), "JSON", "Correct it.")
             raise ProblemError(problem, ExitCode.BAD_PARAMETERS) from error

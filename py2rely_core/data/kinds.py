@@ -5,6 +5,7 @@ Entry: :func:`look` for a file, :func:`of_blocks` for STAR tables that are read 
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -87,6 +88,15 @@ KINDS = _kinds(
     ("dynamo names", "the list of tomograms of a Dynamo table (.doc)", "Give the .tbl; this file stays beside it."),
     ("emclarity", "a table of emClarity",
      CSV),
+    ("boxes", "a list of boxes in single images (EMAN's .box, or a .cbox of crYOLO before 1.8: x y width height)",
+     "They have no z: pick tomograms with crYOLO 1.8 or later and --tomogram, and import the .cbox of its CBOX_3D."),
+    ("boxes 3d", "a list of boxes of crYOLO or EMAN (x y z and the size of the box)",
+     "Its first three columns are the centres, in pixels of the tomogram: keep these "
+     "(awk '{print $1, $2, $3}' FILE > NAME.coords), and import that with --voxel-size."),
+    ("numbers", "a table of numbers without names",
+     "Name its columns in a first line (tomogram x y z, and RELION's rot tilt psi), and import it: "
+     "'py2rely import csv -i FILE -ts TILT_SERIES.star'. A list of positions has three columns, a table of Dynamo at "
+     "least 26."),
     ("peet", "a motive list of PEET (_MOTL.csv)",
      CSV + " The positions are in the .mod beside it."),
     ("imod model", "a model of IMOD (.mod)",
@@ -123,6 +133,20 @@ KINDS = _kinds(
      "EMAN2 converts volumes with 'e2proc3d.py in.hdf out.mrc'; particles have to be a STAR or CSV file."),
     ("map", "a map or an image stack (MRC)", "Give the table, not the images."),
     ("tiff", "a TIFF or EER image", "Frames are aligned and written as MRC stacks first."),
+    ("matlab", "a file of MATLAB, as Dynamo saves catalogues, models and tables (.mat, .omd, .ctlg)",
+     "Write the table as text in Dynamo, dwrite(t, 'particles.tbl') where t is the table, and import that."),
+    ("dynamo binary", "a binary file called .tbl, as Dynamo writes long tables",
+     "Write it as text in Dynamo: t = dread('FILE'); dlmwrite('particles.tbl', t, ' '). Import that."),
+    ("cbox binary", "a binary file called .cbox, which crYOLO's are not: they are text",
+     "Copy it again (not as an archive), or pick anew: crYOLO 1.8 and later write .cbox as STAR tables."),
+    ("numpy", "a numpy file, as cryoSPARC (.cs) and TomoTwin write them",
+     "Convert a .cs of cryoSPARC with csparc2star.py (pyem); it holds single images, or positions of them. " + CSV),
+    ("picture", "a picture or a document (PNG, PDF)", _OTHER),
+    ("sqlite", "a SQLite database, as Scipion keeps its sets",
+     "Export the coordinates in Scipion as a STAR file of RELION, and import that."),
+    ("parquet", "a table in Parquet", CSV),
+    ("atomic model", "an atomic model (PDB, mmCIF)", "A reference is a map: ChimeraX's molmap or EMAN2's e2pdb2mrc.py "
+     "makes one. Particles are tables."),
     ("gzip", "a compressed file (gzip)", "Unpack it: gunzip FILE."),
     ("zip", "a compressed archive (zip)", "Unpack it, and give the file in it."),
     ("binary", "a binary file", _OTHER),
@@ -152,6 +176,8 @@ _LABELS: tuple[tuple[str, set[str]], ...] = (
     ("trajectories", {"rlnParticleNumber"}),
 )
 _LABEL = re.compile(r"^_(\S+)", re.MULTILINE)
+_ATOMS = re.compile(r"^_(?:atom_site|entry|cell)\.", re.MULTILINE)
+_PDB = re.compile(r"^(?:ATOM  |HETATM)[ \d]{5} ", re.MULTILINE)
 _BLOCK = re.compile(r"^\s*data_(\S*)", re.MULTILINE)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|nan|inf", re.ASCII | re.IGNORECASE)
 _BINARY = {
@@ -160,7 +186,13 @@ _BINARY = {
     "an HDF5 file": "hdf5",
     "a TIFF image": "tiff",
     "a map or an image stack (MRC)": "map",
+    "a numpy file": "numpy",
+    "a PNG image": "picture",
+    "a PDF document": "picture",
+    "a SQLite database": "sqlite",
 }
+#: Binary files that are known by their names alone.
+_NAMED = {".tbl": "dynamo binary", ".cbox": "cbox binary"}
 #: Columns that a Dynamo table has at least and at most; emClarity's has 26, of which 17 to 25 are a rotation.
 DYNAMO_COLUMNS = (26, 43)
 
@@ -183,7 +215,7 @@ def look(path: Path) -> Kind | None:
         return None
     binary = _of_bytes(start)
     if binary:
-        return KINDS[binary]
+        return KINDS[_NAMED.get(path.suffix.lower(), binary) if binary == "binary" else binary]
     text = decoded(start)
     if not text.strip():
         return KINDS["empty"]
@@ -202,6 +234,10 @@ def _of_bytes(start: bytes) -> str | None:
         return "imod model"
     if start.startswith(b"\x80") and start[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"):
         return "pickle"
+    if start.startswith(b"MATLAB ") and b"MAT-file" in start[:124]:
+        return "matlab"
+    if start.startswith(b"PAR1"):
+        return "parquet"
     name = binary_kind(start)
     if name is None or name in _BINARY:
         return _BINARY.get(name or "")
@@ -235,6 +271,8 @@ def of_blocks(blocks: dict[str, pd.DataFrame]) -> Kind | None:
 
 
 def _of_star(text: str) -> str | None:
+    if _ATOMS.search(text):
+        return "atomic model"
     kind = of_labels(_LABEL.findall(text), _BLOCK.findall(text))
     return kind.key if kind else None
 
@@ -251,6 +289,8 @@ def _of_text(text: str) -> str | None:
         return "mdoc"
     if first[:1] in "{[":
         return _of_json(text)
+    if _PDB.search(text):
+        return "atomic model"
     return _of_rows(text)
 
 
@@ -271,6 +311,7 @@ def _of_json(text: str) -> str:
 def _of_rows(text: str) -> str | None:
     """A text of rows: by the number of columns, and whether they are numbers."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    lines = lines[1:] if lines and re.fullmatch(r'"?sep=."?', lines[0].strip(), re.IGNORECASE) else lines
     # The last line may be cut where the look ends.
     lines = lines[:-1] if len(lines) > 1 and len(text) >= LOOKED_AT // 2 else lines
     rows = [line.replace(",", " ").split() for line in lines[:50]]
@@ -286,7 +327,22 @@ def _of_rows(text: str) -> str | None:
         return "emclarity" if most == 26 and _are_rotations(rows, numeric) else "dynamo"
     if almost and most == 3 and len(widths) == 1:
         return "coordinates"
+    three = sum(len(row) == 3 and all(row) for row in numeric)
+    if three >= 2 and three >= len(rows) - 2 and any(numeric[0]):
+        return "coordinates"  # but for one or two lines, which its reader names
+    if len(widths) == 1 and all(map(all, numeric)):
+        return _of_numbers(np.array(rows, dtype=float))
     return "csv" if _is_csv(lines, numeric) else None
+
+
+def _of_numbers(values: np.ndarray) -> str:
+    """A table of numbers, (n, columns): boxes have one size, in columns 3 and 4 of an image, 4 and 5 of a tomogram."""
+    columns = values.shape[1]
+    for key, first, widths in (("boxes", 2, (4, 5, 7)), ("boxes 3d", 3, (5, 6, 7, 8, 9, 10, 11))):
+        size = values[:, first : first + 2]
+        if columns in widths and size.shape[1] == 2 and size[0, 0] >= 2 and (size == size[0, 0]).all():
+            return key
+    return "numbers"
 
 
 def _are_rotations(rows: list[list[str]], numeric: list[list[bool]]) -> bool:
@@ -302,10 +358,12 @@ def _are_rotations(rows: list[list[str]], numeric: list[list[bool]]) -> bool:
 def _is_csv(lines: list[str], numeric: list[list[bool]]) -> bool:
     """Whether the first line names the columns of lines that have as many."""
     for separator in (",", ";", "\t"):
-        counts = {line.count(separator) for line in lines[:50]}
-        if len(counts) == 1 and counts.pop() > 1 and not any(numeric[0]):
+        counts = {len(row) for row in csv.reader(lines[:50], delimiter=separator)}
+        if len(counts) == 1 and counts.pop() > 2 and not any(numeric[0]):
             return True
-    return False
+    # Between blanks: names, then as many values, among them the coordinates.
+    widths = {len(row) for row in numeric}
+    return len(numeric) > 1 and len(widths) == 1 and not any(numeric[0]) and all(sum(row) >= 3 for row in numeric[1:])
 
 
 def problem_of(kind: Kind, path: Path, wanted: str, expected: str = "") -> Problem:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from py2rely_core.data.geometry import ANGLES, AXES, CENTRED, PIXEL, pixels_from_centred
-from py2rely_core.data.tables import Blocks, write_star
+from py2rely_core.data.tables import Blocks, text_rows, write_star
 from py2rely_core.exporters.poses import Poses
 from py2rely_core.exporters.series import safe_name
 from py2rely_core.importers.particles import Tomograms
@@ -91,8 +91,13 @@ def plain_csv(poses: Poses, output: Path, tomograms: Tomograms | None, voxel_siz
     short = {"rlnRandomSubset": "half", "rlnClassNumber": "class", "rlnMaxValueProbDistribution": "probability"}
     for label in _present(poses, list(short)):
         table[short[label]] = poses.table[label].to_numpy()
-    text = table.to_csv(index=False, float_format="%.6f")
+    text = "".join([",".join(table.columns), "\n", *text_rows(table, _csv_word, ",", "")])
     return Export(texts={output: text}, notes=[f"{output}: {len(table)} particles"])
+
+
+def _csv_word(value: object) -> str:
+    text = str(value)
+    return '"' + text.replace('"', '""') + '"' if re.search('[",\r\n]', text) else text
 
 
 def artiax(poses: Poses, directory: Path, tomograms: Tomograms, voxel_size: float, radius: float) -> Export:

@@ -71,6 +71,10 @@ def import_aretomo(
     files = sorted(directory.glob("*.aln"))
     if not files:
         fix = "Give the directory that AreTomo wrote."
+        if directory.is_file():
+            fix = "This is a file: give the directory that it lies in."
+        elif any(directory.glob("*.xf")) or any(directory.glob("*/*.xf")):
+            fix = "There are .xf files, as IMOD writes them: 'py2rely import imod', or --imod in a run."
         raise ProblemError(Problem("There are no .aln files.", str(directory), "AreTomo's output", fix))
     doses = doses or Doses()
 

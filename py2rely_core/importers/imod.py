@@ -87,6 +87,10 @@ def import_imod(
     files = [path for path in files if path.with_suffix(".tlt").is_file()]
     if not files:
         fix = "Give an etomo directory with a final alignment, or the directory above several."
+        if directory.is_file():
+            fix = "This is a file: give the directory that it lies in."
+        elif any(directory.glob("*.aln")):
+            fix = "There are .aln files, as AreTomo writes them: 'py2rely import aretomo', or --aretomo in a run."
         what = "There is no .xf file with a .tlt file beside it."
         raise ProblemError(Problem(what, str(directory), "IMOD's NAME.xf and NAME.tlt", fix))
     doses = doses or Doses()

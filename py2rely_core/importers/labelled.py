@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,6 +34,11 @@ KEPT = [
 ]
 #: Of these, the ones that hold names.
 TEXT = ("rlnTomoParticleName",)
+_COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
+_SEPARATOR = re.compile(r"\A\s*\"?sep=.\"?(?=\n)", re.IGNORECASE)
+#: Refined shifts, in Angstrom and in pixels.
+ORIGINS = [f"rlnOrigin{axis}Angst" for axis in AXES]
+PIXEL_ORIGINS = [f"rlnOrigin{axis}" for axis in AXES]
 #: Names that describe where particles are, and are not kept as they are.
 PLACES = ("rlnTomoName", "rlnMicrographName", *CENTRED, *PIXEL, "rlnOpticsGroup")
 CSV_COLUMNS = {
@@ -44,6 +50,8 @@ CSV_COLUMNS = {
     "rlnAngleTilt": ("tilt", "rlnangletilt", "theta"),
     "rlnAnglePsi": ("psi", "rlnanglepsi"),
 }
+#: Of these, the ones that hold numbers.
+_NUMBERS = {name for label, names in CSV_COLUMNS.items() if label != "rlnTomoName" for name in names}
 
 
 def main_table(blocks: Blocks) -> pd.DataFrame | None:
@@ -85,9 +93,12 @@ def read_relion(blocks: Blocks, source: Path, tomogram: str | None) -> Picked:
     check_angles(table, where, place)
     for one in (name for name in KEPT if name in table and name not in (*ANGLES, *TEXT)):
         numbers(table, [one], where, place)
+    _refuse_no_counts(table, where, place)
     shift, in_pixels = _origins(table, where, place)
     kept = [one for one in KEPT if one in table]
-    left = sorted(set(table) - {*kept, *PLACES})
+    left = sorted(
+        set(table) - {*kept, *PLACES, *((PIXEL_ORIGINS if in_pixels else ORIGINS) if shift is not None else ())}
+    )
     notes = [f"labels left out: {', '.join(left)}"] if left else []
     result = table[kept].reset_index(drop=True)
     result.insert(0, "rlnTomoName", names.to_numpy())
@@ -98,6 +109,8 @@ def _relion_coordinates(
     table: pd.DataFrame, optics: pd.DataFrame, names: pd.Series, where: str, place: Callable[[int], str]
 ) -> Coordinates:
     if set(CENTRED) <= set(table):
+        if set(PIXEL) <= set(table):
+            _refuse_two_places(table, names, where, place)
         return Coordinates(numbers(table, CENTRED, where, place), (Unit.CENTRED,), source="rlnCenteredCoordinate")
     if not set(PIXEL) <= set(table):
         fix = "Add rlnCenteredCoordinateX/Y/ZAngst (RELION 5) or rlnCoordinateX/Y/Z (RELION 4, Warp)."
@@ -112,6 +125,22 @@ def _relion_coordinates(
         return Coordinates(values, (Unit.PIXEL,), voxel, source=source)
     # The label says pixels; of which tomogram, and whether a program kept to the label, nothing says.
     return Coordinates(values, tuple(unit for unit in ANY if unit is not Unit.CENTRED), source="rlnCoordinate")
+
+
+def _refuse_two_places(table: pd.DataFrame, names: pd.Series, where: str, place: Callable[[int], str]) -> None:
+    """Centred coordinates and pixels of one table are of the same places: within a tomogram they differ by a scale."""
+    centred, pixels = (
+        values - pd.DataFrame(values).groupby(names.to_numpy()).transform("mean").to_numpy()
+        for values in (numbers(table, labels, where, place) for labels in (CENTRED, PIXEL))
+    )
+    scale = (centred * pixels).sum() / max((pixels**2).sum(), 1e-9)
+    apart = np.abs(centred - scale * pixels).max(axis=1)
+    if (apart > 2 * max(abs(scale), 1.0)).any():
+        row = int(apart.argmax())
+        what = "rlnCenteredCoordinateX/Y/ZAngst and rlnCoordinateX/Y/Z are of different places."
+        seen = f"{place(row)}: {', '.join(str(value) for value in table[[*CENTRED, *PIXEL]].iloc[row])}"
+        fix = "Remove the labels that are out of date."
+        raise ProblemError(Problem(what, seen, "the same places in Angstrom and in pixels", fix))
 
 
 def _voxel_size(
@@ -140,18 +169,36 @@ def _voxel_size(
     return None, ""
 
 
+def _refuse_no_counts(table: pd.DataFrame, where: str, place: Callable[[int], str]) -> None:
+    """Labels that count something hold whole numbers, and half sets are 1 and 2."""
+    for label, expected in (("rlnRandomSubset", "1 or 2"), ("rlnClassNumber", "a whole number"),
+                            ("rlnHelicalTubeID", "a whole number")):  # fmt: skip
+        if label not in table:
+            continue
+        values = numbers(table, [label], where, place)[:, 0]
+        wrong = ~np.isin(values, (1, 2)) if label == "rlnRandomSubset" else values != np.round(values)
+        if wrong.any():
+            row = int(wrong.argmax())
+            fix = "Correct it, or remove the column: then a run makes half sets anew."
+            fix = fix if label == "rlnRandomSubset" else "Correct it, or remove the column."
+            what = f"{label} is {values[row]:g} in {int(wrong.sum())} rows."
+            raise ProblemError(Problem(what, f"{place(row)}, first in row {row + 1}", expected, fix))
+
+
 def _origins(table: pd.DataFrame, where: str, place: Callable[[int], str]) -> tuple[np.ndarray | None, bool]:
     """Refined shifts in the tomogram's frame, (n, 3), and whether they are in pixels rather than Angstrom."""
-    angst = [f"rlnOrigin{axis}Angst" for axis in AXES]
-    plain = [f"rlnOrigin{axis}" for axis in AXES]
-    labels = next((labels for labels in (angst, plain) if set(labels) <= set(table)), None)
+    labels = next((labels for labels in (ORIGINS, PIXEL_ORIGINS) if set(labels) & set(table)), None)
     if labels is None:
         return None, False
+    gone = [label for label in labels if label not in table]
+    if gone:
+        what = f"Of the shifts, {', '.join(gone)} is missing."
+        raise ProblemError(Problem(what, where, "all three or none", "Add the missing column, or remove the others."))
     subtomogram = [f"rlnTomoSubtomogram{name}" for name in ("Rot", "Tilt", "Psi")]
     if set(subtomogram) <= set(table):
         numbers(table, subtomogram, where, place)
     shift = numbers(table, labels, where, place)
-    return np.einsum("nij,nj->ni", subtomogram_matrices(table), shift), labels is plain
+    return np.einsum("nij,nj->ni", subtomogram_matrices(table), shift), labels is PIXEL_ORIGINS
 
 
 def read_csv(source: Path) -> Picked:
@@ -162,8 +209,9 @@ def read_csv(source: Path) -> Picked:
     ProblemError
         Columns are missing, or a value is no number.
     """
-    text = read_text(source, "a CSV file", None)
-    lines = (line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#"))
+    # A comment begins a line or a word: `#` within a name is a part of it. Excel may say its separator first.
+    text = _COMMENT.sub("", _SEPARATOR.sub("", read_text(source, "a CSV file", None), count=1))
+    lines = (line for line in text.split("\n") if line.strip())
     header, first = next(lines, ""), next(lines, "")
     separator = next((one for one in (";", "\t", ",") if one in header), None)
     names = next(csv.reader([header], delimiter=separator or ",", skipinitialspace=True), [])
@@ -181,20 +229,25 @@ def read_csv(source: Path) -> Picked:
         what = f"The first line names {len(names)} columns, the next has {wide} values."
         fix = "Decimal commas, or a column without a name? Write the file again with points and names."
         raise ProblemError(Problem(what, str(source), "as many values as names", fix))
+    texts = {name: str for name in names if name.strip().lower() not in _NUMBERS}
     try:
         table = pd.read_csv(
-            io.StringIO(text), sep=separator or r"\s+", dtype=str, comment="#", skipinitialspace=True, index_col=False
-        )
+            io.StringIO(text), sep=separator or r"\s+", dtype=texts, skipinitialspace=True, index_col=False,
+            low_memory=False, keep_default_na=False, na_values=["", "nan", "NaN"],
+        )  # fmt: skip
     except ValueError as error:
         fix = "Give a CSV file whose first line names the columns."
         what = f"The CSV file cannot be read: {str(error).strip()}."
         raise ProblemError(Problem(what, str(source), "a CSV file", fix)) from error
 
     def place(row: int) -> str:
-        rows = (n for n, line in enumerate(text.split("\n"), start=1) if line.split("#")[0].strip())
+        rows = (n for n, line in enumerate(text.split("\n"), start=1) if line.strip())
         return f"{source}, line {next(line for n, line in enumerate(rows, start=-1) if n == row)}"
 
     table, named, labels = _named(table, source)
+    if table.empty:
+        fix = "Write the file again with its rows."
+        raise ProblemError(Problem("There are no particles.", str(source), "rows after the names", fix))
     tomograms = names_of(table, "rlnTomoName", str(source), place)
     values = numbers(table, ["x", "y", "z"], str(source), place)
     angles = [label for label in ANGLES if label in table]
@@ -202,14 +255,21 @@ def read_csv(source: Path) -> Picked:
     result = pd.DataFrame({"rlnTomoName": tomograms.str.strip()})
     if angles:
         result[angles] = numbers(table, angles, str(source), place)
-    allowed = _csv_units(labels)
+    allowed = _csv_units(labels, source)
     coordinates = Coordinates(values, allowed, source=labels["x"])
     return Picked(result, coordinates, str(source), notes=[f"columns {named}"], place=place)
 
 
-def _csv_units(labels: dict[str, str]) -> tuple[Unit, ...]:
-    """What the names of the columns of x, y and z leave open."""
-    name = labels["x"].strip().lower()
+def _csv_units(labels: dict[str, str], source: Path) -> tuple[Unit, ...]:
+    """What the names of the columns of x, y and z leave open; they say the same."""
+    names = [labels[axis].strip().lower() for axis in "xyz"]
+    forms = {re.sub(rf"(^|coordinate){axis}", r"\1?", name) for axis, name in zip("xyz", names, strict=True)}
+    if len(forms) > 1:
+        what = f"The columns {', '.join(labels[axis] for axis in 'xyz')} say different units."
+        raise ProblemError(
+            Problem(what, str(source), "x, y and z named alike", "Bring them to one unit, and name them so.")
+        )
+    name = names[0]
     if name.startswith("rlncentered"):
         return (Unit.CENTRED,)
     if name.endswith("_angst"):

@@ -24,6 +24,8 @@ from py2rely_core.importers.pickers import read_cbox, read_coordinates, read_dyn
 from py2rely_core.importers.result import Import
 from py2rely_core.problems import Problem, ProblemError, nearest
 
+#: As many particles cannot by chance all have small angles.
+SOME = 10
 #: Two particles of a tomogram at less than this from each other are one, Angstrom.
 SAME_PLACE = 0.1
 
@@ -299,6 +301,8 @@ def _placed(parts: list[Picked], output: Path, tomograms: Tomograms, options: Op
     centred, said = _centred(parts, table["rlnTomoName"], names, known, tomograms, options.given, where)
     table = table[known].reset_index(drop=True)
     table["rlnTomoName"] = names[known].to_numpy()
+    if set(ANGLES) <= set(table) and len(table) >= SOME and 0 < np.abs(table[ANGLES].to_numpy(dtype=float)).max() < 6.3:
+        said = [*said, "all angles lie within 6.3 of 0: they are taken as degrees; radians have to be converted"]
     return finish(table, centred, tomograms, output, notes + said, where, options.drop_duplicates)
 
 
@@ -328,6 +332,10 @@ def _centred(
             part = int(np.searchsorted(starts, rows[row], side="right")) - 1
             return parts[part].row(int(rows[row] - starts[part]))
 
+        if told.unit in (Unit.CENTRED, Unit.ANGSTROM, Unit.FRACTION) and shift[rows][in_pixels[rows]].any():
+            what = "rlnOriginX/Y/Z are pixels, and nothing says of which images; the coordinates are in Angstrom."
+            fix = "Write rlnOriginX/Y/ZAngst (RELION 3.1 and later do): the shifts times the pixel size of the images."
+            raise ProblemError(Problem(what, where, "shifts in Angstrom", fix))
         extent = tomograms.of(here) * tomograms.pixel_size
         centred[rows], text = place_coordinates(told, extent, here, tomograms.pixel_size, where, row_at)
         voxel = told.voxel_size or tomograms.pixel_size

@@ -74,7 +74,7 @@ def numbers(
     ProblemError
         With the first row that is none.
     """
-    values = table[labels].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float)
+    values = table[labels].apply(_as_numbers).to_numpy(dtype=float)
     bad = ~np.isfinite(values).all(axis=1)
     if bad.any():
         row = int(bad.argmax())
@@ -85,6 +85,11 @@ def numbers(
         fix = "Numbers have a decimal point, not a comma: write the file again." if commas else _CORRECT
         raise ProblemError(Problem(what, at, "finite numbers", fix))
     return values
+
+
+def _as_numbers(column: pd.Series) -> pd.Series:
+    """Numbers, or nan for what is none, such as True."""
+    return pd.to_numeric(column.astype(str) if column.dtype == bool else column, errors="coerce")
 
 
 _CORRECT = "Correct or remove these rows."
@@ -104,7 +109,7 @@ def names_of(table: pd.DataFrame, label: str, where: str, place: Callable[[int],
         at = f"{place(row) if place else where}, first in row {row + 1}"
         what = f"{label} is empty, or nan, in {int(empty.sum())} rows."
         raise ProblemError(Problem(what, at, "a name in every row", _CORRECT))
-    return table[label].astype(str)
+    return table[label].astype(str).str.strip()
 
 
 def check_angles(table: pd.DataFrame, where: str, place: Callable[[int], str] | None = None) -> None:

@@ -17,6 +17,8 @@ from py2rely_core.importers.sizes import Stack
 from py2rely_core.problems import Problem, ProblemError
 
 #: The values that every image must have.
+#: Less than this, Angstrom, nobody images with: such numbers have another unit.
+LEAST_DEFOCUS = 200.0
 REQUIRED = (
     "rlnTomoXTilt",
     "rlnTomoYTilt",
@@ -305,6 +307,12 @@ def _problems(series: list[Series], hand: float):
             yield Problem(
                 what, one.name, "a number for every image", "Look at the files that this series was read from."
             )
+            continue
+        defocus = one.tilts[["rlnDefocusU", "rlnDefocusV"]].to_numpy(dtype=float).max(axis=1)
+        if np.median(defocus) < LEAST_DEFOCUS:
+            what = f"The defocus is {np.median(defocus):.3g} A in most images: its file may be in micrometres."
+            fix = "CTF files of AreTomo and ctffind are in Angstrom, .defocus files in nanometres: write them so."
+            yield Problem(what, one.name, f"{LEAST_DEFOCUS:.0f} A or more", fix)
 
 
 def check_scale(scale: np.ndarray, where: str) -> str | None:

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from py2rely_core.parameters.recipe import Recipe, model_of
 from py2rely_core.parameters.rules import recipe_problems
+from py2rely_core.parameters.table import Written
 from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
 
 
@@ -22,7 +23,7 @@ def load_recipe(path: Path) -> Recipe:
         With every problem that was found.
     """
     try:
-        data = json.loads(Path(path).read_text())
+        data = json.loads(Path(path).read_text(), parse_float=Written)
     except FileNotFoundError:
         problem = Problem(
             "The parameter file is missing.", str(path), "", "Write it: py2rely prepare relion5-parameters"
@@ -63,7 +64,9 @@ def _translate(item: Any, where: str) -> Problem:
         known = _fields_at(item["loc"][:-1])
         hint = nearest(str(item["loc"][-1]), known)
         return Problem(f"Unknown parameter '{path}'.", where, "", hint or f"Known here: {', '.join(known)}.")
-    return Problem(f"{path} = {item['input']!r}: {item['msg']}.", where, "", "Correct the value.")
+    return Problem(
+        f"{path} = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}.", where, "", "Correct the value."
+    )
 
 
 def _fields_at(location: tuple[Any, ...]) -> list[str]:

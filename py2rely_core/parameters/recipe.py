@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 
 from py2rely_core.data.symmetry import parse_point_group
+from py2rely_core.parameters.table import Written
 
 #: What is said of a field that does nothing here.
 KEPT = "read and written, without effect"
@@ -67,8 +68,17 @@ def _hand(value: float | None) -> float | None:
     return value
 
 
+def _text(value: Any) -> Any:
+    """A number or a switch as the text that it was; or an error where nothing says what was written."""
+    if isinstance(value, Written):
+        return value.text
+    if isinstance(value, float):
+        raise ValueError(f"it is a name, and was written as the number {value:g}: put it in quotation marks")
+    return str(value).lower() if isinstance(value, bool) else str(value) if isinstance(value, int) else value
+
+
 #: A name that may look like a number.
-Name = Annotated[str, BeforeValidator(lambda value: f"{value}" if isinstance(value, int | float) else value)]
+Name = Annotated[str, BeforeValidator(_text)]
 
 
 class Resolutions(Block):
@@ -486,7 +496,7 @@ class Imports(Block):
     user_id: Name = Field("", description="of the copick picks; not given: the only one")
     session_id: Name = Field("", description="of the copick picks; not given: the only one")
     run_ids: Name = Field("", description="copick runs, separated by commas; not given: all")
-    authors: str = Field("", description="of picks of the data portal, separated by commas; not given: all")
+    authors: Name = Field("", description="of picks of the data portal, separated by commas; not given: all")
     run_prefix: Name = Field("", description="put before the names of copick runs: then they are tilt-series names")
     run_remove: Name = Field("", description="text in names of copick runs that tilt-series names do not have")
     skip_unknown: YesNo = Field(False, description="leave out particles without a tilt series")

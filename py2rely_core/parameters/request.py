@@ -22,7 +22,7 @@ from py2rely_core.parameters.imports import (
 )
 from py2rely_core.parameters.lost import limit_problems
 from py2rely_core.parameters.recipe import KNOWN_BLOCKS, Recipe
-from py2rely_core.parameters.table import ALL, CONFIGURATION, PER_DATASET, RUN_PARAMETERS, Parameter, typed
+from py2rely_core.parameters.table import ALL, CONFIGURATION, PER_DATASET, RUN_PARAMETERS, Parameter, Written, typed
 from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
 
 #: Parameters that Nextflow itself reads, by this very name.
@@ -104,6 +104,9 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
 def _value_problem(parameter: Parameter, value: Any) -> Problem | None:
     """What is wrong with a value that is not of its type; those of data sets and of the recipe are looked at there."""
     name, least = parameter.name, parameter.minimum
+    if parameter.type == "string" and isinstance(value, float) and name not in FIELDS:
+        what = f"--{name} is a text, and was written as the number {value:g}."
+        return Problem(what, f"--{name}", "text", "Put it in quotation marks.")
     if value is None or parameter.per_dataset or name in CLASSIFICATION | SLABS or name in FIELDS:
         return None
     if parameter.type == "boolean" and not isinstance(value, bool):
@@ -352,7 +355,7 @@ def _inputs(recipe: Recipe, row: dict[str, Any], where: str, sources: set[str]) 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(), parse_float=Written)
     except FileNotFoundError:
         raise ProblemError(
             Problem("The parameter file is missing.", str(path), "a JSON file", "Correct the path.")

@@ -221,6 +221,16 @@ CONFIGURATION = tuple(parameter.name for group in GROUPS if group.configuration 
 #: What is given for each data set: parameters of the run, or columns of the sample sheet.
 PER_DATASET = tuple(name for name, parameter in ALL.items() if parameter.per_dataset)
 
+
+class Written(float):
+    """A number of a JSON file that knows how it was written: ``json.loads(text, parse_float=Written)``."""
+
+    def __new__(cls, text: str) -> Written:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
 _TRUE, _FALSE = ("true", "yes"), ("false", "no")
 
 
@@ -230,6 +240,10 @@ def typed(name: str, value: Any) -> Any:
     The workflow does the same with what it uses itself: ``typed`` of workflows/configuration.nf.
     """
     parameter = ALL.get(name)
+    if parameter is not None and parameter.type == "string":
+        if isinstance(value, Written):
+            return value.text
+        return str(value).lower() if type(value) is int or value is True else value
     if parameter is None or not isinstance(value, str):
         return value
     text = value.strip()

@@ -26,7 +26,7 @@ from py2rely_core.parameters.lost import LIMIT, lost_limit
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion import groups
 from py2rely_core.relion.outputs.job import KEPT, LOST, bad_output, lost_of, lost_text, one_line
-from py2rely_core.relion.outputs.tilt_series import check_tables
+from py2rely_core.relion.outputs.tilt_series import check_polished, check_tables
 from py2rely_core.relion.run import run_job
 
 #: Where tilt series are tried one by one; gone when the step has ended well.
@@ -284,6 +284,10 @@ def _bad_tables(job: Path, command: list[str]) -> str:
     return check_tables(job, Path(_value(command, "--t")))
 
 
+def _bad_polish(job: Path, command: list[str]) -> str:
+    return check_polished(job, Path(_value(command, "--t")))
+
+
 def _of_images(job: Path, _command: list[str], parts: list[Path]) -> None:
     groups.merge_extract(parts, job)
 
@@ -311,5 +315,5 @@ KINDS = {
     "relion_tomo_subtomo": Kind(_bad_images, _of_images),
     "relion_tomo_reconstruct_particle": Kind(_bad_sums, _of_sums),
     "relion_tomo_refine_ctf": Kind(_bad_tables, _of_temp),
-    "relion_tomo_align": Kind(_bad_tables, _of_temp),
+    "relion_tomo_align": Kind(_bad_polish, _of_temp),
 }

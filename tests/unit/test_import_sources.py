@@ -478,3 +478,31 @@ def test_the_mdoc_of_a_relion_project_must_agree(tiny, tmp_path):
     write_star({"TS_01": tilts}, star)
     refused(lambda: import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project),
             "different orders", "TS_01.star", "TS_01.mrc.mdoc")  # fmt: skip
+
+
+def test_a_defocus_in_another_unit_is_named(tmp_path):
+    """Micrometres in a file of Angstrom, and in one of nanometres."""
+    write_aretomo(tmp_path / "in")
+    head, *rows = (tmp_path / "in/TS_01_CTF.txt").read_text().splitlines()
+    small = [
+        [row.split()[0], *(f"{float(value) / 1e4:.4f}" for value in row.split()[1:3]), *row.split()[3:]] for row in rows
+    ]
+    (tmp_path / "in/TS_01_CTF.txt").write_text("\n".join([head, *map(" ".join, small)]) + "\n")
+    refused(lambda: aretomo(tmp_path), "in most images: its file may be in micrometres", "TS_01")
+    shutil.rmtree(tmp_path / "in")
+    write_imod(tmp_path / "in")
+    edit(
+        tmp_path / "in/TS_01.defocus",
+        lambda text: re.sub(r"\d{4}\.\d{4}", lambda one: f"{float(one[0]) / 1e3:.4f}", text),
+    )
+    refused(lambda: imod(tmp_path), "may be in micrometres")
+
+
+def test_the_other_programs_directory_is_named(tmp_path):
+    write_aretomo(tmp_path / "in")
+    refused(lambda: imod(tmp_path), "There are .aln files", "import aretomo")
+    refused(lambda: import_aretomo(tmp_path / "in/TS_01.aln", OPTICS, -1, Layout(tmp_path)), "This is a file")
+    refused(lambda: import_imod(tmp_path / "in/TS_01.aln", OPTICS, -1, Layout(tmp_path)), "This is a file")
+    shutil.rmtree(tmp_path / "in")
+    write_imod(tmp_path / "in")
+    refused(lambda: aretomo(tmp_path), "There are .xf files", "import imod")

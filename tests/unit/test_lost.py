@@ -14,14 +14,14 @@ from report_fixture import make_jobs, make_plan
 
 from py2rely_core.checks.preflight import check_parameters
 from py2rely_core.data.tables import read_star, write_star
-from py2rely_core.maps.io import read_map
+from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.parameters.lost import LIMIT, limit_problems, lost_limit
 from py2rely_core.problems import ExitCode, ProblemError
 from py2rely_core.relion.groups import merge_extract, merge_sums, split_particles
 from py2rely_core.relion.lost import merge_lost, refuse_too_many, run_without_lost
 from py2rely_core.relion.outputs.job import lost_of
 from py2rely_core.relion.outputs.particles import check_extract
-from py2rely_core.relion.outputs.tilt_series import check_ctf_refine
+from py2rely_core.relion.outputs.tilt_series import check_ctf_refine, check_polish
 from py2rely_core.report.outcome import write_outcome
 from py2rely_core.results.collect import collect_results, refuse_lost, summary
 from py2rely_core.results.status import outcome
@@ -216,6 +216,95 @@ def test_ctf_refinement_goes_on_without_a_tilt_series_that_it_fails_on(broken, t
     numbers = json.loads((here / job / "job.json").read_text())
     assert (numbers["unusable"], numbers["particles_in"], numbers["particles_out"]) == ("", 36, 24)
     assert set(read_star("Select/cycle1_ctf/particles.star")["particles"]["rlnTomoName"]) == {"TS_01", "TS_03"}
+
+
+POLISH = ["relion_tomo_align", *GIVEN[:4], "--b", "24", "--j", "1", "--ref1", "Reconstruct/x/half1.mrc", "--ref2",
+          "Reconstruct/x/half2.mrc", "--mask", "MaskCreate/x/mask.mrc", "--fsc", "PostProcess/x/postprocess.star",
+          "--theme", "classic", "--o", "Polish/x/", "--motion", "--s_vel", "0.2", "--s_div", "5000",
+          "--r", "5"]  # fmt: skip
+#: Of polishing: RELION's own, and where there are particles of TS_02, nan in what it wrote of that.
+SPOILS = """#!/bin/bash
+{real} "$@" || exit 1
+while (( $# )); do case "$1" in --p) particles=$2;; --o) job=$2;; esac; shift; done
+grep -q TS_02 $particles || exit 0
+case {harm} in
+    tables) sed -i '/^[ 3]*3@/s/85\\.[0-9]*\\|84\\.[0-9]*/nan/' $job/Import/tilt_series/tilt_series/TS_02.star;;
+    motion) sed -i '/^data_TS_02/,$s/^ *[-0-9.]* /nan /' $job/motion.star;;
+    particles) sed -i '/TS_02/s/ -\\?[0-9]*\\.[0-9]* / nan /' $job/particles.star;;
+esac
+"""
+
+
+@pytest.fixture(scope="module")
+def averaged(project, tmp_path_factory):
+    """The project with half maps, a mask and their FSC, and what polishing gives without TS_02."""
+    path = shutil.copytree(project, tmp_path_factory.mktemp("lost") / "averaged", symlinks=True)
+    words = [{"2": "1"}.get(word, word) for word in AVERAGE]
+    (path / "Reconstruct/x").mkdir(parents=True)
+    subprocess.run(words, cwd=path, check=True, capture_output=True)
+    distance = np.sqrt(((np.indices((24, 24, 24)) - 12.0) ** 2).sum(axis=0))
+    write_map(path / "MaskCreate/x/mask.mrc", np.clip(9 - distance, 0, 1).astype(np.float32), 5.0)
+    (path / "PostProcess/x").mkdir(parents=True)
+    halves = [f"Reconstruct/x/half{number}.mrc" for number in (1, 2)]
+    subprocess.run(
+        ["relion_postprocess", "--i", halves[0], "--i2", halves[1], "--mask", "MaskCreate/x/mask.mrc", "--angpix", "5",
+         "--o", "PostProcess/x/postprocess"], cwd=path, check=True, capture_output=True,
+    )  # fmt: skip
+    blocks = read_star(path / PARTICLES)
+    rows = blocks["particles"]
+    write_star(blocks | {"particles": rows[rows["rlnTomoName"] != "TS_02"]}, path / "without.star")
+    words = [{PARTICLES: "without.star", "Polish/x/": "Polish/without/"}.get(word, word) for word in POLISH]
+    (path / "Polish/without").mkdir(parents=True)
+    subprocess.run(words, cwd=path, check=True, capture_output=True)
+    return path
+
+
+@pytest.mark.relion
+@pytest.mark.parametrize("harm", ["gone", "tables", "motion", "particles"])
+def test_polishing_goes_on_without_a_tilt_series_that_it_fails_on(averaged, tmp_path, monkeypatch, harm):
+    """The real program where the stack is gone; and one whose results are spoilt, which nan in a stack does not do."""
+    here = shutil.copytree(averaged, tmp_path / "here", symlinks=True)
+    monkeypatch.chdir(here)
+    monkeypatch.setenv(LIMIT, "1")
+    if harm == "gone":
+        (here / "Import/tilt_series/stacks/TS_02.mrcs").unlink()
+    else:
+        program = tmp_path / "bin/relion_tomo_align"
+        program.parent.mkdir()
+        program.write_text(SPOILS.format(real=shutil.which("relion_tomo_align"), harm=harm))
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    job, tomograms = Path("Polish/x"), Path("Import/tilt_series/tomograms.star")
+    run_without_lost(job, POLISH, [])
+    (one,) = lost_of(job)
+    assert (one["tilt_series"], one["particles"]) == ("TS_02", 12)
+    assert {
+        "gone": "failed with exit code", "tables": "TS_02 has values that are not finite",
+        "motion": "the trajectory of TS_02/1 has values", "particles": "a particle of TS_02 is at no finite place",
+    }[harm] in one["reason"]  # fmt: skip
+    for name in ("TS_01", "TS_03"):
+        mine, other = (
+            read_star(f"Polish/{job}/Import/tilt_series/tilt_series/{name}.star") for job in ("x", "without")
+        )
+        assert mine[name].equals(other[name])
+    check_polish(job, tomograms, Path(PARTICLES), Path("Select/cycle1_polish"))
+    numbers = json.loads((here / job / "job.json").read_text())
+    assert (numbers["unusable"], numbers["particles_in"], numbers["particles_out"]) == ("", 36, 24)
+    assert numbers["lost"] == [one]
+    assert set(numbers["motion"]["per_tomogram"]) == {"TS_01", "TS_03"}
+    mine, other = (read_star(file)["particles"] for file in ("Select/cycle1_polish/particles.star",
+                                                             "Polish/without/particles.star"))  # fmt: skip
+    assert mine.equals(other)
+    # Without a limit a failure is the step's, and values that are not finite reject the step.
+    shutil.rmtree(job)
+    os.environ[LIMIT] = "0"
+    if harm == "gone":
+        with pytest.raises(ProblemError, match="failed with exit code"):
+            run_without_lost(job, POLISH, [])
+        return
+    run_without_lost(job, POLISH, [])
+    check_polish(job, tomograms, Path(PARTICLES), Path("Select/cycle1_polish"))
+    assert json.loads((here / job / "job.json").read_text())["unusable"] == one["reason"].removeprefix(f"{job}: ")
 
 
 def test_limits():

@@ -453,6 +453,13 @@ OTHERS = {
     "pickle": (b"\x80\x04\x95" + bytes(range(1, 200)), "TomoTwin", "tomotwin_pick.py"),
     "em": (em_file, "EM file", "motl2relion"),
     "gzip": (lambda p: p.write_bytes(gzip.compress(b"data_\n" * 9)), "gzip", "gunzip"),
+    "matlab": (b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + b" " * 90 + bytes(300), "Dynamo", "dwrite"),
+    "numpy": (b"\x93NUMPY\x01\x00v\x00{'descr': '<f8'}" + bytes(300), "cryoSPARC", "csparc2star"),
+    "sqlite": (b"SQLite format 3\x00" + bytes(300), "Scipion", "Export"),
+    "parquet": (b"PAR1" + bytes(300), "Parquet", "CSV"),
+    "boxes": ("100\t200\t32\t32\t0.5\t30\t29\n120\t20\t32\t32\t0.6\t30\t31\n", "crYOLO before 1.8", "CBOX_3D"),
+    "boxes 3d": ("100\t200\t50\t32\t32\n120\t20\t40\t32\t32\n", "x y z and the size", "awk"),
+    "numbers": ("1 100 200 30\n2 120 20 40\n", "numbers without names", "Name its columns"),
     "tiff": (b"II*\x00" + bytes(300), "TIFF or EER", "MRC"),
     "map": (lambda p: write_map(p, np.ones((8, 8, 8)), 2.0), "map or an image stack (MRC)", "not the images"),
     "copick": ('{"config_type": "filesystem", "pickable_objects": []}', "copick configuration", "import copick"),
@@ -536,6 +543,22 @@ def test_archives_texts_and_nothing(tmp_path):
         import_csv(tmp_path / "crop.tbl", tmp_path / "o.star", TOMOGRAMS)
 
 
+def test_binary_files_are_known_by_their_names_where_nothing_else_says_it(tmp_path):
+    for name, text, fix in (("a.tbl", "Dynamo writes long tables", "dread"), ("a.cbox", "crYOLO's are not", "1.8")):
+        (tmp_path / name).write_bytes(b"\x01\x00\x02" * 300)
+        with pytest.raises(ProblemError) as error:
+            taken(tmp_path / name, tmp_path)
+        assert text in words(error)
+        assert fix in words(error)
+    for name, content in (("a.pdb", "ATOM      1  N   ALA A   1      11.104   6.134  -6.504  1.00  0.00\n"),
+                          ("a.cif", "data_1ABC\n#\n_entry.id 1ABC\nloop_\n_atom_site.id\n1\n")):  # fmt: skip
+        (tmp_path / name).write_text(content)
+        with pytest.raises(ProblemError, match="This is an atomic model"):
+            taken(tmp_path / name, tmp_path)
+    (tmp_path / "b.txt").write_text("tomogram x y z\nTS_01 10 20 30\nTS_02 40 50 35\n")
+    assert len(particles_of(taken(tmp_path / "b.txt", tmp_path, VOXEL))) == 2
+
+
 def test_a_stack_in_place_of_a_table_is_not_read_whole(tmp_path, monkeypatch):
     """A stack of any size is known by its first bytes, also where a tilt series' table is wanted."""
     write_map(tmp_path / "stack.mrc", np.ones((4, 8, 8)), 2.0)
@@ -593,6 +616,90 @@ def test_tilt_series_tables_with_text_for_numbers_are_refused(tiny, tmp_path):
         write_star({"global": change}, tmp_path / "t.star")
         with pytest.raises(ProblemError, match=text):
             tomograms_of(tmp_path / "t.star")
+
+
+# What files say twice, or in another way
+
+XYZ, CENTRE = "rlnCoordinateX rlnCoordinateY rlnCoordinateZ", " ".join(CENTRED)
+
+
+def star_of(labels, *rows):
+    names = "\n".join(f"_{label}" for label in f"rlnTomoName {labels}".split())
+    return "data_particles\n\nloop_\n" + names + "\n" + "\n".join(f"TS_01 {row}" for row in rows) + "\n"
+
+
+#: What is wrong: (a file, parts of what is said).
+SAID = {
+    "places of two kinds": (star_of(f"{CENTRE} {XYZ}", "1 2 3 10 20 30", "51 2 3 10 90 30", "1 9 3 60 20 30"),
+                            ("different places", "rlnCoordinateX/Y/Z", "out of date")),
+    "half set 0": (star_of(f"{CENTRE} rlnRandomSubset", "1 2 3 0", "2 2 3 1"), ("rlnRandomSubset is 0", "line 9")),
+    "half a class": (star_of(f"{CENTRE} rlnClassNumber", "1 2 3 1.5"), ("rlnClassNumber is 1.5", "line 9")),
+    "half a filament": (star_of(f"{CENTRE} rlnHelicalTubeID", "1 2 3 1.5"), ("rlnHelicalTubeID is 1.5", "line 9")),
+    "two shifts": (star_of(f"{CENTRE} rlnOriginXAngst rlnOriginYAngst", "1 2 3 1 1"), ("rlnOriginZAngst is missing",)),
+    "shifts in pixels": (star_of(f"{CENTRE} rlnOriginX rlnOriginY rlnOriginZ", "1 2 3 1 1 1"),
+                         ("rlnOriginX/Y/Z are pixels", "rlnOriginX/Y/ZAngst")),
+    "units of columns": ("tomogram,x_px,y_angst,z_px\nTS_01,1,1,1\n", ("x_px, y_angst, z_px say different units",)),
+    "names and no rows": ("tomogram,x,y,z\n", ("There are no particles",)),
+    "thousands": ('tomogram,x,y,z\nTS_01,"1,010.5",10,1\n', ("1,010.5", "are no numbers", "line 2")),
+    "truth": ("tomogram,x,y,z\nTS_01,True,True,True\n", ("are no numbers", "line 2")),
+    "a count": ("2\n10 10 10\n20 20 20\n", ("The line has 1 values", "line 1")),
+    "an end": ("10 10 10\n20 20 20\nEND\n", ("The line has 1 values", "line 3")),
+    "another name": ("tomogram,x,y,z\nTS_01#a,10,10,10\n", ("without a tilt series: TS_01#a", "did you mean 'TS_01'")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_contradictions_and_other_writings_are_named(tmp_path, name):
+    text, parts = SAID[name]
+    (tmp_path / "x.star").write_text(text)
+    with pytest.raises(ProblemError) as error:
+        taken(tmp_path / "x.star", tmp_path)
+    for part in parts:
+        assert part in words(error), words(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\ntomogram;x_angst;y_angst;z_angst\n# said\nTS_01;100.5;20;30 # so\n",
+        '"tomogram","x_angst","y_angst","z_angst"\n"TS_01 ","100.5","20","30"\n',
+        ",tomogram,x_angst,y_angst,z_angst\n7,TS_01,100.5,20,30\n",
+    ],
+)
+def test_tables_as_other_programs_save_them(tmp_path, text):
+    (tmp_path / "x.csv").write_text(text)
+    table = particles_of(import_csv(tmp_path / "x.csv", tmp_path / "o.star", TOMOGRAMS, "centred"))
+    assert table[["rlnTomoName", *CENTRED]].to_numpy().tolist() == [["TS_01", 100.5, 20, 30]]
+
+
+@pytest.mark.parametrize("name", ["01", "1e5", "1_2", "1", "NA"])
+def test_names_that_look_like_numbers(tmp_path, name):
+    """In every kind of file they are the tilt series of this very name, and not of a number."""
+    sizes = {one: SIZES["TS_01"] for one in (name, "100000.0", "12", "2")}
+    tomograms = Tomograms(sizes, PIXEL, TOMOGRAMS.optics)
+    m = " ".join(
+        f"wrp{one}1" for one in ("CoordinateX", "CoordinateY", "CoordinateZ", "AngleRot", "AngleTilt", "AnglePsi")
+    )
+    files = {
+        "a.star": star_of(CENTRE, "1 2 3").replace("TS_01", name),
+        "b.star": star_of(CENTRE, "1 2 3").replace("rlnTomoName", "rlnMicrographName").replace("TS_01", name),
+        "m.star": star_of(m, "100 100 100 0 0 0").replace("rlnTomoName", "wrpSourceName").replace("TS_01", name),
+        "c.csv": f"tomogram,x_px,y_px,z_px\n{name},10,10,10\n",
+        f"{name}.coords": "10 10 10\n",
+        "d.star": star_of("rlnTomoImportParticleFile", f"{tmp_path}/{name}.coords").replace("TS_01 ", f"{name} "),
+    }
+    for file, text in files.items():
+        (tmp_path / file).write_text(text)
+    for file in files:
+        voxel = None if file in ("a.star", "b.star", "m.star") else VOXEL
+        found = particles_of(taken(tmp_path / file, tmp_path, voxel, tomograms=tomograms))
+        assert list(found["rlnTomoName"]) == [name], file
+
+
+def test_angles_that_may_be_radians_are_noted(tmp_path):
+    rows = [f"{n} 2 3 {n / 4} 0.5 0.1" for n in range(1, 13)]
+    (tmp_path / "x.star").write_text(star_of(f"{CENTRE} rlnAngleRot rlnAngleTilt rlnAnglePsi", *rows))
+    assert any("radians have to be converted" in note for note in taken(tmp_path / "x.star", tmp_path).notes)
 
 
 # Broken files

@@ -101,6 +101,28 @@ def test_parameters_and_the_block_of_the_parameter_file_meet(home):
     assert dataset_of(home)["imports"] is None
 
 
+def test_names_stay_as_they_are_written(home, tmp_path):
+    """In a parameter file, on the command line, and in a sample sheet; a number that lost its text is refused."""
+    recipe = (home / "sta.json").read_text().rstrip()[:-1]
+    block = '"run_ids": 1e5, "run_prefix": 1.50, "run_remove": "1_2", "export_session": true, "authors": "01"'
+    (home / "sta.json").write_text(f'{recipe}, "imports": {{{block}}}}}')
+    options = dataset_of(home, **RUN | {"session_id": "01", "user_id": "1e5"})["imports"]["options"]
+    wanted = {"run_ids": "1e5", "run_prefix": "1.50", "run_remove": "1_2", "authors": "01", "session_id": "01"}
+    assert {name: options[name] for name in wanted} == wanted
+    assert options["user_id"] == "1e5"
+    assert "session_id = 100000.0: it is a name, and was written as the number 100000" in problems_of(
+        home, **RUN | {"session_id": 1e5}
+    )
+    assert "--particle_name is a text" in problems_of(home, **RUN | {"particle_name": 1e5})
+    sheet = "id,parameters,aretomo,copick,particle_name,run_denovo_generation\n"
+    (home / "sheet.csv").write_text(
+        f"{sheet}01,sta.json,aretomo,copick/config.json,1_2,true\n1e5,sta.json,aretomo,copick/config.json,01,true\n"
+    )
+    given = {"sample_sheet": "sheet.csv", "voltage": 300, "hand": -1}
+    found = load_datasets({"launch_dir": str(home), "params": given})["datasets"]
+    assert [(one["id"], one["imports"]["particles"]["name"]) for one in found] == [("01", "1_2"), ("1e5", "01")]
+
+
 def test_tables_are_what_the_commands_make_of_the_same_files(home):
     done = imported(home, **RUN)
     assert not done.problems

@@ -2,13 +2,14 @@
 
 import json
 import re
+import shutil
 import subprocess
 
 import pytest
-from helpers import REPO, environment
+from helpers import AS_TEXT, REPO, environment
 
 from py2rely_core.parameters.recipe import Recipe
-from py2rely_core.parameters.table import ALL, CONFIGURATION, GROUPS, schema, typed, with_tables
+from py2rely_core.parameters.table import ALL, CONFIGURATION, GROUPS, Written, schema, typed, with_tables
 
 #: Names of the newest Nextflow's own: its language reference, global namespace, keywords and namespaces.
 RESERVED = {
@@ -47,7 +48,7 @@ def test_nextflow_config_has_the_defaults_of_the_table():
         ("cpus", "4", 4), ("cpus", 4, 4), ("cpus", "four", "four"), ("num_gpus", "0", 0), ("gpus", "0", "0"),
         ("timeout", "0.5", 0.5), ("timeout", "48", 48), ("run_class3D", "false", False), ("run_class3D", "Yes", True),
         ("run_class3D", "maybe", "maybe"), ("low_pass", "4e1", 40.0), ("best_class", "2", 2), ("cpus", None, None),
-        ("refine3D", "x", "x"),
+        ("refine3D", "x", "x"), ("gpus", 0, "0"), ("session_id", Written("1e5"), "1e5"), ("mask", True, "true"),
     ],
 )  # fmt: skip
 def test_values_get_their_types_however_they_arrive(name, value, wanted):
@@ -91,3 +92,49 @@ def test_help(tmp_path):
         assert command in done.stdout
     assert {path.name for path in tmp_path.iterdir()} <= {"results", "log", ".nextflow", "work"}
     assert (tmp_path / "results/trace.tsv").read_text() == "of an earlier run"
+
+
+@pytest.mark.nextflow
+def test_names_stay_text_where_nextflow_makes_numbers_of_them(tmp_path):
+    """From the command line and from a parameter file in YAML; what the configuration has read already is refused."""
+    shutil.copy(REPO / "nextflow_schema.json", tmp_path)
+    (tmp_path / "main.nf").write_text(
+        f"include {{ check_texts ; needs_of ; parameter_files ; typed }} from '{REPO}/workflows/configuration'\n"
+        "workflow {\n def found = typed(params)\n println groovy.json.JsonOutput.toJson(found)\n"
+        " println groovy.json.JsonOutput.toJson([needs: needs_of(parameter_files(found), found)])\n"
+        " check_texts(found, params)\n}\n"
+    )
+    names = ("session_id", "user_id", "outdir", "gpus", "low_pass")
+    (tmp_path / "nextflow.config").write_text(f"params {{ {'; '.join(f'{name} = null' for name in names)} }}\n")
+    (tmp_path / "given.yml").write_text(
+        "session_id: 010\nuser_id: 1e5\nparticle_name: 1_2\nimports:\n  run_prefix: 007\n"
+    )
+
+    def run(*words):
+        done = subprocess.run(
+            ["nextflow", "-q", "-log", tmp_path / "log", "run", "main.nf", *words], cwd=tmp_path,
+            env=environment(**{AS_TEXT: ""}), capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        shown = [json.loads(line) for line in re.findall(r"^{.*}$", done.stdout, re.M)]
+        return *shown, done.returncode, done.stdout + done.stderr
+
+    given, _needs, code, text = run(
+        "--session_id", "01", "--user_id=1e5", "--particle_name", "1d", "--imports.run_ids", "007", "--low_pass", "4e1",
+        "--refine3D.ini_high", "40", "--gpus", "0", "--run_class3D",
+    )  # fmt: skip
+    assert not code, text
+    assert given == {
+        "session_id": "01", "user_id": "1e5", "particle_name": "1d", "imports": {"run_ids": "007"}, "low_pass": 40.0,
+        "refine3D": {"ini_high": 40}, "gpus": "0", "run_class3D": True, "outdir": None,
+    }  # fmt: skip
+    (tmp_path / "empty.json").write_text('{"resolutions": {"binning_list": "2,1"}, "ctf_refine": {}}')
+    given, found, code, text = run(
+        "--parameter", "empty.json", "-params-file", "given.yml", "--outdir", "01", "--imports.user_id", "1e5"
+    )
+    wanted = {"session_id": "010", "user_id": "1e5", "particle_name": "1_2", "outdir": "01"}
+    assert {name: given[name] for name in wanted} == wanted
+    assert given["imports"] == {"run_prefix": "007", "user_id": "1e5"}
+    # An empty block is one, as for the core.
+    assert (found["needs"]["ctf_refine"], found["needs"]["polish"]) == (True, False)
+    assert code
+    assert "takes --outdir 01 for a number: 1." in text

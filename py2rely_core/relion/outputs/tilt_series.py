@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from py2rely_core.data.tables import read_star
+from py2rely_core.data.geometry import AXES, CENTRED
+from py2rely_core.data.tables import read_alike, read_star, read_stars
 from py2rely_core.problems import ProblemError
 from py2rely_core.relion.outputs.job import kept_particles, particles_of, row_count, write_numbers
 from py2rely_core.relion.run import commands
+
+#: Refined shifts of particles.
+ORIGINS = [f"rlnOrigin{axis}Angst" for axis in AXES]
+_NOT_FINITE = re.compile(r"(?<!\S)[+-]?(?:nan|inf)", re.IGNORECASE)
 
 
 def tilt_series_summary(job: Path, particles: pd.DataFrame) -> list[dict[str, Any]]:
@@ -67,22 +73,64 @@ def check_tables(job: Path, tomograms: Path) -> str:
         return error.problems[0].what
     if set(before) != set(after):
         return f"{len(before)} tilt series went in, {len(after)} came out"
-    for name, table in after.items():
-        numbers = table.select_dtypes("number")
-        if len(table) != len(before[name]):
-            return f"{name} has {len(table)} tilts instead of {len(before[name])}"
-        if not np.isfinite(numbers.to_numpy(dtype=float)).all():
-            return f"{name} has values that are not finite"
-        if "rlnDefocusU" in before[name] and "rlnDefocusU" not in numbers:
-            return f"{name} has no defocus"
+    suspect = (name for name, table in after.items() if _unusable(name, table, before[name]))
+    files = dict(read_star(path)["global"][["rlnTomoName", "rlnTomoTiltSeriesStarFile"]].to_numpy())
+    # Tables that are read together may hold another one's text: the one by itself says what is wrong with it.
+    alone = ((name, next(iter(read_star(files[name]).values()))) for name in suspect)
+    return next((why for name, table in alone if (why := _unusable(name, table, before[name]))), "")
+
+
+def _unusable(name: str, table: pd.DataFrame, before: pd.DataFrame) -> str:
+    numbers = table.select_dtypes("number")
+    if len(table) != len(before):
+        return f"{name} has {len(table)} tilts instead of {len(before)}"
+    if not np.isfinite(numbers.to_numpy(dtype=float)).all():
+        return f"{name} has values that are not finite"
+    return f"{name} has no defocus" if "rlnDefocusU" in before and "rlnDefocusU" not in numbers else ""
+
+
+def check_polished(job: Path, tomograms: Path) -> str:
+    """Why what a polishing wrote cannot be used, tables, trajectories and particles; empty when it can."""
+    reason = check_tables(job, tomograms)
+    if reason:
+        return reason
+    if (job / "motion.star").is_file():
+        name = _not_finite((job / "motion.star").read_text())
+        if name is not None:
+            return f"the trajectory of {name} has values that are not finite"
+    if (job / "particles.star").is_file():
+        rows = particles_of(job, job / "particles.star")
+        placed = rows[[label for label in (*CENTRED, *ORIGINS) if label in rows]]
+        bad = ~np.isfinite(placed.to_numpy(dtype=float)).all(axis=1)
+        if bad.any():
+            return f"a particle of {rows['rlnTomoName'][bad].iloc[0]} is at no finite place"
     return ""
+
+
+def _not_finite(text: str) -> str | None:
+    """The first block of a STAR file with a value that is not finite; names of blocks may hold any text."""
+    small = text.lower()
+    for word in ("nan", "inf"):
+        place = small.find(word)
+        while place >= 0:
+            start, end = text.rfind("\n", 0, place) + 1, text.find("\n", place)
+            line = text[start : end if end >= 0 else None]
+            if not line.startswith(("data_", "_", "#")) and _NOT_FINITE.search(line):
+                block = text.rfind("data_", 0, start)
+                return text[block + 5 :].split("\n", 1)[0].strip()
+            place = small.find(word, start + len(line))
+    return None
 
 
 def tilt_tables(tomograms: Path) -> dict[str, pd.DataFrame]:
     """The table of every tilt series that a ``tomograms.star`` names, paths as RELION resolves them."""
     table = read_star(tomograms)["global"]
-    files = dict(zip(table["rlnTomoName"], table["rlnTomoTiltSeriesStarFile"], strict=True))
-    return {name: next(iter(read_star(file).values())) for name, file in files.items()}
+    files = {name: Path(file) for name, file in table[["rlnTomoName", "rlnTomoTiltSeriesStarFile"]].to_numpy()}
+    found = read_stars(files.values())
+    for blocks in found.values():
+        if isinstance(blocks, ProblemError):
+            raise blocks
+    return {name: next(iter(found[file].values())) for name, file in files.items()}
 
 
 def check_ctf_refine(job: Path, tomograms: Path, particles: Path, output: Path) -> None:
@@ -109,7 +157,7 @@ def _defocus_change(before: pd.DataFrame, after: pd.DataFrame) -> dict[str, floa
 
 def check_polish(job: Path, tomograms: Path, particles: Path, output: Path) -> None:
     """Note how particles moved, and write the particle set that belongs to the polished tilt series."""
-    reason = check_tables(job, tomograms)
+    reason = check_polished(job, tomograms)
     # Where images are only shifted as a whole, RELION writes no particles: they are as before.
     shifted = any("--shift_only" in one["command"] for one in commands(job))
     kept = kept_particles(job, particles)
@@ -144,21 +192,17 @@ def motion_of(path: Path, particles: Path) -> dict[str, Any]:
     RELION writes trajectories tilt series by tilt series, each under the name of its particle, which need not be the
     order of the particles.
     """
-    from py2rely_core.data.geometry import AXES
-
-    tracks = {name: block for name, block in read_star(path).items() if name != "general"}
+    tracks, rows, moved = read_alike(path)
     table = read_star(particles)["particles"]
     tomogram = {}
     if "rlnTomoParticleName" in table:
         tomogram = dict(zip(table["rlnTomoParticleName"].astype(str), table["rlnTomoName"], strict=True))
     # RELION calls particles without a name by their tomogram and a number.
     names = [tomogram.get(name, name.rpartition("/")[0]) for name in tracks]
-    labels = [f"rlnOrigin{axis}Angst" for axis in AXES]
-    squares = []
-    for track in tracks.values():
-        positions = track[labels].to_numpy(dtype=float)
-        squares.append(((positions - positions.mean(axis=0)) ** 2).sum(axis=1).mean())
-    moved = pd.DataFrame({"tomogram": names, "square": squares})
-    series = moved[moved["tomogram"] != ""].groupby("tomogram")["square"].mean() ** 0.5
-    rms = float(np.sqrt(np.mean(squares))) if squares else 0.0
+    which, positions = np.repeat(np.arange(len(tracks)), rows), moved[ORIGINS].to_numpy(dtype=float)
+    means = np.stack([np.bincount(which, axis, len(tracks)) for axis in positions.T], axis=1) / rows[:, None]
+    squares = np.bincount(which, ((positions - means[which]) ** 2).sum(axis=1), len(tracks)) / rows
+    found = pd.DataFrame({"tomogram": names, "square": squares})
+    series = found[found["tomogram"] != ""].groupby("tomogram")["square"].mean() ** 0.5
+    rms = float(np.sqrt(np.mean(squares))) if len(squares) else 0.0
     return {"rms": round(rms, 3), "per_tomogram": {name: round(float(value), 3) for name, value in series.items()}}
