@@ -81,8 +81,8 @@ def test_by_hand_and_by_the_rule(tmp_path):
     ("classes", "settings"),
     [
         (2, {"seed": 1, "false_picks": 0.5}),
-        (2, {"seed": 1, "second_conformation": 0.3}),
-        (2, {"seed": 3}),
+        pytest.param(2, {"seed": 1, "second_conformation": 0.3}, marks=pytest.mark.long),
+        pytest.param(2, {"seed": 3}, marks=pytest.mark.long),
         pytest.param(3, {"seed": 7, "second_conformation": 0.3, "particles": 30}, marks=pytest.mark.long),
         pytest.param(3, {"seed": 2, "false_picks": 0.3}, marks=pytest.mark.long),
     ],
