@@ -1,5 +1,6 @@
 // Whether orientations follow from the images: of some particles, each half of the tilts is searched alone, globally, against
-// the map of the other half set. Their images are gone when the task is done.
+// the map of the other half set: that of the refinement, as an average has another scale. Their images are gone when the task is
+// done.
 include { files_of } from '../../subworkflows/states'
 include { json } from '../../subworkflows/values'
 
@@ -14,7 +15,7 @@ process ORIENTATIONS {
     input:
     tuple val(meta), val(job), path(imported, stageAs: 'Import/*'), path(ctf_refine, stageAs: 'CtfRefine/*'),
         path(polish, stageAs: 'Polish/*'), path(extract, stageAs: 'Extract/*'), path(particles, stageAs: 'Select/*'),
-        path(maps, stageAs: 'Reconstruct/*')
+        path(refinement, stageAs: 'Refine3D/*')
 
     output:
     tuple val(meta), path("Orientations/${job.name}"), emit: job
@@ -28,7 +29,7 @@ process ORIENTATIONS {
     for half in 1 2; do
         py2rely task relion --may-fail ${directory} -- relion_refine --K 1 --iter 1 --o ${directory}/run_half\$half \\
             --i ${directory}/half\$half.star --tomograms ${job.tomograms} \\
-            --ref ${maps}/half\$((3 - half)).mrc --trust_ref_size --ini_high ${job.low_pass} --strict_highres_exp ${job.low_pass} \\
+            --ref ${refinement}/run_half\$((3 - half))_class001_unfil.mrc --trust_ref_size --ini_high ${job.low_pass} --strict_highres_exp ${job.low_pass} \\
             --particle_diameter ${settings.diameter} --sym ${settings.symmetry} --j ${settings.threads} ${gpu} ${settings.options}
     done
     py2rely task check-orientations ${directory} --symmetry ${settings.symmetry}
@@ -44,5 +45,5 @@ process ORIENTATIONS {
 def orientation_inputs(meta, state) {
     def low_pass = [state.level.orientations.finest, json(state.postprocess / 'job.json').low_pass].max()
     def job = [name: state.level.name, settings: state.level.orientations.findAll { key, _value -> key != 'finest' }, low_pass: low_pass, tomograms: state.series.tables.tomograms]
-    return [meta, job] + files_of(state.series) + [state.extract, state.particles, state.maps]
+    return [meta, job] + files_of(state.series) + [state.extract, state.particles, state.refinement]
 }

@@ -324,8 +324,7 @@ def _orientations(recipe: Recipe, binning: int, machine: Machine) -> dict[str, A
     flags += ["--ctf"] if block.do_ctf_correction else []
     flags += ["--ctf_intact_first_peak"] if block.ctf_intact_first_peak else []
     flags += [f"--healpix_order {HEALPIX_ORDER} --perturb 0 --offset_range 2 --offset_step 2 --maxsig {MOST_LIKELY}"]
-    # Its references are averages, too: see _by_correlation.
-    flags += ["--firstiter_cc"]
+
     return {
         "most": recipe.orientations.particles,
         "symmetry": recipe.symmetry,

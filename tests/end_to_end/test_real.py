@@ -23,7 +23,7 @@ from helpers import (
 
 from py2rely_core.data.symmetry import asymmetric_unit, rotations_of
 from py2rely_core.data.tables import read_star, write_star
-from py2rely_core.maps.io import read_map
+from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.planning.plan import Machine, plan_dataset
 from py2rely_core.simulation.truth import compare_map, compare_run, draw
@@ -220,6 +220,9 @@ def test_orientations_of_particles_and_of_noise(extracted, tmp_path, monkeypatch
     blocks["particles"]["rlnRandomSubset"] = np.arange(24) % 2 + 1
     write_star(blocks, Path("Extract/bin2/particles.star"))
     recipe = Recipe.model_validate({"refine3D": {"sym_name": "O", "particle_diameter": 150}})
+    # Averages are as many times larger than RELION's own maps as there are tilts.
+    average = read_map(Path("Reference/merged.mrc"))
+    write_map(Path("reference.mrc"), average.data / 7, average.pixel_size)
     settings = plan_dataset(recipe, "known", 2, Machine(2))["levels"][0]["orientations"]
     job = Path("Orientations/bin2")
     cli("task", "split-tilts", job, "--particles", "Extract/bin2/particles.star", "--tomograms", "tilt_series.star",
@@ -227,7 +230,7 @@ def test_orientations_of_particles_and_of_noise(extracted, tmp_path, monkeypatch
     for half in (1, 2):
         words = (
             f"relion_refine --K 1 --iter 1 --o {job}/run_half{half} --i {job}/half{half}.star "
-            "--tomograms tilt_series.star --ref Reference/merged.mrc --trust_ref_size --ini_high 25 "
+            "--tomograms tilt_series.star --ref reference.mrc --trust_ref_size --ini_high 25 "
             "--strict_highres_exp 25 --particle_diameter 150 "
             f"--sym O --j 2 {settings['options']}"
         )

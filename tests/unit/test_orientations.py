@@ -99,7 +99,7 @@ def refined(tmp_path, monkeypatch):
             file.voxel_size = 10.0
         rows.append({"rlnTomoName": "1", "rlnTomoParticleName": f"1/{number}", "rlnRandomSubset": number % 2 + 1,
                      "rlnTomoVisibleFrames": str(frames).replace(" ", ""), "rlnImageName": str(path)})  # fmt: skip
-    general = {"rlnTomoSubTomosAre2DStacks": 1}
+    general = pd.DataFrame({"rlnTomoSubTomosAre2DStacks": [1]})
     write_star({"general": general, "particles": pd.DataFrame(rows)}, tmp_path / "particles.star")
     return tmp_path
 
