@@ -9,6 +9,8 @@ import numpy as np
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.maps.io import Map, known_pixel_size, read_map
 from py2rely_core.maps.masks import is_degenerate
+from py2rely_core.maps.template import LITTLE, LOW_PASSES, shape_to_align
+from py2rely_core.planning.plan import template_low_pass
 from py2rely_core.problems import Problem, ProblemError
 
 
@@ -45,6 +47,34 @@ def check_reference(context: CheckContext) -> Iterator[Problem]:
         yield Problem(what, where, "white density", fix, "warning")
 
 
+def check_shape(context: CheckContext) -> Iterator[Problem]:
+    """The template, to its low-pass, is not so round that particles find little to align to."""
+    if context.reference is None or context.mode != "template" or context.start != "picks":
+        return
+    try:
+        reference = read_map(context.reference)
+    except ProblemError:
+        return  # check_reference says it
+    if not reference.pixel_size or is_degenerate(reference.data):
+        return
+    diameter, low_pass = context.recipe.refine3D.particle_diameter, template_low_pass(context.recipe)
+    share = shape_to_align(reference, diameter, low_pass)
+    if share >= LITTLE:
+        return
+    finer = (one for one in LOW_PASSES if one < low_pass and one > 2 * reference.pixel_size)
+    enough = next((one for one in finer if shape_to_align(reference, diameter, one) >= LITTLE), None)
+    what = (
+        f"To {low_pass:g} A the template is nearly a ball: {share:.1%} of its power is off its rotational average, and "
+        "particles find little to align to."
+    )
+    fix = "See what the run says of its orientations at the end of the first level (docs/orientations.md)."
+    if enough:
+        fields = "class3D.ini_high" if context.recipe.initial_reference.template_iterations else "refine3D.ini_high"
+        value = enough / 1.5 if fields == "class3D.ini_high" else enough
+        fix = f"Give it to about {enough:g} A (--{fields} {value:.0f}), if it is known so well. {fix}"
+    yield Problem(what, str(context.reference), f"{LITTLE:.0%} or more", fix, "warning")
+
+
 def _is_black(reference: Map, diameter: float) -> bool:
     """Whether the mean within the particle's sphere is lower than in the shell around it."""
     grids = np.ogrid[tuple(slice(0, n) for n in reference.data.shape)]
@@ -54,4 +84,4 @@ def _is_black(reference: Map, diameter: float) -> bool:
     return bool(inside.size and around.size and inside.mean() < around.mean())
 
 
-CHECKS = (check_reference,)
+CHECKS = (check_reference, check_shape)

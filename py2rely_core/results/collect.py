@@ -315,9 +315,9 @@ def _final(planned: dict[str, Any], level: dict[str, Any], polishing: dict[str, 
         "resolution": level["resolution"]["masked"],
         "nyquist_limited": level["nyquist_limited"],
         "binning": level["binning"],
-        "orientations": level["orientations"]["judgement"],
-        "orientations_text": level["orientations"]["text"],
     }
+    tested = level["orientations"]
+    final |= {"orientations": tested["judgement"], "orientations_text": tested["text"]} if tested else {}
     best = next((step for step in (polishing or {"cycles": []})["cycles"] if step["name"] == polishing["best"]), None)
     if best is None:
         return final

@@ -9,13 +9,21 @@ import pytest
 from report_fixture import make_jobs, make_plan, orientation_test
 from scipy.spatial.transform import Rotation
 
+from py2rely_core.checks.context import CheckContext
+from py2rely_core.checks.reference import check_shape
 from py2rely_core.data.geometry import matrix_to_euler
+from py2rely_core.data.inputs import Inputs
 from py2rely_core.data.symmetry import angles_between, rotations_of
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.judging.orientations import check_orientations, consistency, finest_useful, parts_of, write_parts
+from py2rely_core.maps.filters import gaussian_low_pass
+from py2rely_core.maps.io import Map, write_map
+from py2rely_core.maps.masks import spherical_mask
+from py2rely_core.maps.template import power_off_ball, shape_to_align
 from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.planning.plan import Machine, plan_dataset
 from py2rely_core.results.collect import collect_results, summary
+from py2rely_core.simulation.structures import KNOWN, density, structure_of
 
 GROUPS = ["C1", "C7", "D2", "O"]
 
@@ -209,3 +217,34 @@ def test_what_was_not_tested_says_so():
     final = collect_results(plan, {"ribosome": jobs})["datasets"][0]["final"]
     assert final["orientations"] == "not tested"
     assert final["orientations_text"] == "Orientations were not tested: nobody asked."
+
+
+@pytest.mark.parametrize(
+    ("structure", "low_pass", "least", "most"),
+    [("apoferritin", 50, 0.003, 0.01), ("apoferritin", 20, 0.02, 0.05), ("ribosome", 50, 0.15, 0.25)],
+)
+def test_how_much_a_template_differs_from_a_ball(structure, low_pass, least, most):
+    """Also where it is not in the middle of its box."""
+    box, pixel_size = (64, 4.0) if structure == "apoferritin" else (96, 5.0)
+    data = density(structure_of(structure, pixel_size), box, pixel_size)
+    for moved in (0, 3):
+        source = Map(np.roll(data, moved, axis=0), pixel_size)
+        assert least < shape_to_align(source, KNOWN[structure].diameter, low_pass) < most
+
+
+def test_a_ball_is_one():
+    assert power_off_ball(gaussian_low_pass(spherical_mask(64, 16), 1.0, 8.0)) < 1e-3
+
+
+@pytest.mark.parametrize(("structure", "diameter", "finer"), [("apoferritin", 130, True), ("ribosome", 290, None)])
+def test_a_template_that_is_nearly_a_ball_is_warned_of(tmp_path, structure, diameter, finer):
+    write_map(tmp_path / "t.mrc", density(structure_of(structure, 5.0), 2 * diameter // 6, 5.0), 5.0)
+    recipe = Recipe.model_validate({"refine3D": {"particle_diameter": diameter}})
+    inputs = Inputs(tmp_path, tmp_path / "p.star", tmp_path / "t.star")
+    found = list(check_shape(CheckContext(recipe, inputs, "template", tmp_path / "t.mrc")))
+    assert [one.severity for one in found] == (["warning"] if finer else [])
+    if finer:
+        assert "nearly a ball" in found[0].what
+        value = float(found[0].fix.split("--class3D.ini_high ")[1].split(")")[0])
+        assert 10 < value < recipe.class3D.ini_high
+    assert not list(check_shape(CheckContext(recipe, inputs, "known", tmp_path / "t.mrc")))

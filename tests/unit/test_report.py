@@ -100,8 +100,8 @@ def test_the_numbers_of_a_complete_run(run):
     assert "duplicates" in dataset["particle_steps"][2]["reason"]
     bin2, bin1 = dataset["levels"][1:]
     assert [job["job"] for job in bin2["jobs"]] == [
-        "Extract/bin2", "Refine3D/bin2", "Select/bin2", "PostProcess/bin2_result", "Orientations/bin2", "Class3D/bin2",
-        "Select/bin2_classes",
+        "Extract/bin2", "Refine3D/bin2", "Select/bin2", "PostProcess/bin2_result", "Class3D/bin2",
+        "Select/bin2_classes", "Orientations/bin2",
     ]  # fmt: skip
     assert {"CtfRefine/bin1_cycle1", "Polish/bin1_cycle1"} < {job["job"] for job in bin1["jobs"]}
     refine = bin1["jobs"][1]
