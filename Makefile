@@ -29,7 +29,7 @@ test: ## Set up what tests need, too, and run them (PYTEST_ARGS="-k name" choose
 	@tools/setup tests
 	@tools/setup
 	@echo "== tests"
-	@$(ACTIVATE); python -m pytest -n 3 --dist worksteal -m "not long" $(PYTEST_ARGS)
+	@$(ACTIVATE); python -m pytest -n 2 --dist worksteal -m "not long" $(PYTEST_ARGS)
 
 test-long: ## Run the few tests that take many minutes each
 	@$(MAKE) test PYTEST_ARGS='-m long --timeout 3600 $(PYTEST_ARGS)'
