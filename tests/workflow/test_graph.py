@@ -15,13 +15,11 @@ from py2rely_core.parameters.files import new_recipe, write_recipe
 
 #: id: (mode, binnings)
 SETS = {
-    "known_421": ("known", "4,2,1"),
     "template_4": ("template", "4"),
     "denovo_84": ("denovo", "8,4"),
     "known_2": ("known", "2"),
     "global_2": ("global", "2"),
     "straight_41": ("straight", "4,1"),
-    "denovo_631": ("denovo", "6,3,1"),
     "known_looked_at": ("known", "2"),
     "known_eight": ("known", "8,7,6,5,4,3,2,1"),
 }
@@ -41,7 +39,7 @@ HOSTILE = "$(touch MARKER) `touch MARKER`; touch MARKER"
 BEST = {"SHARPEN ({}_result)", "DIRECTIONS ({}_result)"}
 ALL_OF_IT = {"LOCAL_RESOLUTION ({}_result)", "SUBSETS ({}_result)", "PARTICLE_PLOT ({}_result)"}
 ALL_OF_IT |= {f"RECONSTRUCT ({{}}_result_of{part})" for part in (2, 4, 8)}
-EVERY_LEVEL = {"EXTRACT ({})", "REFINE3D ({})", "SELECT ({})"} | RESULT
+EVERY_LEVEL = {"EXTRACT ({})", "REFINE3D ({})", "SELECT ({})", "ORIENTATIONS ({})"} | RESULT
 
 
 @pytest.mark.nextflow
