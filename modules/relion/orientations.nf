@@ -28,7 +28,7 @@ process ORIENTATIONS {
     py2rely task split-tilts ${directory} --particles ${particles}/particles.star --tomograms ${job.tomograms} --most ${settings.most}
     for half in 1 2; do
         py2rely task relion --may-fail ${directory} -- relion_refine --K 1 --iter 1 --o ${directory}/run_half\$half \\
-            --i ${directory}/half\$half.star --tomograms ${job.tomograms} \\
+            --i ${directory}/half\$half.star --tomograms ${job.tomograms} ${job.motion ? "--trajectories ${job.motion}" : ''} \\
             --ref ${refinement}/run_half\$((3 - half))_class001_unfil.mrc --trust_ref_size --ini_high ${job.low_pass} --strict_highres_exp ${job.low_pass} \\
             --particle_diameter ${settings.diameter} --sym ${settings.symmetry} --j ${settings.threads} ${gpu} ${settings.options}
     done
@@ -44,6 +44,6 @@ process ORIENTATIONS {
 // What it is handed, of a state at the end of its level. What is finer than the search can use is left out.
 def orientation_inputs(meta, state) {
     def low_pass = [state.level.orientations.finest, json(state.postprocess / 'job.json').low_pass].max()
-    def job = [name: state.level.name, settings: state.level.orientations.findAll { key, _value -> key != 'finest' }, low_pass: low_pass, tomograms: state.series.tables.tomograms]
+    def job = [name: state.level.name, settings: state.level.orientations.findAll { key, _value -> key != 'finest' }, low_pass: low_pass] + state.series.tables
     return [meta, job] + files_of(state.series) + [state.extract, state.particles, state.refinement]
 }
