@@ -168,7 +168,8 @@ def _exposure(
         angles = listed.angle
         sources.append(of_tilt_list(listed))
     if mdoc:
-        sources.append(of_mdoc(mdoc, angles))
+        # An offset that AreTomo itself added is known: without it, they are the microscope's.
+        sources.append(of_mdoc(mdoc, angles if path else angles - aln.offset, is_stage=path is not None))
     if order_list.is_file():
         sources.append(of_order_list(order_list, aligned, aln.by_angle()))
     fix = "Put NAME.mdoc, or NAME_TLT.txt (angle, order of acquisition, dose), beside the .aln file."

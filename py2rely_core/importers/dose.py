@@ -18,6 +18,8 @@ from py2rely_core.problems import Problem, ProblemError
 
 #: Angles of two files are those of the same images, with one offset for all, within this much of a tilt step.
 SAME_ANGLE = 0.5
+#: Angles that are the microscope's own are within this much of those in its file, degrees.
+OWN_ANGLE = 0.1
 #: No alignment and no pre-tilt of a lamella moves all angles further, degrees.
 LARGEST_OFFSET = 30.0
 #: An image never gets more, nor a whole series, e/A^2.
@@ -375,7 +377,7 @@ def _refuse_other_angles(ours: np.ndarray, theirs: np.ndarray, sections: np.ndar
 # The microscope's file
 
 
-def of_mdoc(mdoc: Mdoc, angles: np.ndarray) -> Source:
+def of_mdoc(mdoc: Mdoc, angles: np.ndarray, is_stage: bool = False) -> Source:
     """Order and dose of an ``.mdoc`` whose sections are matched with the stack's by angle.
 
     PriorRecordDose comes before times with ExposureDose. Each is tested: in every section, growing, agreeing.
@@ -385,6 +387,8 @@ def of_mdoc(mdoc: Mdoc, angles: np.ndarray) -> Source:
     mdoc : Mdoc
     angles : (count,) float
         Of the stack's sections.
+    is_stage : bool
+        They are the microscope's, not an alignment's: see :func:`match_sections`.
 
     Raises
     ------
@@ -406,7 +410,7 @@ def of_mdoc(mdoc: Mdoc, angles: np.ndarray) -> Source:
     if prior is not None and seconds is not None:
         _refuse_two_orders(mdoc, prior, seconds)
     clock = prior if prior is not None else seconds
-    chosen = match_sections(angles, np.array(theirs), mdoc, clock)
+    chosen = match_sections(angles, np.array(theirs), mdoc, clock, is_stage)
     source.dose, source.meaning = None if each is None else each[chosen], f"ExposureDose of {name}"
     if clock is None:
         if prior is None and seconds is None and not source.notes:
@@ -474,7 +478,9 @@ def _refuse_two_orders(mdoc: Mdoc, before: np.ndarray, seconds: np.ndarray) -> N
         raise section.heading.error(what, "dose that grows with time", _OTHER_MDOC)
 
 
-def match_sections(angles: np.ndarray, theirs: np.ndarray, mdoc: Mdoc, clock: np.ndarray | None = None) -> np.ndarray:
+def match_sections(
+    angles: np.ndarray, theirs: np.ndarray, mdoc: Mdoc, clock: np.ndarray | None = None, is_stage: bool = False
+) -> np.ndarray:
     """Which section of the ``.mdoc`` is each section of the stack, (count,) int, by angle with one offset for all.
 
     Parameters
@@ -484,11 +490,13 @@ def match_sections(angles: np.ndarray, theirs: np.ndarray, mdoc: Mdoc, clock: np
     mdoc : Mdoc
     clock : (n,) float or None
         Numbers that grow with time, of each section of the ``.mdoc``.
+    is_stage : bool
+        The stack's angles are the microscope's: the smallest of several offsets that fit is right.
 
     Raises
     ------
     ProblemError
-        Angles are others, or sections of the stack are missing.
+        Angles are others, sections of the stack are missing, or which ones are left out cannot be told.
     """
     known, limit, path = angles[np.isfinite(angles)], tolerance(angles), mdoc.path
     if len(theirs) < len(angles):
@@ -514,7 +522,7 @@ def match_sections(angles: np.ndarray, theirs: np.ndarray, mdoc: Mdoc, clock: np
         chosen[ours] = other
         _refuse_no_order(theirs, clock, mdoc, chosen)
         return chosen
-    return _subset(angles, theirs, limit, path)
+    return _subset(angles, theirs, limit, path, is_stage)
 
 
 def _is_same(ours: np.ndarray, theirs: np.ndarray, limit: float) -> bool:
@@ -535,17 +543,32 @@ def _refuse_no_order(theirs: np.ndarray, clock: np.ndarray | None, mdoc: Mdoc, c
     raise ProblemError(Problem(what, str(mdoc.path), expected, _OTHER_MDOC))
 
 
-def _subset(angles: np.ndarray, theirs: np.ndarray, limit: float, path: Path) -> np.ndarray:
-    """Sections of an ``.mdoc`` that has more than the stack: the smallest offset with which all are there.
+def _subset(angles: np.ndarray, theirs: np.ndarray, limit: float, path: Path, is_stage: bool) -> np.ndarray:
+    """Sections of an ``.mdoc`` that has more than the stack: the one offset with which all are there.
 
-    Of images at one angle the last was kept: it was taken again.
+    Of images at one angle the last was kept: it was taken again. Where tilts are left out at an end, other offsets fit,
+    too: then the stack's angles must be the microscope's, which have none.
     """
     middle = angles[len(angles) // 2]
     offsets = np.unique(np.round(np.concatenate([[0.0], middle - theirs]), 6))
+    fits: list[tuple[float, np.ndarray]] = []
     for offset in sorted(offsets[np.abs(offsets) <= LARGEST_OFFSET], key=abs):
         chosen = _nearest(angles - offset, theirs, limit)
-        if chosen is not None:
-            return chosen
+        if chosen is None:
+            continue
+        found = float(np.median(angles - theirs[chosen]))
+        if all(abs(found - other) > limit for other, _ in fits):
+            fits.append((found, chosen))
+    fits = sorted(fits, key=lambda one: abs(one[0]))
+    own = limit / 2 if is_stage else OWN_ANGLE
+    if len(fits) == 1 or (fits and abs(fits[0][0]) <= own):
+        return fits[0][1]
+    if fits:
+        values = " and ".join(f"{offset:.2f}" for offset, _ in fits[:2])
+        what = f"Which sections of {path.name} are in the stack cannot be told: offsets of {values} degrees fit."
+        expected = f"the microscope's angles of the stack's {len(angles)} sections, or an .mdoc of these alone"
+        fix = "Put its NAME.rawtlt (IMOD: extracttilts), or NAME_TLT.txt (angle, order, dose), beside the alignment."
+        raise ProblemError(Problem(what, str(path), expected, fix))
     apart = np.abs(angles[:, None] - theirs[None]).min(axis=1)
     section = int(apart.argmax())
     what = f"Section {section + 1} of the stack, at {angles[section]:.2f} degrees, is not in the .mdoc."

@@ -266,8 +266,8 @@ def _placement(com: Command, folder: Path, stem: str, count: int, ignore: bool, 
 def _exposure(folder: Path, stem: str, angles: np.ndarray, mdoc: Mdoc | None, doses: Doses, name: str) -> Exposure:
     sources: list[Source] = []
     raw = folder / f"{stem}.rawtlt"
-    nominal = angles
-    if raw.is_file():
+    nominal, is_stage = angles, raw.is_file()
+    if is_stage:
         # The stage's own angles: nearer to those of the microscope than aligned ones.
         nominal = read_angles(raw, len(angles), "an IMOD .rawtlt file").to_numpy()
         refuse_other_sections(angles, nominal, raw, "the .rawtlt file")
@@ -276,8 +276,9 @@ def _exposure(folder: Path, stem: str, angles: np.ndarray, mdoc: Mdoc | None, do
         table = read_tilt_list(listed, len(angles))
         refuse_other_sections(angles, table.angle, listed, "the tilt list")
         sources.append(of_tilt_list(table))
+        is_stage, nominal = True, table.angle if not is_stage else nominal
     if mdoc:
-        sources.append(of_mdoc(mdoc, nominal))
+        sources.append(of_mdoc(mdoc, nominal, is_stage))
     fix = f"Put {stem}.mdoc, or {stem}_TLT.txt (angle, order of acquisition, dose), beside the .xf file."
     where = f"{mdoc.path if mdoc else f'{folder}/{stem}.mdoc'}, {listed}"
     missing = Problem("The order of acquisition is not known.", where, "one of these files", fix)

@@ -93,7 +93,7 @@ def _compare_doses(one: TiltSeries, root: Path, result: Import) -> None:
     found = next((path for place in places for end in ENDINGS if (path := place / f"{one.name}{end}").is_file()), None)
     if found is None or not {NOMINAL, DOSE} <= set(one.tilts):
         return
-    said = of_mdoc(read_mdoc(found), numbers_in(one.tilts[NOMINAL], str(one.star_file), NOMINAL))
+    said = of_mdoc(read_mdoc(found), numbers_in(one.tilts[NOMINAL], str(one.star_file), NOMINAL), True)
     before = numbers_in(one.tilts[DOSE], str(one.star_file), DOSE)
     # Doses that repeat are no order; how much they grow is compared all the same.
     order = before if len(np.unique(before)) == len(before) else said.order

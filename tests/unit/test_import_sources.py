@@ -127,6 +127,47 @@ def test_images_taken_again_count_their_dose(tmp_path):
     assert "2 sections of TS_01.st.mdoc are not in the stack" in "\n".join(result.notes)
 
 
+def listed(tilts, angle=0.0):
+    """A tilt list of angle, order of acquisition and dose."""
+    rank = np.argsort(np.argsort(tilts["rlnMicrographPreExposure"])) + 1
+    rows = zip(tilts["rlnTomoYTilt"] + angle, rank, strict=True)
+    return "".join(f"{a:.2f} {n} {DOSE}\n" for a, n in rows)
+
+
+def with_more_tilts():
+    """Tilts of the truth and one more at each end, which the stack does not have."""
+    more = pd.concat([truth().iloc[[0]], truth(), truth().iloc[[-1]]], ignore_index=True)
+    more["rlnTomoYTilt"] = np.linspace(-60, 60, len(more))
+    more["rlnMicrographPreExposure"] = [*TRUE[:1] + 2 * DOSE, *TRUE, TRUE.max() + 2 * DOSE]
+    return more
+
+
+@pytest.mark.parametrize("offset", [4.0, 5.0, 7.0])
+def test_tilts_left_out_at_the_ends_and_an_offset(tmp_path, offset):
+    """With another offset the sections fit the neighbours': only the microscope's own angles can tell."""
+    write_imod(tmp_path / "in")
+    write_mdoc(tmp_path / "in/TS_01.st.mdoc", with_more_tilts(), prior=True, times=False)
+    assert np.allclose(doses_of(imod(tmp_path)), TRUE)
+    angles = truth()["rlnTomoYTilt"] + offset
+    (tmp_path / "in/TS_01.tlt").write_text("".join(f"{a:.2f}\n" for a in angles))
+    (tmp_path / "in/TS_01.defocus").rename(tmp_path / "in/TS_01.none")
+    (tmp_path / "in/TS_01_CTF.txt").write_text("".join(f"{n} 30000 29000 10 0 .1 8\n" for n in range(1, 12)))
+    refused(lambda: imod(tmp_path), "Which sections of TS_01.st.mdoc are in the stack cannot be told", ".rawtlt")
+    (tmp_path / "in/TS_01.rawtlt").write_text("".join(f"{a - offset + 0.3:.2f}\n" for a in angles))
+    assert np.allclose(doses_of(imod(tmp_path)), TRUE)
+    (tmp_path / "in/TS_01.rawtlt").unlink()
+    (tmp_path / "in/TS_01_TLT.txt").write_text(listed(truth()))
+    assert np.allclose(doses_of(imod(tmp_path)), TRUE)
+
+
+def test_the_offset_that_aretomo_added_is_known(tmp_path):
+    write_aretomo(tmp_path / "in", doses=None, offset=7.0)
+    write_mdoc(tmp_path / "in/TS_01.mdoc", with_more_tilts(), prior=True, times=False)
+    assert np.allclose(doses_of(aretomo(tmp_path)), TRUE)
+    edit(tmp_path / "in/TS_01.aln", lambda t: re.sub("# AlphaOffset.*\n", "", t))
+    refused(lambda: aretomo(tmp_path), "offsets of -3.00 and 7.00 degrees fit", "NAME_TLT.txt")
+
+
 def test_sections_that_were_cut_out_of_the_mdoc_count_their_dose(tmp_path):
     write_imod(tmp_path / "in")
     path = tmp_path / "in/TS_01.st.mdoc"
