@@ -24,7 +24,7 @@ from py2rely_core.importers.formats.tilt_list import read_tilt_list
 from py2rely_core.importers.optics import Optics
 from py2rely_core.importers.result import Import
 from py2rely_core.importers.tilt_series import Alignment as Aligned
-from py2rely_core.importers.tilt_series import Layout, Series, check_scale, import_all, series_of
+from py2rely_core.importers.tilt_series import Layout, Series, check_scale, import_all, mean_axis, series_of
 from py2rely_core.maps.io import known_pixel_size, read_header
 from py2rely_core.problems import Problem, ProblemError
 
@@ -115,7 +115,7 @@ def _read(file: Path, prefix: str, pixel_size: float | None, thickness: int | No
     exposure, nominal, warnings = _exposure(file, name, aln, mdoc, doses)
     rows = aln.rows
     volume = _beside(file, "_Vol.mrc", "_rec.mrc")
-    size = sizes.tomogram_size(volume, stack, float(rows["ROT"].mean()), thickness, f"{name}, {file}")
+    size = sizes.tomogram_size(volume, stack, mean_axis(rows["ROT"].to_numpy()), thickness, f"{name}, {file}")
     dark = f", {len(aln.dark)} dark frames left out" if len(aln.dark) else ""
     notes = [scale] if scale else []
     notes.append(f"{name}: {len(rows)} of {aln.count} images{dark}; sections counted from {aln.first}")

@@ -315,6 +315,12 @@ def _problems(series: list[Series], hand: float):
             yield Problem(what, one.name, f"{LEAST_DEFOCUS:.0f} A or more", fix)
 
 
+def mean_axis(rotation: np.ndarray) -> float:
+    """Angle of the tilt axis of most images, degrees; 179 and -179 are near each other."""
+    turns = np.exp(1j * np.radians(np.asarray(rotation, dtype=float)))
+    return float(np.degrees(np.angle(np.median(turns.real) + 1j * np.median(turns.imag))))
+
+
 def check_scale(scale: np.ndarray, where: str) -> str | None:
     """A note on magnifications that RELION cannot hold, None where there are none.
 

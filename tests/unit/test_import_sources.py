@@ -460,6 +460,52 @@ def test_every_list_of_views_counts(tmp_path, lines, views):
     assert found == set(range(1, 12)) - views
 
 
+def test_the_command_file_is_that_of_the_series(tmp_path):
+    """NAME_tilt.com comes first; a tilt.com that names another series is not taken."""
+    folder = tmp_path / "in"
+    write_imod(folder)
+    com = folder / "tilt.com"
+    for line in ("InputProjections TS_01_ali.mrc", "InputProjections ../x/TS_01.ali", "TILTFILE TS_01.tlt"):
+        edit(com, lambda t, line=line: f"{line}\n" + t.split("\n", 1)[1])
+        assert len(tilts_of(imod(tmp_path))) == 11
+    for line in ("InputProjections TS_010_ali.mrc", "TILTFILE other.tlt"):
+        edit(com, lambda t, line=line: f"{line}\nEXCLUDELIST 1\n" + t.split("\n", 1)[1])
+        refused(lambda: imod(tmp_path), f"tilt.com is of {line.split()[1]}, not of TS_01", "tilt.com, line 1")
+    edit(com, lambda t: re.sub("TILTFILE.*|Input.*|EXCLUDE.*", "", t))
+    (folder / "TS_01_tilt.com").write_text(f"InputProjections TS_01_ali.mrc\nEXCLUDELIST 3\n{com.read_text()}")
+    assert len(tilts_of(imod(tmp_path))) == 10
+
+
+def test_a_command_file_of_several_series(tmp_path):
+    folder = tmp_path / "in"
+    write_imod(folder)
+    write_imod(folder, "TS_01_2", com=False)
+    refused(lambda: imod(tmp_path), "tilt.com does not say of which of 2 tilt series it is")
+    edit(folder / "tilt.com", lambda t: f"InputProjections TS_01_2_ali.mrc\n{t}")
+    refused(lambda: imod(tmp_path), "tilt.com is of TS_01_2_ali.mrc, not of TS_01.", "TS_01_tilt.com")
+    (folder / "TS_01_tilt.com").write_text((folder / "tilt.com").read_text().replace("TS_01_2", "TS_01"))
+    assert len(imod(tmp_path).links) == 2
+
+
+def test_a_trimmed_tomogram_is_refused(tmp_path):
+    folder = tmp_path / "in"
+    write_imod(folder)
+    com = (folder / "tilt.com").read_text()
+    (folder / "tilt.com").write_text(com + f"WIDTH {SIZE}\nSLICE 0,{SIZE - 1}\n")
+    expected = tilts_of(imod(tmp_path))
+    for line in ("WIDTH 80", "SLICE 10 40", "SLICE 0,80"):
+        (folder / "tilt.com").write_text(f"{com}{line}\n")
+        refused(lambda: imod(tmp_path), "turned, moved or trimmed", line.split()[0], "tilt.com")
+        assert tilts_of(imod(tmp_path, ignore_placement=True)).equals(expected)
+    (folder / "tilt.com").write_text(com)
+    for shape, voxel in (((20, 48, 48), 8.0), ((96, 40, 96), 4.0), ((10, 24, 24), 0.0)):
+        write_map(folder / "TS_01_rec.mrc", np.ones(shape, dtype=np.float32), voxel)
+        assert tilts_of(imod(tmp_path)).equals(expected)
+    for shape in ((50, 31, 80), (20, 96, 96), (40, 96, 80)):
+        write_map(folder / "TS_01_rec.mrc", np.ones(shape, dtype=np.float32), 4.0)
+        refused(lambda: imod(tmp_path), "TS_01_rec.mrc has", "not 96 x 96 x 40")
+
+
 @pytest.mark.parametrize(
     "line",
     ["OFFSET", "OFFSET 1,0", "OFFSET abc", "OFFSET nan", "OFFSET 1 2", "OFFSET 400", "EXCLUDELIST", "EXCLUDELIST a",
