@@ -26,6 +26,10 @@ LARGEST_OFFSET = 30.0
 MOST_PER_IMAGE, MOST_PER_SERIES = 100.0, 1000.0
 #: Doses that grow from image to image and are more than this together are sums, e/A^2.
 SUMS = 400.0
+#: Doses of images do not grow from each to the next by equal steps of as much as that; sums do, e/A^2.
+SURE_STEP, EQUAL_STEPS = 0.5, 0.1
+#: A first image of a series never gets more in any scheme in use, e/A^2.
+MOST_OF_FIRST = 20.0
 #: Two files say the same dose if neither is larger by more than this factor: calibrations differ.
 SAME_DOSE = 2.0
 #: A first image with no more dose before it than this many images give was taken again.
@@ -224,7 +228,7 @@ def of_tilt_list(listed: TiltList) -> Source:
         return source if listed.order is None else _with_sums(source, "second")
     order = listed.order if listed.order is not None else listed.dose
     by_time = listed.dose[np.argsort(order, kind="stable")]
-    if _are_sums(by_time):
+    if _are_sums(by_time) or _are_equal_steps(by_time):
         source.order, source.dose = order, None
         return _summed(source, listed.dose, "third")
     if (by_time == 0).any():
@@ -234,8 +238,9 @@ def of_tilt_list(listed: TiltList) -> Source:
         raise ProblemError(Problem(what, where, "a dose for every image", "Correct its third column."))
     if listed.order is None:
         return source
-    grows = len(by_time) > 3 and (np.diff(by_time) > 0).all()
-    if by_time.max() > MOST_PER_IMAGE or (grows and by_time[-1] > RETAKEN * by_time[0]):
+    grows = len(by_time) > 2 and (np.diff(by_time) > 0).all()
+    is_large = by_time[0] > MOST_OF_FIRST or (len(by_time) > 3 and by_time[-1] > RETAKEN * by_time[0])
+    if by_time.max() > MOST_PER_IMAGE or (grows and is_large):
         what = f"The third column goes from {by_time.min():g} to {by_time.max():g} e/A^2: no doses of images, nor sums."
         fix = "Write the dose of each image into the third column, or the dose summed up in the order of acquisition."
         raise ProblemError(Problem(what, str(listed.path), "e/A^2 of each image", fix))
@@ -285,6 +290,12 @@ def _are_sums(by_time: np.ndarray) -> bool:
     step = float(np.median(steps))
     alike = bool((steps < 2.5 * step).all() and (steps > 0.4 * step).all())
     return alike and bool(by_time[0] <= 2.5 * step or by_time.sum() > SUMS or by_time[-1] > MOST_PER_IMAGE)
+
+
+def _are_equal_steps(by_time: np.ndarray) -> bool:
+    """Whether values in the order of acquisition grow by one image's dose, whatever was before the first."""
+    steps = np.diff(by_time)
+    return len(steps) > 1 and bool(steps.min() >= SURE_STEP and np.ptp(steps) <= EQUAL_STEPS * np.median(steps))
 
 
 def _take_away_earlier(source: Source, step: float) -> None:

@@ -263,6 +263,27 @@ def test_sums_in_the_third_column_are_recognised(tmp_path, program, start):
     assert "is the dose summed up" in "\n".join(result.notes)
 
 
+@pytest.mark.parametrize("start", [8.0, 21.0, 50.0])
+def test_sums_of_a_series_after_another(tmp_path, start):
+    """Too few and too small for their sum to tell: equal steps do; others are refused, not taken for images' doses."""
+    write_imod(tmp_path / "in")
+    rank = np.argsort(np.argsort(TRUE))
+    path = tmp_path / "in/TS_01_TLT.txt"
+
+    def write(sums):
+        rows = zip(truth()["rlnTomoYTilt"], rank + 1, sums, strict=True)
+        path.write_text("".join(f"{a:.2f} {n} {d:.2f}\n" for a, n, d in rows))
+
+    write(start + DOSE * rank)
+    result = imod(tmp_path)
+    kept = start - DOSE if start - DOSE <= 3 * DOSE else 0.0
+    assert np.allclose(doses_of(result), TRUE + kept)
+    assert "is the dose summed up" in "\n".join(result.notes)
+    if start == 21:
+        write(start + np.where(rank > 0, 0.5, 0.0) + 1.2 * rank + 0.1 * rank**2)
+        refused(lambda: imod(tmp_path), "no doses of images, nor sums", "TS_01_TLT.txt")
+
+
 @pytest.mark.parametrize("step", [3.0, 2.5])
 def test_sums_in_place_of_an_order_are_recognised(tmp_path, step):
     """RELION 4's order lists, and tilt lists of two columns, may have the dose summed up instead of numbers."""
