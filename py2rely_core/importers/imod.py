@@ -32,11 +32,20 @@ from py2rely_core.importers.formats.tilt_list import read_tilt_list
 from py2rely_core.importers.optics import Optics
 from py2rely_core.importers.result import Import
 from py2rely_core.importers.text import place
-from py2rely_core.importers.tilt_series import Alignment, Layout, Series, check_scale, import_all, mean_axis, series_of
+from py2rely_core.importers.tilt_series import (
+    SAME_AXIS,
+    Alignment,
+    Layout,
+    Series,
+    check_scale,
+    import_all,
+    mean_axis,
+    other_axis,
+    outlier_axis,
+    series_of,
+)
 from py2rely_core.problems import Problem, ProblemError
 
-#: The tilt axis of one image is never further from that of the others, degrees.
-SAME_AXIS = 10.0
 #: A transformation that shrinks an image to less than this is none.
 LEAST_SCALE = 0.1
 #: What is added to tilt angles is never more, degrees.
@@ -111,9 +120,9 @@ def _read(
 ) -> Series:
     folder, stem, name = xf.parent, xf.stem, prefix + xf.stem
     found = _first(*(folder / f"{stem}{end}" for end in (".st", ".mrc", ".mrcs"))) or folder / f"{stem}.st"
-    mdocs = [folder / f"{stem}{end}" for end in (".st.mdoc", ".mrc.mdoc", ".mrcs.mdoc", ".mdoc")]
-    mdoc = read_mdoc(path) if (path := _first(*mdocs)) else None
-    said = sizes.of_mdoc(mdoc) if mdoc else None
+    beside = [folder / f"{stem}{end}" for end in (".st.mdoc", ".mrc.mdoc", ".mrcs.mdoc", ".mdoc")]
+    mdocs = [read_mdoc(path) for path in beside if path.is_file()]
+    said = sizes.of_mdoc(mdocs[0]) if mdocs else None
     stack = sizes.open_stack(found, pixel_size, (said,) if said else ())
     com = _command(folder, stem)
     warnings = _binned(stack, said, _full_image(com, stack), pixel_size)
@@ -130,7 +139,7 @@ def _read(
     scale_note = check_scale(scale, name)
     nominal = angles.to_numpy()
     ctf = _ctf(folder, stem, nominal, set(kept + 1))
-    exposure = _exposure(folder, stem, nominal, mdoc, doses, name)
+    exposure = _exposure(folder, stem, nominal, mdocs, doses, name)
     thick = com.numbers("THICKNESS", 1, 1, 0, 1e5) or [0.0]
     thickness, where = thickness or int(thick[0]) or None, f"{name}, THICKNESS in {com.path}"
     size = sizes.tomogram_size(None, stack, mean_axis(rotation), thickness, where)
@@ -251,14 +260,15 @@ def _transformed(
         bad = int((smallest < LEAST_SCALE).argmax())
         what = f"The transformation of view {kept[bad] + 1} is none: {_shown(values[bad])}."
         raise ProblemError(Problem(what, place(path, int(rows.index[bad])), "a rotation and a shift", fix))
+    mirrored = np.linalg.det(values[:, :4].reshape(-1, 2, 2)) < 0
+    if mirrored.any():
+        bad = int(mirrored.argmax())
+        what = f"The transformation of view {kept[bad] + 1} mirrors the image: {_shown(values[bad])}."
+        raise ProblemError(Problem(what, place(path, int(rows.index[bad])), "a rotation and a shift", fix))
     rotation, shift, scale = from_imod_transforms(values)
-    turns = np.exp(1j * np.radians(rotation))
-    middle = np.median(turns.real) + 1j * np.median(turns.imag)
-    away = np.abs(np.degrees(np.angle(turns / middle)))
-    if (away > SAME_AXIS).any():
-        bad = int(away.argmax())
-        axis = np.degrees(np.angle(middle))
-        what = f"The tilt axis of view {kept[bad] + 1} is at {rotation[bad]:.1f} degrees, that of others at {axis:.1f}."
+    bad = outlier_axis(rotation)
+    if bad is not None:
+        what = other_axis(f"view {kept[bad] + 1}", rotation, bad)
         where = f"{place(path, int(rows.index[bad]))}: {_shown(values[bad])}"
         raise ProblemError(Problem(what, where, f"within {SAME_AXIS:g} degrees of the others", fix))
     far = np.abs(shift) > 2 * max(stack.size)
@@ -308,7 +318,7 @@ def _placement(
     return [f"{name}: left out as asked for: {', '.join(found)}"] if found else []
 
 
-def _exposure(folder: Path, stem: str, angles: np.ndarray, mdoc: Mdoc | None, doses: Doses, name: str) -> Exposure:
+def _exposure(folder: Path, stem: str, angles: np.ndarray, mdocs: list[Mdoc], doses: Doses, name: str) -> Exposure:
     sources: list[Source] = []
     raw = folder / f"{stem}.rawtlt"
     nominal, is_stage = angles, raw.is_file()
@@ -322,10 +332,9 @@ def _exposure(folder: Path, stem: str, angles: np.ndarray, mdoc: Mdoc | None, do
         refuse_other_sections(angles, table.angle, listed, "the tilt list")
         sources.append(of_tilt_list(table))
         is_stage, nominal = True, table.angle if not is_stage else nominal
-    if mdoc:
-        sources.append(of_mdoc(mdoc, nominal, is_stage))
+    sources += [of_mdoc(mdoc, nominal, is_stage) for mdoc in mdocs]
     fix = f"Put {stem}.mdoc, or {stem}_TLT.txt (angle, order of acquisition, dose), beside the .xf file."
-    where = f"{mdoc.path if mdoc else f'{folder}/{stem}.mdoc'}, {listed}"
+    where = f"{mdocs[0].path if mdocs else f'{folder}/{stem}.mdoc'}, {listed}"
     missing = Problem("The order of acquisition is not known.", where, "one of these files", fix)
     return find_exposure(sources, doses, len(angles), name, missing)
 

@@ -14,7 +14,7 @@ from py2rely_core.importers.formats.mdoc import ENDINGS, read_mdoc
 from py2rely_core.importers.result import Import, project_path
 from py2rely_core.importers.sizes import SAME_PIXEL
 from py2rely_core.importers.text import LARGEST_NUMBER
-from py2rely_core.importers.tilt_series import LIMITS, Layout, numbers_in
+from py2rely_core.importers.tilt_series import LIMITS, Layout, numbers_in, refuse_other_axes
 from py2rely_core.importers.warp import refuse_dummies
 from py2rely_core.maps.io import known_pixel_size, read_header
 from py2rely_core.problems import Problem, ProblemError
@@ -74,7 +74,8 @@ def import_relion(source: Path, layout: Layout, project: Path | None = None, han
         fix = "Give the project's directory with --project."
         what = f"{len(missing)} images or stacks are missing."
         problems.append(Problem(what, ", ".join(sorted(missing)[:3]), "existing files", fix))
-    problems += _other_numbers(inputs)
+    others = _other_numbers(inputs)
+    problems += others or _other_axes(inputs)
     if hand is not None and hand not in (1, -1):
         problems.append(Problem(f"{hand:g} is no hand.", "--hand", "1 or -1", "Correct --hand."))
     if problems:
@@ -138,6 +139,18 @@ def _other_numbers(inputs: Inputs) -> list[Problem]:
             what = f"The image {one.tilts['rlnMicrographName'].iloc[row]} is there twice."
             fix = "Remove one of the rows."
             problems.append(Problem(what, f"{one.star_file}, row {row + 1} of its table", "each image once", fix))
+    return problems
+
+
+def _other_axes(inputs: Inputs) -> list[Problem]:
+    """Images whose tilt axis is not that of the others of their series."""
+    problems = []
+    for one in inputs.tilt_series.values():
+        if "rlnTomoZRot" in one.tilts:
+            try:
+                refuse_other_axes(one.tilts, str(one.star_file))
+            except ProblemError as error:
+                problems += error.problems
     return problems
 
 

@@ -179,6 +179,23 @@ def test_sections_that_were_cut_out_of_the_mdoc_count_their_dose(tmp_path):
     assert np.allclose(doses_of(imod(tmp_path)), later)
 
 
+@pytest.mark.parametrize("program", ["aretomo", "imod"])
+def test_two_mdoc_files_beside_one_stack_must_agree(tmp_path, program):
+    first, second = ("TS_01.mdoc", "TS_01.mrc.mdoc") if program == "aretomo" else ("TS_01.st.mdoc", "TS_01.mdoc")
+    if program == "aretomo":
+        write_aretomo(tmp_path / "in", doses=None)
+    else:
+        write_imod(tmp_path / "in")
+    write_mdoc(tmp_path / "in" / first, truth(), by_time=True)
+    write_mdoc(tmp_path / "in" / second, truth(), prior=True)
+    run = {"aretomo": aretomo, "imod": imod}[program]
+    assert np.allclose(doses_of(run(tmp_path)), TRUE)
+    one_way = truth()
+    one_way["rlnMicrographPreExposure"] = DOSE * np.arange(len(one_way))
+    write_mdoc(tmp_path / "in" / second, one_way)
+    refused(lambda: run(tmp_path), "different orders of acquisition", f"in {first}", f"in {second}")
+
+
 def test_a_constant_prior_dose_is_none(tmp_path):
     """PriorRecordDose 0 in all sections but one: times and doses are used, and it is said why."""
     write_imod(tmp_path / "in")
@@ -464,6 +481,34 @@ def test_outliers_among_transformations_are_named(tmp_path):
         (tmp_path / "in/tilt.com").write_text((tmp_path / "in/tilt.com").read_text() + "EXCLUDELIST 5\n")
         assert len(tilts_of(imod(tmp_path))) == 10
         edit(tmp_path / "in/tilt.com", lambda t: t.replace("EXCLUDELIST 5\n", ""))
+
+
+def test_a_mirrored_transformation_is_refused(tmp_path):
+    write_imod(tmp_path / "in")
+    path = tmp_path / "in/TS_01.xf"
+    rows = [row.split() for row in path.read_text().splitlines()]
+    path.write_text("".join(f"-{a} -{b} {' '.join(rest)}\n".replace("--", "") for a, b, *rest in rows))
+    refused(lambda: imod(tmp_path), "transformation of view 1 mirrors the image", "TS_01.xf, line 1")
+
+
+def test_outliers_among_tilt_axes_are_named(tiny, tmp_path):
+    """Whatever the program: AreTomo's ROT, and RELION's tables; angles beyond 180 degrees are the same axis."""
+    write_aretomo(tmp_path / "in")
+    path = tmp_path / "in/TS_01.aln"
+    good = path.read_text()
+    row = next(line for line in good.splitlines() if line.startswith("    5 "))
+    angle = float(row.split()[1])
+    path.write_text(good.replace(row, row.replace(f"{angle:.4f}", f"{-angle:.4f}")))
+    refused(lambda: aretomo(tmp_path), f"tilt axis of section 5 (-10.0 degrees) is at {-angle:.1f}", "TS_01.mrc")
+    path.write_text(good.replace(row, row.replace(f"{angle:.4f}", f"{angle - 360:.4f}")))
+    assert len(tilts_of(aretomo(tmp_path))) == 11
+    project = shutil.copytree(tiny, tmp_path / "project")
+    star = project / "tilt_series/TS_01.star"
+    tilts = read_star(star)["TS_01"]
+    tilts.loc[2, "rlnTomoZRot"] += 30
+    write_star({"TS_01": tilts}, star)
+    refused(lambda: import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project),
+            "tilt axis of row 3", "TS_01.star")  # fmt: skip
 
 
 @pytest.mark.parametrize(
