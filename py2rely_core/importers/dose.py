@@ -6,6 +6,7 @@ that has the order alone. Sources that contradict each other are an error that n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -52,11 +53,12 @@ class Doses:
     per_tilt: float | None = None
     used: list[str] = field(default_factory=list)
 
-    def of(self, count: int, name: str) -> np.ndarray:
-        """Dose of each of `count` images."""
+    def of(self, count: int, name: str, notes: Sequence[str] = ()) -> np.ndarray:
+        """Dose of each of `count` images; `notes` say why no file has it."""
         if self.per_tilt is None and self.total is None:
             fix = "Give --dose-per-tilt or --total-dose (e/A^2), or a _TLT.txt with the dose in its third column."
-            raise ProblemError(Problem("The dose is not known.", name, "a dose for every image", fix))
+            what = " ".join(["The dose is not known.", *notes])
+            raise ProblemError(Problem(what, name, "a dose for every image", fix))
         value = self.per_tilt if self.per_tilt is not None else self.total / count
         if not value > 0:
             fix = "Correct --dose-per-tilt or --total-dose."
@@ -169,12 +171,14 @@ def find_exposure(sources: list[Source], doses: Doses, count: int, name: str, mi
         before, text = used.before, used.meaning
     else:
         giving = next((one for one in sources if one.dose is not None), None)
-        dose = doses.of(count, name) if giving is None else giving.dose
+        dose = (
+            doses.of(count, name, [note for note in notes if "dose" in note.lower()]) if giving is None else giving.dose
+        )
         used, before = first, _before(first.order, dose, notes)
         text = f"{first.meaning}, {'dose as given' if giving is None else giving.meaning}"
     for other in ordered:
         if other.before is not None and not (other.is_doubtful and not first.is_doubtful):
-            _refuse_other_dose(used, before, other)
+            _refuse_other_dose(Source(used.path, before=before, meaning=text), other)
     return Exposure(before, used, [f"{name}: dose before each image from {text}", *(f"{name}: {n}" for n in notes)])
 
 
@@ -202,13 +206,20 @@ def _refuse_other_order(first: Source, other: Source) -> None:
     raise ProblemError(Problem(what, f"{first.path} and {other.path}", "one order", fix))
 
 
-def _refuse_other_dose(used: Source, before: np.ndarray, other: Source) -> None:
-    ours, theirs = float(np.ptp(before)), float(np.ptp(other.before))
-    if max(ours, theirs) <= SAME_DOSE * min(ours, theirs) + 1e-6:
+def _refuse_other_dose(used: Source, other: Source) -> None:
+    ours, theirs = used.before - used.before.min(), other.before - other.before.min()
+    least, most = sorted((float(ours.max()), float(theirs.max())))
+    if most <= SAME_DOSE * least + 1e-6:
         return
-    what = f"Two files have different doses: {ours:g} e/A^2 before the last image, and {theirs:g}."
+    section = int(np.abs(ours - theirs).argmax())
+    two = "Two files have different doses" if used.path != other.path else f"{used.path.name} says two different doses"
+    what = (
+        f"{two}: before section {section + 1} {ours[section]:g} e/A^2 ({used.meaning}), and {theirs[section]:g} "
+        f"({other.meaning})."
+    )
     fix = "Correct one of them, or remove it. Doses are e/A^2 of an image, not of a pixel and not of the series."
-    raise ProblemError(Problem(what, f"{used.path} and {other.path}", "one dose", fix))
+    where = " and ".join(dict.fromkeys((str(used.path), str(other.path))))
+    raise ProblemError(Problem(what, where, "one dose", fix))
 
 
 # Tilt lists and order lists
@@ -223,6 +234,7 @@ def of_tilt_list(listed: TiltList) -> Source:
         It cannot be told whether the third column is the dose of an image, or all until then.
     """
     source = Source(listed.path, listed.order, listed.dose, meaning=f"order and dose of {listed.path.name}")
+    source.notes += listed.notes
     if listed.dose is None:
         source.meaning = f"the order of {listed.path.name}"
         return source if listed.order is None else _with_sums(source, "second")
@@ -434,7 +446,7 @@ def of_mdoc(mdoc: Mdoc, angles: np.ndarray, is_stage: bool = False) -> Source:
         source.before, source.meaning = prior[chosen], f"PriorRecordDose of {name}"
         _take_away_earlier(source, float(np.median(np.diff(np.sort(prior)))) if len(prior) > 1 else 0.0)
         if taken is not None:
-            _refuse_other_dose(source, source.before, Source(mdoc.path, before=taken))
+            _refuse_other_dose(source, Source(mdoc.path, before=taken, meaning=f"ExposureDose of {name}, summed up"))
     elif taken is not None:
         source.before, source.meaning = taken, f"DateTime and ExposureDose of {name}"
     else:

@@ -265,7 +265,36 @@ def test_exposure_dose_of_zero_is_unknown(tmp_path):
     assert np.allclose(doses_of(imod(tmp_path, doses=Doses(per_tilt=DOSE))), TRUE)
 
 
+def test_different_doses_name_both_labels_and_the_section(tmp_path):
+    write_imod(tmp_path / "in")
+    path = tmp_path / "in/TS_01.st.mdoc"
+    write_mdoc(path, truth(), prior=True, dose=3 * DOSE)
+    last = int(TRUE.argmax())
+    refused(lambda: imod(tmp_path), f"TS_01.st.mdoc says two different doses: before section {last + 1} 30 e/A^2",
+            "(PriorRecordDose of TS_01.st.mdoc), and 90 (ExposureDose of TS_01.st.mdoc, summed up)")  # fmt: skip
+    write_mdoc(path, truth(), prior=True, dose=None)
+    write_mdoc(tmp_path / "in/TS_01.mdoc", truth(), dose=3 * DOSE)
+    refused(lambda: imod(tmp_path), f"Two files have different doses: before section {last + 1} 30 e/A^2",
+            "(DateTime and ExposureDose of TS_01.mdoc)")  # fmt: skip
+
+
 # Tilt lists
+
+
+@pytest.mark.parametrize("program", ["aretomo", "imod"])
+def test_columns_of_zeros_are_said(tmp_path, program):
+    run = {"aretomo": aretomo, "imod": imod}[program]
+    if program == "aretomo":
+        write_aretomo(tmp_path / "in", doses=None)
+    else:
+        write_imod(tmp_path / "in")
+        (tmp_path / "in/TS_01.st.mdoc").unlink()
+    angles, path = truth()["rlnTomoYTilt"], tmp_path / "in/TS_01_TLT.txt"
+    path.write_text("".join(f"{a:.2f} 0 {DOSE}\n" for a in angles))
+    refused(lambda: run(tmp_path), "acquisition is not known", "in TS_01_TLT.txt (column 2) is not used: all are 0")
+    path.write_text("".join(f"{a:.2f} {n} 0\n" for n, a in enumerate(angles)))
+    refused(lambda: run(tmp_path), "The dose is not known", "in TS_01_TLT.txt (column 3) is not used: all are 0")
+    assert len(tilts_of(run(tmp_path, doses=Doses(per_tilt=DOSE)))) == 11
 
 
 @pytest.mark.parametrize("start", [0.0, DOSE, 70.0, 70 + DOSE])
@@ -649,6 +678,19 @@ def test_a_defocus_in_another_unit_is_named(tmp_path):
         lambda text: re.sub(r"\d{4}\.\d{4}", lambda one: f"{float(one[0]) / 1e3:.4f}", text),
     )
     refused(lambda: imod(tmp_path), "may be in micrometres")
+
+
+def test_angstrom_in_a_defocus_file_is_named(tmp_path):
+    write_imod(tmp_path / "in")
+    path = tmp_path / "in/TS_01.defocus"
+    good = path.read_text()
+    for factor in (7, 10, 20):
+        path.write_text(re.sub(r"\d{4}\.\d{4}", lambda one, by=factor: f"{float(one[0]) * by:.4f}", good))
+        refused(lambda: imod(tmp_path), "its unit seems to be Angstrom", "TS_01.defocus")
+    head, first, *rest = good.splitlines()
+    first = re.sub(r"\d{4}\.\d{4}", lambda one: f"{float(one[0]) * 20:.4f}", first)
+    path.write_text("\n".join([head, first, *rest]) + "\n")
+    refused(lambda: imod(tmp_path), "is not possible: a defocus (nm)", "TS_01.defocus, line 2")
 
 
 def test_the_other_programs_directory_is_named(tmp_path):
