@@ -331,8 +331,10 @@ def mean_axis(rotation: np.ndarray) -> float:
 def outlier_axis(rotation: np.ndarray) -> int | None:
     """The image, from 0, whose tilt axis is furthest from that of most, where it is further than :data:`SAME_AXIS`."""
     rotation = np.asarray(rotation, dtype=float)
+    if not len(rotation):
+        return None
     away = np.abs((rotation - mean_axis(rotation) + 180) % 360 - 180)
-    return int(away.argmax()) if len(away) and away.max() > SAME_AXIS else None
+    return int(away.argmax()) if away.max() > SAME_AXIS else None
 
 
 def other_axis(image: str, rotation: np.ndarray, bad: int) -> str:
