@@ -91,17 +91,19 @@ def import_relion(source: Path, layout: Layout, project: Path | None = None, han
 def _compare_doses(one: TiltSeries, root: Path, result: Import) -> None:
     """Compare doses with the .mdoc, which lies beside the STAR file or the stack, or in the project's mdoc/."""
     places = [one.star_file.parent, *(stack.parent for stack in one.stacks[:1]), root / "mdoc"]
-    found = next((path for place in places for end in ENDINGS if (path := place / f"{one.name}{end}").is_file()), None)
-    if found is None or not {NOMINAL, DOSE} <= set(one.tilts):
+    beside = [path for place in places for end in ENDINGS if (path := place / f"{one.name}{end}").is_file()]
+    found = list({path.resolve(): path for path in reversed(beside)}.values())[::-1]
+    if not found or not {NOMINAL, DOSE} <= set(one.tilts):
         return
-    said = of_mdoc(read_mdoc(found), numbers_in(one.tilts[NOMINAL], str(one.star_file), NOMINAL), True)
+    nominal = numbers_in(one.tilts[NOMINAL], str(one.star_file), NOMINAL)
+    said = [of_mdoc(read_mdoc(path), nominal, is_stage=True) for path in found]
     before = numbers_in(one.tilts[DOSE], str(one.star_file), DOSE)
     # Doses that repeat are no order; how much they grow is compared all the same.
-    order = before if len(np.unique(before)) == len(before) else said.order
+    order = before if len(np.unique(before)) == len(before) else said[0].order
     own = Source(one.star_file, order=order, before=before, meaning=f"{DOSE} of {one.star_file.name}")
     none = Problem("There is no order of acquisition.", str(one.star_file), DOSE, "Import the tilt series again.")
-    exposure = find_exposure([own, said], Doses(), len(before), one.name, none)
-    result.notes += [*exposure.notes, f"{one.name}: {found.name} agrees"]
+    exposure = find_exposure([own, *said], Doses(), len(before), one.name, none)
+    result.notes += [*exposure.notes, *(f"{one.name}: {path.name} agrees" for path in found)]
 
 
 def _other_numbers(inputs: Inputs) -> list[Problem]:

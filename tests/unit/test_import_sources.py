@@ -656,6 +656,14 @@ def test_the_mdoc_of_a_relion_project_must_agree(tiny, tmp_path):
     (project / "mdoc_TS_01").rename(project / "mdoc/TS_01.mrc.mdoc")
     result = import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project)
     assert any("TS_01.mrc.mdoc agrees" in note for note in result.notes)
+    one_way = tilts.assign(rlnMicrographPreExposure=np.arange(len(tilts)) * steps[0])
+    write_mdoc(project / "TS_01.mdoc", one_way, prior=True, dose=None, times=False)
+    for place in ("tilt_series", "mdoc"):
+        (project / "TS_01.mdoc").rename(project / place / "TS_01.mdoc")
+        refused(lambda: import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project),
+                "different orders", "TS_01.mdoc")  # fmt: skip
+        (project / place / "TS_01.mdoc").rename(project / "TS_01.mdoc")
+    (project / "TS_01.mdoc").unlink()
     tilts["rlnMicrographPreExposure"] = np.arange(len(tilts)) * steps[0]
     write_star({"TS_01": tilts}, star)
     refused(lambda: import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project),
