@@ -153,7 +153,7 @@ def imod(
     dose_per_tilt: TiltDose = None,
     prefix: Prefix = "",
     ignore_placement: Annotated[
-        bool, typer.Option("--ignore-placement", help="Leave out SHIFT and XAXISTILT of tilt.com.")
+        bool, typer.Option("--ignore-placement", help="Leave out SHIFT, XAXISTILT, WIDTH, SLICE of tilt.com.")
     ] = False,
     spherical_aberration: Aberration = 2.7,
     amplitude_contrast: Contrast = 0.07,

@@ -24,7 +24,7 @@ from py2rely_core.importers.formats.tilt_list import read_tilt_list
 from py2rely_core.importers.optics import Optics
 from py2rely_core.importers.result import Import
 from py2rely_core.importers.tilt_series import Alignment as Aligned
-from py2rely_core.importers.tilt_series import Layout, Series, check_scale, import_all, series_of
+from py2rely_core.importers.tilt_series import Layout, Series, check_scale, import_all, mean_axis, series_of
 from py2rely_core.maps.io import known_pixel_size, read_header
 from py2rely_core.problems import Problem, ProblemError
 
@@ -102,9 +102,8 @@ def _beside(aln: Path, *endings: str) -> Path | None:
 
 def _read(file: Path, prefix: str, pixel_size: float | None, thickness: int | None, doses: Doses) -> Series:
     name, aln = prefix + file.stem, read_aln(file)
-    found = _beside(file, *ENDINGS)
-    mdoc = read_mdoc(found) if found else None
-    stack = sizes.open_stack(_stack_of(file), pixel_size, (sizes.of_mdoc(mdoc),) if mdoc else ())
+    mdocs = [read_mdoc(path) for end in ENDINGS if (path := _beside(file, end))]
+    stack = sizes.open_stack(_stack_of(file), pixel_size, (sizes.of_mdoc(mdocs[0]),) if mdocs else ())
     if stack.count != aln.count:
         what = f"The stack has {stack.count} sections, the alignment is of {aln.count}."
         fix = "Put the aligned stack beside it."
@@ -112,10 +111,10 @@ def _read(file: Path, prefix: str, pixel_size: float | None, thickness: int | No
     sizes.same_size(stack, sizes.Said(file, "RawSize", aln.size[:2]))
     ctf = _ctf(file, aln)
     scale = check_scale(aln.rows["GMAG"].to_numpy(), name)
-    exposure, nominal, warnings = _exposure(file, name, aln, mdoc, doses)
+    exposure, nominal, warnings = _exposure(file, name, aln, mdocs, doses)
     rows = aln.rows
     volume = _beside(file, "_Vol.mrc", "_rec.mrc")
-    size = sizes.tomogram_size(volume, stack, float(rows["ROT"].mean()), thickness, f"{name}, {file}")
+    size = sizes.tomogram_size(volume, stack, mean_axis(rows["ROT"].to_numpy()), thickness, f"{name}, {file}")
     dark = f", {len(aln.dark)} dark frames left out" if len(aln.dark) else ""
     notes = [scale] if scale else []
     notes.append(f"{name}: {len(rows)} of {aln.count} images{dark}; sections counted from {aln.first}")
@@ -154,7 +153,7 @@ def _ctf(file: Path, aln: Alignment) -> pd.DataFrame:
 
 
 def _exposure(
-    file: Path, name: str, aln: Alignment, mdoc: Mdoc | None, doses: Doses
+    file: Path, name: str, aln: Alignment, mdocs: list[Mdoc], doses: Doses
 ) -> tuple[Exposure, np.ndarray, list[Problem]]:
     """Pre-exposure and nominal angle of every section of the stack, the dark ones too; and warnings."""
     path = _beside(file, "_TLT.txt", ".rawtlt")
@@ -167,8 +166,9 @@ def _exposure(
         refuse_other_sections(aln.nominal_of_dark(), listed.angle, path, "the tilt list")
         angles = listed.angle
         sources.append(of_tilt_list(listed))
-    if mdoc:
-        sources.append(of_mdoc(mdoc, angles))
+    # An offset that AreTomo itself added is known: without it, the angles are the microscope's.
+    stage = angles if path else angles - aln.offset
+    sources += [of_mdoc(mdoc, stage, is_stage=path is not None) for mdoc in mdocs]
     if order_list.is_file():
         sources.append(of_order_list(order_list, aligned, aln.by_angle()))
     fix = "Put NAME.mdoc, or NAME_TLT.txt (angle, order of acquisition, dose), beside the .aln file."

@@ -6,6 +6,7 @@ that has the order alone. Sources that contradict each other are an error that n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -18,12 +19,18 @@ from py2rely_core.problems import Problem, ProblemError
 
 #: Angles of two files are those of the same images, with one offset for all, within this much of a tilt step.
 SAME_ANGLE = 0.5
+#: Angles that are the microscope's own are within this much of those in its file, degrees.
+OWN_ANGLE = 0.1
 #: No alignment and no pre-tilt of a lamella moves all angles further, degrees.
 LARGEST_OFFSET = 30.0
 #: An image never gets more, nor a whole series, e/A^2.
 MOST_PER_IMAGE, MOST_PER_SERIES = 100.0, 1000.0
 #: Doses that grow from image to image and are more than this together are sums, e/A^2.
 SUMS = 400.0
+#: Doses of images do not grow from each to the next by equal steps of as much as that; sums do, e/A^2.
+SURE_STEP, EQUAL_STEPS = 0.5, 0.1
+#: A first image of a series never gets more in any scheme in use, e/A^2.
+MOST_OF_FIRST = 20.0
 #: Two files say the same dose if neither is larger by more than this factor: calibrations differ.
 SAME_DOSE = 2.0
 #: A first image with no more dose before it than this many images give was taken again.
@@ -46,11 +53,12 @@ class Doses:
     per_tilt: float | None = None
     used: list[str] = field(default_factory=list)
 
-    def of(self, count: int, name: str) -> np.ndarray:
-        """Dose of each of `count` images."""
+    def of(self, count: int, name: str, notes: Sequence[str] = ()) -> np.ndarray:
+        """Dose of each of `count` images; `notes` say why no file has it."""
         if self.per_tilt is None and self.total is None:
             fix = "Give --dose-per-tilt or --total-dose (e/A^2), or a _TLT.txt with the dose in its third column."
-            raise ProblemError(Problem("The dose is not known.", name, "a dose for every image", fix))
+            what = " ".join(["The dose is not known.", *notes])
+            raise ProblemError(Problem(what, name, "a dose for every image", fix))
         value = self.per_tilt if self.per_tilt is not None else self.total / count
         if not value > 0:
             fix = "Correct --dose-per-tilt or --total-dose."
@@ -163,12 +171,14 @@ def find_exposure(sources: list[Source], doses: Doses, count: int, name: str, mi
         before, text = used.before, used.meaning
     else:
         giving = next((one for one in sources if one.dose is not None), None)
-        dose = doses.of(count, name) if giving is None else giving.dose
+        dose = (
+            doses.of(count, name, [note for note in notes if "dose" in note.lower()]) if giving is None else giving.dose
+        )
         used, before = first, _before(first.order, dose, notes)
         text = f"{first.meaning}, {'dose as given' if giving is None else giving.meaning}"
     for other in ordered:
         if other.before is not None and not (other.is_doubtful and not first.is_doubtful):
-            _refuse_other_dose(used, before, other)
+            _refuse_other_dose(Source(used.path, before=before, meaning=text), other)
     return Exposure(before, used, [f"{name}: dose before each image from {text}", *(f"{name}: {n}" for n in notes)])
 
 
@@ -196,13 +206,20 @@ def _refuse_other_order(first: Source, other: Source) -> None:
     raise ProblemError(Problem(what, f"{first.path} and {other.path}", "one order", fix))
 
 
-def _refuse_other_dose(used: Source, before: np.ndarray, other: Source) -> None:
-    ours, theirs = float(np.ptp(before)), float(np.ptp(other.before))
-    if max(ours, theirs) <= SAME_DOSE * min(ours, theirs) + 1e-6:
+def _refuse_other_dose(used: Source, other: Source) -> None:
+    ours, theirs = used.before - used.before.min(), other.before - other.before.min()
+    least, most = sorted((float(ours.max()), float(theirs.max())))
+    if most <= SAME_DOSE * least + 1e-6:
         return
-    what = f"Two files have different doses: {ours:g} e/A^2 before the last image, and {theirs:g}."
+    section = int(np.abs(ours - theirs).argmax())
+    two = "Two files have different doses" if used.path != other.path else f"{used.path.name} says two different doses"
+    what = (
+        f"{two}: before section {section + 1} {ours[section]:g} e/A^2 ({used.meaning}), and {theirs[section]:g} "
+        f"({other.meaning})."
+    )
     fix = "Correct one of them, or remove it. Doses are e/A^2 of an image, not of a pixel and not of the series."
-    raise ProblemError(Problem(what, f"{used.path} and {other.path}", "one dose", fix))
+    where = " and ".join(dict.fromkeys((str(used.path), str(other.path))))
+    raise ProblemError(Problem(what, where, "one dose", fix))
 
 
 # Tilt lists and order lists
@@ -217,12 +234,13 @@ def of_tilt_list(listed: TiltList) -> Source:
         It cannot be told whether the third column is the dose of an image, or all until then.
     """
     source = Source(listed.path, listed.order, listed.dose, meaning=f"order and dose of {listed.path.name}")
+    source.notes += listed.notes
     if listed.dose is None:
         source.meaning = f"the order of {listed.path.name}"
         return source if listed.order is None else _with_sums(source, "second")
     order = listed.order if listed.order is not None else listed.dose
     by_time = listed.dose[np.argsort(order, kind="stable")]
-    if _are_sums(by_time):
+    if _are_sums(by_time) or _are_equal_steps(by_time):
         source.order, source.dose = order, None
         return _summed(source, listed.dose, "third")
     if (by_time == 0).any():
@@ -232,8 +250,9 @@ def of_tilt_list(listed: TiltList) -> Source:
         raise ProblemError(Problem(what, where, "a dose for every image", "Correct its third column."))
     if listed.order is None:
         return source
-    grows = len(by_time) > 3 and (np.diff(by_time) > 0).all()
-    if by_time.max() > MOST_PER_IMAGE or (grows and by_time[-1] > RETAKEN * by_time[0]):
+    grows = len(by_time) > 2 and (np.diff(by_time) > 0).all()
+    is_large = by_time[0] > MOST_OF_FIRST or (len(by_time) > 3 and by_time[-1] > RETAKEN * by_time[0])
+    if by_time.max() > MOST_PER_IMAGE or (grows and is_large):
         what = f"The third column goes from {by_time.min():g} to {by_time.max():g} e/A^2: no doses of images, nor sums."
         fix = "Write the dose of each image into the third column, or the dose summed up in the order of acquisition."
         raise ProblemError(Problem(what, str(listed.path), "e/A^2 of each image", fix))
@@ -283,6 +302,12 @@ def _are_sums(by_time: np.ndarray) -> bool:
     step = float(np.median(steps))
     alike = bool((steps < 2.5 * step).all() and (steps > 0.4 * step).all())
     return alike and bool(by_time[0] <= 2.5 * step or by_time.sum() > SUMS or by_time[-1] > MOST_PER_IMAGE)
+
+
+def _are_equal_steps(by_time: np.ndarray) -> bool:
+    """Whether values in the order of acquisition grow by one image's dose, whatever was before the first."""
+    steps = np.diff(by_time)
+    return len(steps) > 1 and bool(steps.min() >= SURE_STEP and np.ptp(steps) <= EQUAL_STEPS * np.median(steps))
 
 
 def _take_away_earlier(source: Source, step: float) -> None:
@@ -375,7 +400,7 @@ def _refuse_other_angles(ours: np.ndarray, theirs: np.ndarray, sections: np.ndar
 # The microscope's file
 
 
-def of_mdoc(mdoc: Mdoc, angles: np.ndarray) -> Source:
+def of_mdoc(mdoc: Mdoc, angles: np.ndarray, is_stage: bool = False) -> Source:
     """Order and dose of an ``.mdoc`` whose sections are matched with the stack's by angle.
 
     PriorRecordDose comes before times with ExposureDose. Each is tested: in every section, growing, agreeing.
@@ -385,6 +410,8 @@ def of_mdoc(mdoc: Mdoc, angles: np.ndarray) -> Source:
     mdoc : Mdoc
     angles : (count,) float
         Of the stack's sections.
+    is_stage : bool
+        They are the microscope's, not an alignment's: see :func:`match_sections`.
 
     Raises
     ------
@@ -406,7 +433,7 @@ def of_mdoc(mdoc: Mdoc, angles: np.ndarray) -> Source:
     if prior is not None and seconds is not None:
         _refuse_two_orders(mdoc, prior, seconds)
     clock = prior if prior is not None else seconds
-    chosen = match_sections(angles, np.array(theirs), mdoc, clock)
+    chosen = match_sections(angles, np.array(theirs), mdoc, clock, is_stage)
     source.dose, source.meaning = None if each is None else each[chosen], f"ExposureDose of {name}"
     if clock is None:
         if prior is None and seconds is None and not source.notes:
@@ -419,7 +446,7 @@ def of_mdoc(mdoc: Mdoc, angles: np.ndarray) -> Source:
         source.before, source.meaning = prior[chosen], f"PriorRecordDose of {name}"
         _take_away_earlier(source, float(np.median(np.diff(np.sort(prior)))) if len(prior) > 1 else 0.0)
         if taken is not None:
-            _refuse_other_dose(source, source.before, Source(mdoc.path, before=taken))
+            _refuse_other_dose(source, Source(mdoc.path, before=taken, meaning=f"ExposureDose of {name}, summed up"))
     elif taken is not None:
         source.before, source.meaning = taken, f"DateTime and ExposureDose of {name}"
     else:
@@ -474,7 +501,9 @@ def _refuse_two_orders(mdoc: Mdoc, before: np.ndarray, seconds: np.ndarray) -> N
         raise section.heading.error(what, "dose that grows with time", _OTHER_MDOC)
 
 
-def match_sections(angles: np.ndarray, theirs: np.ndarray, mdoc: Mdoc, clock: np.ndarray | None = None) -> np.ndarray:
+def match_sections(
+    angles: np.ndarray, theirs: np.ndarray, mdoc: Mdoc, clock: np.ndarray | None = None, is_stage: bool = False
+) -> np.ndarray:
     """Which section of the ``.mdoc`` is each section of the stack, (count,) int, by angle with one offset for all.
 
     Parameters
@@ -484,11 +513,13 @@ def match_sections(angles: np.ndarray, theirs: np.ndarray, mdoc: Mdoc, clock: np
     mdoc : Mdoc
     clock : (n,) float or None
         Numbers that grow with time, of each section of the ``.mdoc``.
+    is_stage : bool
+        The stack's angles are the microscope's: the smallest of several offsets that fit is right.
 
     Raises
     ------
     ProblemError
-        Angles are others, or sections of the stack are missing.
+        Angles are others, sections of the stack are missing, or which ones are left out cannot be told.
     """
     known, limit, path = angles[np.isfinite(angles)], tolerance(angles), mdoc.path
     if len(theirs) < len(angles):
@@ -514,7 +545,7 @@ def match_sections(angles: np.ndarray, theirs: np.ndarray, mdoc: Mdoc, clock: np
         chosen[ours] = other
         _refuse_no_order(theirs, clock, mdoc, chosen)
         return chosen
-    return _subset(angles, theirs, limit, path)
+    return _subset(angles, theirs, limit, path, is_stage)
 
 
 def _is_same(ours: np.ndarray, theirs: np.ndarray, limit: float) -> bool:
@@ -535,17 +566,32 @@ def _refuse_no_order(theirs: np.ndarray, clock: np.ndarray | None, mdoc: Mdoc, c
     raise ProblemError(Problem(what, str(mdoc.path), expected, _OTHER_MDOC))
 
 
-def _subset(angles: np.ndarray, theirs: np.ndarray, limit: float, path: Path) -> np.ndarray:
-    """Sections of an ``.mdoc`` that has more than the stack: the smallest offset with which all are there.
+def _subset(angles: np.ndarray, theirs: np.ndarray, limit: float, path: Path, is_stage: bool) -> np.ndarray:
+    """Sections of an ``.mdoc`` that has more than the stack: the one offset with which all are there.
 
-    Of images at one angle the last was kept: it was taken again.
+    Of images at one angle the last was kept: it was taken again. Where tilts are left out at an end, other offsets fit,
+    too: then the stack's angles must be the microscope's, which have none.
     """
     middle = angles[len(angles) // 2]
     offsets = np.unique(np.round(np.concatenate([[0.0], middle - theirs]), 6))
+    fits: list[tuple[float, np.ndarray]] = []
     for offset in sorted(offsets[np.abs(offsets) <= LARGEST_OFFSET], key=abs):
         chosen = _nearest(angles - offset, theirs, limit)
-        if chosen is not None:
-            return chosen
+        if chosen is None:
+            continue
+        found = float(np.median(angles - theirs[chosen]))
+        if all(abs(found - other) > limit for other, _ in fits):
+            fits.append((found, chosen))
+    fits = sorted(fits, key=lambda one: abs(one[0]))
+    own = limit / 2 if is_stage else OWN_ANGLE
+    if len(fits) == 1 or (fits and abs(fits[0][0]) <= own):
+        return fits[0][1]
+    if fits:
+        values = " and ".join(f"{offset:.2f}" for offset, _ in fits[:2])
+        what = f"Which sections of {path.name} are in the stack cannot be told: offsets of {values} degrees fit."
+        expected = f"the microscope's angles of the stack's {len(angles)} sections, or an .mdoc of these alone"
+        fix = "Put its NAME.rawtlt (IMOD: extracttilts), or NAME_TLT.txt (angle, order, dose), beside the alignment."
+        raise ProblemError(Problem(what, str(path), expected, fix))
     apart = np.abs(angles[:, None] - theirs[None]).min(axis=1)
     section = int(apart.argmax())
     what = f"Section {section + 1} of the stack, at {angles[section]:.2f} degrees, is not in the .mdoc."

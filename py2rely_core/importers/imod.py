@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pandas as pd
@@ -32,11 +32,20 @@ from py2rely_core.importers.formats.tilt_list import read_tilt_list
 from py2rely_core.importers.optics import Optics
 from py2rely_core.importers.result import Import
 from py2rely_core.importers.text import place
-from py2rely_core.importers.tilt_series import Alignment, Layout, Series, check_scale, import_all, series_of
+from py2rely_core.importers.tilt_series import (
+    SAME_AXIS,
+    Alignment,
+    Layout,
+    Series,
+    check_scale,
+    import_all,
+    mean_axis,
+    other_axis,
+    outlier_axis,
+    series_of,
+)
 from py2rely_core.problems import Problem, ProblemError
 
-#: The tilt axis of one image is never further from that of the others, degrees.
-SAME_AXIS = 10.0
 #: A transformation that shrinks an image to less than this is none.
 LEAST_SCALE = 0.1
 #: What is added to tilt angles is never more, degrees.
@@ -75,7 +84,8 @@ def import_imod(
     prefix : str
         Put before every name.
     ignore_placement : bool
-        Leave out SHIFT and XAXISTILT of ``tilt.com``, which move the tomogram and not the images.
+        Leave out what moves or trims the tomogram and not the images: SHIFT, XAXISTILT, WIDTH, SLICE of ``tilt.com``,
+        and the size of a volume beside it.
 
     Raises
     ------
@@ -110,12 +120,11 @@ def _read(
 ) -> Series:
     folder, stem, name = xf.parent, xf.stem, prefix + xf.stem
     found = _first(*(folder / f"{stem}{end}" for end in (".st", ".mrc", ".mrcs"))) or folder / f"{stem}.st"
-    mdocs = [folder / f"{stem}{end}" for end in (".st.mdoc", ".mrc.mdoc", ".mrcs.mdoc", ".mdoc")]
-    mdoc = read_mdoc(path) if (path := _first(*mdocs)) else None
-    said = sizes.of_mdoc(mdoc) if mdoc else None
+    beside = [folder / f"{stem}{end}" for end in (".st.mdoc", ".mrc.mdoc", ".mrcs.mdoc", ".mdoc")]
+    mdocs = [read_mdoc(path) for path in beside if path.is_file()]
+    said = sizes.of_mdoc(mdocs[0]) if mdocs else None
     stack = sizes.open_stack(found, pixel_size, (said,) if said else ())
-    com_file = _first(folder / "tilt.com", folder / f"{stem}_tilt.com")
-    com = read_com(com_file) if com_file else Command(folder / "tilt.com", {})
+    com = _command(folder, stem)
     warnings = _binned(stack, said, _full_image(com, stack), pixel_size)
     transforms, tlt = read_transforms(xf, stack.count), xf.with_suffix(".tlt")
     angles = read_angles(tlt, stack.count, "an IMOD .tlt file")
@@ -126,16 +135,16 @@ def _read(
         what = "All views are excluded."
         raise ProblemError(Problem(what, str(com.path), "views that are used", "Correct EXCLUDELIST."))
     rotation, shift, scale = _transformed(transforms, kept, xf, stack)
-    notes = _placement(com, folder, stem, stack.count, ignore_placement, name)
     offset = (com.numbers("OFFSET", 1, 1, -LARGEST_OFFSET, LARGEST_OFFSET) or [0.0])[0]
     scale_note = check_scale(scale, name)
-    notes += [scale_note] if scale_note else []
     nominal = angles.to_numpy()
     ctf = _ctf(folder, stem, nominal, set(kept + 1))
-    exposure = _exposure(folder, stem, nominal, mdoc, doses, name)
+    exposure = _exposure(folder, stem, nominal, mdocs, doses, name)
     thick = com.numbers("THICKNESS", 1, 1, 0, 1e5) or [0.0]
     thickness, where = thickness or int(thick[0]) or None, f"{name}, THICKNESS in {com.path}"
-    size = sizes.tomogram_size(None, stack, float(np.mean(rotation)), thickness, where)
+    size = sizes.tomogram_size(None, stack, mean_axis(rotation), thickness, where)
+    notes = _placement(com, folder, stem, stack, size, ignore_placement, name)
+    notes += [scale_note] if scale_note else []
     left = f", excluded views {sorted(excluded)} left out" if excluded else ""
     added = f", angle offset {offset:g} added" if offset else ""
     notes.append(f"{name}: {len(kept)} of {stack.count} images{left}{added}")
@@ -143,6 +152,36 @@ def _read(
     series = series_of(name, stack, aligned, ctf, exposure, size, notes)
     series.warnings += warnings
     return series
+
+
+def _command(folder: Path, stem: str) -> Command:
+    """What ``NAME_tilt.com`` says, else ``tilt.com``, which must be of this tilt series.
+
+    Raises
+    ------
+    ProblemError
+        It is of another series, or of one of several that it does not name.
+    """
+    path = _first(folder / f"{stem}_tilt.com", folder / "tilt.com")
+    if path is None:
+        return Command(folder / "tilt.com", {})
+    com = read_com(path)
+    names = [line for key in ("INPUTPROJECTIONS", "TILTFILE") for line in com.lines.get(key, []) if line.text]
+    others = {other.stem for other in folder.glob("*.xf") if other.with_suffix(".tlt").is_file()} - {stem}
+    fix = f"Put {stem}_tilt.com beside {stem}.xf, or each tilt series into a directory of its own."
+    for line in names:
+        if not _is_of(PurePosixPath(line.text.replace("\\", "/")).name, stem, others):
+            raise line.error(f"{path.name} is of {line.text}, not of {stem}.", f"the command file of {stem}", fix)
+    if not names and others and path.name == "tilt.com" and com.lines:
+        what = f"{path.name} does not say of which of {len(others) + 1} tilt series it is."
+        raise ProblemError(Problem(what, str(path), "InputProjections", fix))
+    return com
+
+
+def _is_of(file: str, stem: str, others: set[str]) -> bool:
+    """Whether a file is called after a tilt series: its name, then an ending, and not that of a longer name."""
+    names = [one for one in (stem, *others) if file.startswith(one) and not file[len(one) : len(one) + 1].isalnum()]
+    return bool(names) and max(names, key=len) == stem
 
 
 def _full_image(com: Command, stack: sizes.Stack) -> sizes.Said | None:
@@ -221,14 +260,15 @@ def _transformed(
         bad = int((smallest < LEAST_SCALE).argmax())
         what = f"The transformation of view {kept[bad] + 1} is none: {_shown(values[bad])}."
         raise ProblemError(Problem(what, place(path, int(rows.index[bad])), "a rotation and a shift", fix))
+    mirrored = np.linalg.det(values[:, :4].reshape(-1, 2, 2)) < 0
+    if mirrored.any():
+        bad = int(mirrored.argmax())
+        what = f"The transformation of view {kept[bad] + 1} mirrors the image: {_shown(values[bad])}."
+        raise ProblemError(Problem(what, place(path, int(rows.index[bad])), "a rotation and a shift", fix))
     rotation, shift, scale = from_imod_transforms(values)
-    turns = np.exp(1j * np.radians(rotation))
-    middle = np.median(turns.real) + 1j * np.median(turns.imag)
-    away = np.abs(np.degrees(np.angle(turns / middle)))
-    if (away > SAME_AXIS).any():
-        bad = int(away.argmax())
-        axis = np.degrees(np.angle(middle))
-        what = f"The tilt axis of view {kept[bad] + 1} is at {rotation[bad]:.1f} degrees, that of others at {axis:.1f}."
+    bad = outlier_axis(rotation)
+    if bad is not None:
+        what = other_axis(f"view {kept[bad] + 1}", rotation, bad)
         where = f"{place(path, int(rows.index[bad]))}: {_shown(values[bad])}"
         raise ProblemError(Problem(what, where, f"within {SAME_AXIS:g} degrees of the others", fix))
     far = np.abs(shift) > 2 * max(stack.size)
@@ -244,30 +284,45 @@ def _shown(row: np.ndarray) -> str:
     return " ".join(f"{value:g}" for value in row)
 
 
-def _placement(com: Command, folder: Path, stem: str, count: int, ignore: bool, name: str) -> list[str]:
-    """SHIFT, XAXISTILT and .xtilt angles turn and move the tomogram in ways that RELION's tilt series do not hold."""
+def _placement(
+    com: Command, folder: Path, stem: str, stack: sizes.Stack, size: tuple[int, int, int], ignore: bool, name: str
+) -> list[str]:
+    """What turns, moves and trims the tomogram in ways that RELION's tilt series do not hold.
+
+    SHIFT, XAXISTILT, WIDTH and SLICE of ``tilt.com``, ``.xtilt`` angles, and a volume beside it of another size.
+    """
     turned, shift = com.numbers("XAXISTILT", 1, 1, -90, 90) or [0.0], com.numbers("SHIFT", 1, 2) or [0.0]
     found = [f"XAXISTILT {turned[0]:g}"] if abs(turned[0]) > 0.01 else []
     if any(abs(value) > 0.01 for value in shift):
         found.append(f"SHIFT {' '.join(com.last('SHIFT').text.split())}")
+    width, slices = com.numbers("WIDTH", 1, 1, 0, 1e6), com.numbers("SLICE", 2, 3, -1e6, 1e6)
+    if width and width[0] and abs(width[0] - size[0]) > sizes.SAME_SIZE:
+        found.append(f"WIDTH {width[0]:g} of {size[0]}")
+    if slices and (abs(slices[0]) > sizes.SAME_SIZE or abs(slices[1] + 1 - size[1]) > sizes.SAME_SIZE):
+        found.append(f"SLICE {slices[0]:g} to {slices[1]:g} of 0 to {size[1] - 1}")
     xtilt = folder / f"{stem}.xtilt"
-    if xtilt.is_file() and read_angles(xtilt, count, "an IMOD .xtilt file").abs().max() > 0.01:
+    if xtilt.is_file() and read_angles(xtilt, stack.count, "an IMOD .xtilt file").abs().max() > 0.01:
         found.append(f"angles in {xtilt.name}")
+    volume = _first(*(folder / f"{stem}{end}" for end in ("_rec.mrc", ".rec", "_full_rec.mrc", "_full.rec")))
+    other = sizes.other_volume(volume, stack, size) if volume else None
+    if other:
+        found.append(f"{volume.name} has {other} unbinned voxels, not {' x '.join(map(str, size))}")
     if found and not ignore:
         fix = (
-            "Picks made in this tomogram are in its moved frame: reconstruct it without them (or with RELION) and pick "
-            "there; or give --ignore-placement when the picks are from elsewhere."
+            "Picks made in this tomogram are in its moved or trimmed frame: reconstruct it without them (or with "
+            "RELION) and pick there; or give --ignore-placement when the picks are from elsewhere."
         )
-        what = f"The tomogram was turned or moved: {', '.join(found)}."
-        raise ProblemError(Problem(what, f"{folder}/tilt.com", "0 for each", fix))
+        what = f"The tomogram was turned, moved or trimmed: {', '.join(found)}."
+        where = f"{com.path}{f' and {volume}' if other else ''}"
+        raise ProblemError(Problem(what, where, "the whole tomogram, not moved", fix))
     return [f"{name}: left out as asked for: {', '.join(found)}"] if found else []
 
 
-def _exposure(folder: Path, stem: str, angles: np.ndarray, mdoc: Mdoc | None, doses: Doses, name: str) -> Exposure:
+def _exposure(folder: Path, stem: str, angles: np.ndarray, mdocs: list[Mdoc], doses: Doses, name: str) -> Exposure:
     sources: list[Source] = []
     raw = folder / f"{stem}.rawtlt"
-    nominal = angles
-    if raw.is_file():
+    nominal, is_stage = angles, raw.is_file()
+    if is_stage:
         # The stage's own angles: nearer to those of the microscope than aligned ones.
         nominal = read_angles(raw, len(angles), "an IMOD .rawtlt file").to_numpy()
         refuse_other_sections(angles, nominal, raw, "the .rawtlt file")
@@ -276,10 +331,10 @@ def _exposure(folder: Path, stem: str, angles: np.ndarray, mdoc: Mdoc | None, do
         table = read_tilt_list(listed, len(angles))
         refuse_other_sections(angles, table.angle, listed, "the tilt list")
         sources.append(of_tilt_list(table))
-    if mdoc:
-        sources.append(of_mdoc(mdoc, nominal))
+        is_stage, nominal = True, table.angle if not is_stage else nominal
+    sources += [of_mdoc(mdoc, nominal, is_stage) for mdoc in mdocs]
     fix = f"Put {stem}.mdoc, or {stem}_TLT.txt (angle, order of acquisition, dose), beside the .xf file."
-    where = f"{mdoc.path if mdoc else f'{folder}/{stem}.mdoc'}, {listed}"
+    where = f"{mdocs[0].path if mdocs else f'{folder}/{stem}.mdoc'}, {listed}"
     missing = Problem("The order of acquisition is not known.", where, "one of these files", fix)
     return find_exposure(sources, doses, len(angles), name, missing)
 

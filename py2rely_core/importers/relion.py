@@ -14,7 +14,7 @@ from py2rely_core.importers.formats.mdoc import ENDINGS, read_mdoc
 from py2rely_core.importers.result import Import, project_path
 from py2rely_core.importers.sizes import SAME_PIXEL
 from py2rely_core.importers.text import LARGEST_NUMBER
-from py2rely_core.importers.tilt_series import LIMITS, Layout, numbers_in
+from py2rely_core.importers.tilt_series import LIMITS, Layout, numbers_in, refuse_other_axes
 from py2rely_core.importers.warp import refuse_dummies
 from py2rely_core.maps.io import known_pixel_size, read_header
 from py2rely_core.problems import Problem, ProblemError
@@ -74,7 +74,8 @@ def import_relion(source: Path, layout: Layout, project: Path | None = None, han
         fix = "Give the project's directory with --project."
         what = f"{len(missing)} images or stacks are missing."
         problems.append(Problem(what, ", ".join(sorted(missing)[:3]), "existing files", fix))
-    problems += _other_numbers(inputs)
+    others = _other_numbers(inputs)
+    problems += others or _other_axes(inputs)
     if hand is not None and hand not in (1, -1):
         problems.append(Problem(f"{hand:g} is no hand.", "--hand", "1 or -1", "Correct --hand."))
     if problems:
@@ -90,17 +91,19 @@ def import_relion(source: Path, layout: Layout, project: Path | None = None, han
 def _compare_doses(one: TiltSeries, root: Path, result: Import) -> None:
     """Compare doses with the .mdoc, which lies beside the STAR file or the stack, or in the project's mdoc/."""
     places = [one.star_file.parent, *(stack.parent for stack in one.stacks[:1]), root / "mdoc"]
-    found = next((path for place in places for end in ENDINGS if (path := place / f"{one.name}{end}").is_file()), None)
-    if found is None or not {NOMINAL, DOSE} <= set(one.tilts):
+    beside = [path for place in places for end in ENDINGS if (path := place / f"{one.name}{end}").is_file()]
+    found = list({path.resolve(): path for path in reversed(beside)}.values())[::-1]
+    if not found or not {NOMINAL, DOSE} <= set(one.tilts):
         return
-    said = of_mdoc(read_mdoc(found), numbers_in(one.tilts[NOMINAL], str(one.star_file), NOMINAL))
+    nominal = numbers_in(one.tilts[NOMINAL], str(one.star_file), NOMINAL)
+    said = [of_mdoc(read_mdoc(path), nominal, is_stage=True) for path in found]
     before = numbers_in(one.tilts[DOSE], str(one.star_file), DOSE)
     # Doses that repeat are no order; how much they grow is compared all the same.
-    order = before if len(np.unique(before)) == len(before) else said.order
+    order = before if len(np.unique(before)) == len(before) else said[0].order
     own = Source(one.star_file, order=order, before=before, meaning=f"{DOSE} of {one.star_file.name}")
     none = Problem("There is no order of acquisition.", str(one.star_file), DOSE, "Import the tilt series again.")
-    exposure = find_exposure([own, said], Doses(), len(before), one.name, none)
-    result.notes += [*exposure.notes, f"{one.name}: {found.name} agrees"]
+    exposure = find_exposure([own, *said], Doses(), len(before), one.name, none)
+    result.notes += [*exposure.notes, *(f"{one.name}: {path.name} agrees" for path in found)]
 
 
 def _other_numbers(inputs: Inputs) -> list[Problem]:
@@ -138,6 +141,18 @@ def _other_numbers(inputs: Inputs) -> list[Problem]:
             what = f"The image {one.tilts['rlnMicrographName'].iloc[row]} is there twice."
             fix = "Remove one of the rows."
             problems.append(Problem(what, f"{one.star_file}, row {row + 1} of its table", "each image once", fix))
+    return problems
+
+
+def _other_axes(inputs: Inputs) -> list[Problem]:
+    """Images whose tilt axis is not that of the others of their series."""
+    problems = []
+    for one in inputs.tilt_series.values():
+        if "rlnTomoZRot" in one.tilts:
+            try:
+                refuse_other_axes(one.tilts, str(one.star_file))
+            except ProblemError as error:
+                problems += error.problems
     return problems
 
 

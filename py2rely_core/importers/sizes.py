@@ -226,3 +226,24 @@ def tomogram_size(
         fix = "Give --thickness (unbinned voxels)."
         raise ProblemError(Problem("The volume does not fit its images.", f"{volume}: {seen}", "the same area", fix))
     return nx, as_y[0], nz if as_y[0] == ny else ny
+
+
+def other_volume(volume: Path, stack: Stack, size: tuple[int, int, int]) -> str | None:
+    """The size of a reconstruction in unbinned voxels, where it is not that of the tomogram; else None.
+
+    Parameters
+    ----------
+    volume : Path
+        Of any binning, z first or y first.
+    stack : Stack
+    size : tuple of int
+        x, y, z of the unbinned tomogram, voxels.
+    """
+    header = read_header(volume)
+    voxel = known_pixel_size(header.pixel_size)
+    binning = voxel / stack.pixel_size if voxel else size[0] / header.shape[2]
+    nz, ny, nx = (round(n * binning) for n in header.shape)
+    near = 2 * binning + 2
+    if any(all(abs(a - b) <= near for a, b in zip(one, size, strict=True)) for one in ((nx, ny, nz), (nx, nz, ny))):
+        return None
+    return f"{nx} x {ny} x {nz}"

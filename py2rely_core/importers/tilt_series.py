@@ -55,6 +55,8 @@ LIMITS = {
     "rlnTomoSizeY": 1e5,
     "rlnTomoSizeZ": 1e5,
 }
+#: The tilt axis of one image is never further from that of the others, degrees.
+SAME_AXIS = 10.0
 #: Magnifications per image that RELION cannot hold: ignored below the first, an error above the second.
 SCALE_NOTED, SCALE_REFUSED = 0.002, 0.02
 #: Pixel sizes of the tilt series of one data set agree within this share.
@@ -301,6 +303,11 @@ def _problems(series: list[Series], hand: float):
         fix = "Import them one pixel size at a time, with --pixel-size."
         yield Problem("The tilt series have different pixel sizes.", seen, "one pixel size", fix)
     for one in series:
+        if "rlnTomoZRot" in one.tilts:
+            try:
+                refuse_other_axes(one.tilts, f"{one.name}, the alignment of {one.stack}")
+            except ProblemError as error:
+                yield from error.problems
         bad = [label for label in REQUIRED if label not in one.tilts or not np.isfinite(one.tilts[label]).all()]
         if bad:
             what = f"Values are missing or no numbers: {', '.join(bad)}."
@@ -313,6 +320,46 @@ def _problems(series: list[Series], hand: float):
             what = f"The defocus is {np.median(defocus):.3g} A in most images: its file may be in micrometres."
             fix = "CTF files of AreTomo and ctffind are in Angstrom, .defocus files in nanometres: write them so."
             yield Problem(what, one.name, f"{LEAST_DEFOCUS:.0f} A or more", fix)
+
+
+def mean_axis(rotation: np.ndarray) -> float:
+    """Angle of the tilt axis of most images, degrees; 179 and -179 are near each other."""
+    turns = np.exp(1j * np.radians(np.asarray(rotation, dtype=float)))
+    return float(np.degrees(np.angle(np.median(turns.real) + 1j * np.median(turns.imag))))
+
+
+def outlier_axis(rotation: np.ndarray) -> int | None:
+    """The image, from 0, whose tilt axis is furthest from that of most, where it is further than :data:`SAME_AXIS`."""
+    rotation = np.asarray(rotation, dtype=float)
+    if not len(rotation):
+        return None
+    away = np.abs((rotation - mean_axis(rotation) + 180) % 360 - 180)
+    return int(away.argmax()) if away.max() > SAME_AXIS else None
+
+
+def other_axis(image: str, rotation: np.ndarray, bad: int) -> str:
+    """What is said of an image with another tilt axis than most have."""
+    return f"The tilt axis of {image} is at {rotation[bad]:.1f} degrees, that of others at {mean_axis(rotation):.1f}."
+
+
+def refuse_other_axes(tilts: pd.DataFrame, where: str) -> None:
+    """All images of a table with ``rlnTomoZRot`` have nearly one tilt axis.
+
+    Raises
+    ------
+    ProblemError
+        With the image that is furthest from the others.
+    """
+    rotation = tilts["rlnTomoZRot"].to_numpy(dtype=float)
+    bad = outlier_axis(rotation) if np.isfinite(rotation).all() else None
+    if bad is None:
+        return
+    image = f"section {tilts['section'].iloc[bad]:.0f}" if "section" in tilts else f"row {bad + 1}"
+    if "rlnTomoYTilt" in tilts:
+        image += f" ({tilts['rlnTomoYTilt'].iloc[bad]:.1f} degrees)"
+    fix = "The alignment of this image failed: align again, or leave it out."
+    expected = f"within {SAME_AXIS:g} degrees of the others"
+    raise ProblemError(Problem(other_axis(image, rotation, bad), where, expected, fix))
 
 
 def check_scale(scale: np.ndarray, where: str) -> str | None:

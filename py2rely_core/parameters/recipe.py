@@ -481,7 +481,7 @@ class Imports(Block):
     dose_per_tilt: float | None = Field(None, gt=0, description="of an image, e/A^2; where no file has the dose")
     total_dose: float | None = Field(None, gt=0, description="of a tilt series, e/A^2; where no file has the dose")
     prefix: Name = Field("", description="put before the names of AreTomo's and IMOD's tilt series")
-    ignore_placement: YesNo = Field(False, description="leave out SHIFT and XAXISTILT of IMOD's tilt.com")
+    ignore_placement: YesNo = Field(False, description="leave out SHIFT, XAXISTILT, WIDTH, SLICE of IMOD's tilt.com")
     project: str = Field("", description="where the paths in a file of Warp hold; not given: its directory")
     units: str = Field(
         "auto", description="of coordinates: auto, centred (Angstrom), angstrom or pixel (from a corner)"

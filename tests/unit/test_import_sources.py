@@ -127,6 +127,47 @@ def test_images_taken_again_count_their_dose(tmp_path):
     assert "2 sections of TS_01.st.mdoc are not in the stack" in "\n".join(result.notes)
 
 
+def listed(tilts, angle=0.0):
+    """A tilt list of angle, order of acquisition and dose."""
+    rank = np.argsort(np.argsort(tilts["rlnMicrographPreExposure"])) + 1
+    rows = zip(tilts["rlnTomoYTilt"] + angle, rank, strict=True)
+    return "".join(f"{a:.2f} {n} {DOSE}\n" for a, n in rows)
+
+
+def with_more_tilts():
+    """Tilts of the truth and one more at each end, which the stack does not have."""
+    more = pd.concat([truth().iloc[[0]], truth(), truth().iloc[[-1]]], ignore_index=True)
+    more["rlnTomoYTilt"] = np.linspace(-60, 60, len(more))
+    more["rlnMicrographPreExposure"] = [*TRUE[:1] + 2 * DOSE, *TRUE, TRUE.max() + 2 * DOSE]
+    return more
+
+
+@pytest.mark.parametrize("offset", [4.0, 5.0, 7.0])
+def test_tilts_left_out_at_the_ends_and_an_offset(tmp_path, offset):
+    """With another offset the sections fit the neighbours': only the microscope's own angles can tell."""
+    write_imod(tmp_path / "in")
+    write_mdoc(tmp_path / "in/TS_01.st.mdoc", with_more_tilts(), prior=True, times=False)
+    assert np.allclose(doses_of(imod(tmp_path)), TRUE)
+    angles = truth()["rlnTomoYTilt"] + offset
+    (tmp_path / "in/TS_01.tlt").write_text("".join(f"{a:.2f}\n" for a in angles))
+    (tmp_path / "in/TS_01.defocus").rename(tmp_path / "in/TS_01.none")
+    (tmp_path / "in/TS_01_CTF.txt").write_text("".join(f"{n} 30000 29000 10 0 .1 8\n" for n in range(1, 12)))
+    refused(lambda: imod(tmp_path), "Which sections of TS_01.st.mdoc are in the stack cannot be told", ".rawtlt")
+    (tmp_path / "in/TS_01.rawtlt").write_text("".join(f"{a - offset + 0.3:.2f}\n" for a in angles))
+    assert np.allclose(doses_of(imod(tmp_path)), TRUE)
+    (tmp_path / "in/TS_01.rawtlt").unlink()
+    (tmp_path / "in/TS_01_TLT.txt").write_text(listed(truth()))
+    assert np.allclose(doses_of(imod(tmp_path)), TRUE)
+
+
+def test_the_offset_that_aretomo_added_is_known(tmp_path):
+    write_aretomo(tmp_path / "in", doses=None, offset=7.0)
+    write_mdoc(tmp_path / "in/TS_01.mdoc", with_more_tilts(), prior=True, times=False)
+    assert np.allclose(doses_of(aretomo(tmp_path)), TRUE)
+    edit(tmp_path / "in/TS_01.aln", lambda t: re.sub("# AlphaOffset.*\n", "", t))
+    refused(lambda: aretomo(tmp_path), "offsets of -3.00 and 7.00 degrees fit", "NAME_TLT.txt")
+
+
 def test_sections_that_were_cut_out_of_the_mdoc_count_their_dose(tmp_path):
     write_imod(tmp_path / "in")
     path = tmp_path / "in/TS_01.st.mdoc"
@@ -136,6 +177,23 @@ def test_sections_that_were_cut_out_of_the_mdoc_count_their_dose(tmp_path):
         edit(path, lambda t, n=number: t.replace(f"[ZValue = {n}]", f"[ZValue = {n + 2}]"))
     later = TRUE + 2 * DOSE * (TRUE >= 2 * DOSE)
     assert np.allclose(doses_of(imod(tmp_path)), later)
+
+
+@pytest.mark.parametrize("program", ["aretomo", "imod"])
+def test_two_mdoc_files_beside_one_stack_must_agree(tmp_path, program):
+    first, second = ("TS_01.mdoc", "TS_01.mrc.mdoc") if program == "aretomo" else ("TS_01.st.mdoc", "TS_01.mdoc")
+    if program == "aretomo":
+        write_aretomo(tmp_path / "in", doses=None)
+    else:
+        write_imod(tmp_path / "in")
+    write_mdoc(tmp_path / "in" / first, truth(), by_time=True)
+    write_mdoc(tmp_path / "in" / second, truth(), prior=True)
+    run = {"aretomo": aretomo, "imod": imod}[program]
+    assert np.allclose(doses_of(run(tmp_path)), TRUE)
+    one_way = truth()
+    one_way["rlnMicrographPreExposure"] = DOSE * np.arange(len(one_way))
+    write_mdoc(tmp_path / "in" / second, one_way)
+    refused(lambda: run(tmp_path), "different orders of acquisition", f"in {first}", f"in {second}")
 
 
 def test_a_constant_prior_dose_is_none(tmp_path):
@@ -207,7 +265,36 @@ def test_exposure_dose_of_zero_is_unknown(tmp_path):
     assert np.allclose(doses_of(imod(tmp_path, doses=Doses(per_tilt=DOSE))), TRUE)
 
 
+def test_different_doses_name_both_labels_and_the_section(tmp_path):
+    write_imod(tmp_path / "in")
+    path = tmp_path / "in/TS_01.st.mdoc"
+    write_mdoc(path, truth(), prior=True, dose=3 * DOSE)
+    last = int(TRUE.argmax())
+    refused(lambda: imod(tmp_path), f"TS_01.st.mdoc says two different doses: before section {last + 1} 30 e/A^2",
+            "(PriorRecordDose of TS_01.st.mdoc), and 90 (ExposureDose of TS_01.st.mdoc, summed up)")  # fmt: skip
+    write_mdoc(path, truth(), prior=True, dose=None)
+    write_mdoc(tmp_path / "in/TS_01.mdoc", truth(), dose=3 * DOSE)
+    refused(lambda: imod(tmp_path), f"Two files have different doses: before section {last + 1} 30 e/A^2",
+            "(DateTime and ExposureDose of TS_01.mdoc)")  # fmt: skip
+
+
 # Tilt lists
+
+
+@pytest.mark.parametrize("program", ["aretomo", "imod"])
+def test_columns_of_zeros_are_said(tmp_path, program):
+    run = {"aretomo": aretomo, "imod": imod}[program]
+    if program == "aretomo":
+        write_aretomo(tmp_path / "in", doses=None)
+    else:
+        write_imod(tmp_path / "in")
+        (tmp_path / "in/TS_01.st.mdoc").unlink()
+    angles, path = truth()["rlnTomoYTilt"], tmp_path / "in/TS_01_TLT.txt"
+    path.write_text("".join(f"{a:.2f} 0 {DOSE}\n" for a in angles))
+    refused(lambda: run(tmp_path), "acquisition is not known", "in TS_01_TLT.txt (column 2) is not used: all are 0")
+    path.write_text("".join(f"{a:.2f} {n} 0\n" for n, a in enumerate(angles)))
+    refused(lambda: run(tmp_path), "The dose is not known", "in TS_01_TLT.txt (column 3) is not used: all are 0")
+    assert len(tilts_of(run(tmp_path, doses=Doses(per_tilt=DOSE)))) == 11
 
 
 @pytest.mark.parametrize("start", [0.0, DOSE, 70.0, 70 + DOSE])
@@ -220,6 +307,27 @@ def test_sums_in_the_third_column_are_recognised(tmp_path, program, start):
     result = (aretomo if program == "aretomo" else imod)(tmp_path)
     assert np.allclose(doses_of(result), TRUE)
     assert "is the dose summed up" in "\n".join(result.notes)
+
+
+@pytest.mark.parametrize("start", [8.0, 21.0, 50.0])
+def test_sums_of_a_series_after_another(tmp_path, start):
+    """Too few and too small for their sum to tell: equal steps do; others are refused, not taken for images' doses."""
+    write_imod(tmp_path / "in")
+    rank = np.argsort(np.argsort(TRUE))
+    path = tmp_path / "in/TS_01_TLT.txt"
+
+    def write(sums):
+        rows = zip(truth()["rlnTomoYTilt"], rank + 1, sums, strict=True)
+        path.write_text("".join(f"{a:.2f} {n} {d:.2f}\n" for a, n, d in rows))
+
+    write(start + DOSE * rank)
+    result = imod(tmp_path)
+    kept = start - DOSE if start - DOSE <= 3 * DOSE else 0.0
+    assert np.allclose(doses_of(result), TRUE + kept)
+    assert "is the dose summed up" in "\n".join(result.notes)
+    if start == 21:
+        write(start + np.where(rank > 0, 0.5, 0.0) + 1.2 * rank + 0.1 * rank**2)
+        refused(lambda: imod(tmp_path), "no doses of images, nor sums", "TS_01_TLT.txt")
 
 
 @pytest.mark.parametrize("step", [3.0, 2.5])
@@ -404,6 +512,34 @@ def test_outliers_among_transformations_are_named(tmp_path):
         edit(tmp_path / "in/tilt.com", lambda t: t.replace("EXCLUDELIST 5\n", ""))
 
 
+def test_a_mirrored_transformation_is_refused(tmp_path):
+    write_imod(tmp_path / "in")
+    path = tmp_path / "in/TS_01.xf"
+    rows = [row.split() for row in path.read_text().splitlines()]
+    path.write_text("".join(f"-{a} -{b} {' '.join(rest)}\n".replace("--", "") for a, b, *rest in rows))
+    refused(lambda: imod(tmp_path), "transformation of view 1 mirrors the image", "TS_01.xf, line 1")
+
+
+def test_outliers_among_tilt_axes_are_named(tiny, tmp_path):
+    """Whatever the program: AreTomo's ROT, and RELION's tables; angles beyond 180 degrees are the same axis."""
+    write_aretomo(tmp_path / "in")
+    path = tmp_path / "in/TS_01.aln"
+    good = path.read_text()
+    row = next(line for line in good.splitlines() if line.startswith("    5 "))
+    angle = float(row.split()[1])
+    path.write_text(good.replace(row, row.replace(f"{angle:.4f}", f"{-angle:.4f}")))
+    refused(lambda: aretomo(tmp_path), f"tilt axis of section 5 (-10.0 degrees) is at {-angle:.1f}", "TS_01.mrc")
+    path.write_text(good.replace(row, row.replace(f"{angle:.4f}", f"{angle - 360:.4f}")))
+    assert len(tilts_of(aretomo(tmp_path))) == 11
+    project = shutil.copytree(tiny, tmp_path / "project")
+    star = project / "tilt_series/TS_01.star"
+    tilts = read_star(star)["TS_01"]
+    tilts.loc[2, "rlnTomoZRot"] += 30
+    write_star({"TS_01": tilts}, star)
+    refused(lambda: import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project),
+            "tilt axis of row 3", "TS_01.star")  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("lines", "views"),
     [
@@ -417,6 +553,52 @@ def test_every_list_of_views_counts(tmp_path, lines, views):
     edit(tmp_path / "in/tilt.com", lambda t: t.replace("THICKNESS", f"{lines}\nTHICKNESS"))
     found = {int(name.split("@")[0]) for name in tilts_of(imod(tmp_path))["rlnMicrographName"]}
     assert found == set(range(1, 12)) - views
+
+
+def test_the_command_file_is_that_of_the_series(tmp_path):
+    """NAME_tilt.com comes first; a tilt.com that names another series is not taken."""
+    folder = tmp_path / "in"
+    write_imod(folder)
+    com = folder / "tilt.com"
+    for line in ("InputProjections TS_01_ali.mrc", "InputProjections ../x/TS_01.ali", "TILTFILE TS_01.tlt"):
+        edit(com, lambda t, line=line: f"{line}\n" + t.split("\n", 1)[1])
+        assert len(tilts_of(imod(tmp_path))) == 11
+    for line in ("InputProjections TS_010_ali.mrc", "TILTFILE other.tlt"):
+        edit(com, lambda t, line=line: f"{line}\nEXCLUDELIST 1\n" + t.split("\n", 1)[1])
+        refused(lambda: imod(tmp_path), f"tilt.com is of {line.split()[1]}, not of TS_01", "tilt.com, line 1")
+    edit(com, lambda t: re.sub("TILTFILE.*|Input.*|EXCLUDE.*", "", t))
+    (folder / "TS_01_tilt.com").write_text(f"InputProjections TS_01_ali.mrc\nEXCLUDELIST 3\n{com.read_text()}")
+    assert len(tilts_of(imod(tmp_path))) == 10
+
+
+def test_a_command_file_of_several_series(tmp_path):
+    folder = tmp_path / "in"
+    write_imod(folder)
+    write_imod(folder, "TS_01_2", com=False)
+    refused(lambda: imod(tmp_path), "tilt.com does not say of which of 2 tilt series it is")
+    edit(folder / "tilt.com", lambda t: f"InputProjections TS_01_2_ali.mrc\n{t}")
+    refused(lambda: imod(tmp_path), "tilt.com is of TS_01_2_ali.mrc, not of TS_01.", "TS_01_tilt.com")
+    (folder / "TS_01_tilt.com").write_text((folder / "tilt.com").read_text().replace("TS_01_2", "TS_01"))
+    assert len(imod(tmp_path).links) == 2
+
+
+def test_a_trimmed_tomogram_is_refused(tmp_path):
+    folder = tmp_path / "in"
+    write_imod(folder)
+    com = (folder / "tilt.com").read_text()
+    (folder / "tilt.com").write_text(com + f"WIDTH {SIZE}\nSLICE 0,{SIZE - 1}\n")
+    expected = tilts_of(imod(tmp_path))
+    for line in ("WIDTH 80", "SLICE 10 40", "SLICE 0,80"):
+        (folder / "tilt.com").write_text(f"{com}{line}\n")
+        refused(lambda: imod(tmp_path), "turned, moved or trimmed", line.split()[0], "tilt.com")
+        assert tilts_of(imod(tmp_path, ignore_placement=True)).equals(expected)
+    (folder / "tilt.com").write_text(com)
+    for shape, voxel in (((20, 48, 48), 8.0), ((96, 40, 96), 4.0), ((10, 24, 24), 0.0)):
+        write_map(folder / "TS_01_rec.mrc", np.ones(shape, dtype=np.float32), voxel)
+        assert tilts_of(imod(tmp_path)).equals(expected)
+    for shape in ((50, 31, 80), (20, 96, 96), (40, 96, 80)):
+        write_map(folder / "TS_01_rec.mrc", np.ones(shape, dtype=np.float32), 4.0)
+        refused(lambda: imod(tmp_path), "TS_01_rec.mrc has", "not 96 x 96 x 40")
 
 
 @pytest.mark.parametrize(
@@ -474,6 +656,14 @@ def test_the_mdoc_of_a_relion_project_must_agree(tiny, tmp_path):
     (project / "mdoc_TS_01").rename(project / "mdoc/TS_01.mrc.mdoc")
     result = import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project)
     assert any("TS_01.mrc.mdoc agrees" in note for note in result.notes)
+    one_way = tilts.assign(rlnMicrographPreExposure=np.arange(len(tilts)) * steps[0])
+    write_mdoc(project / "TS_01.mdoc", one_way, prior=True, dose=None, times=False)
+    for place in ("tilt_series", "mdoc"):
+        (project / "TS_01.mdoc").rename(project / place / "TS_01.mdoc")
+        refused(lambda: import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project),
+                "different orders", "TS_01.mdoc")  # fmt: skip
+        (project / place / "TS_01.mdoc").rename(project / "TS_01.mdoc")
+    (project / "TS_01.mdoc").unlink()
     tilts["rlnMicrographPreExposure"] = np.arange(len(tilts)) * steps[0]
     write_star({"TS_01": tilts}, star)
     refused(lambda: import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project),
@@ -496,6 +686,19 @@ def test_a_defocus_in_another_unit_is_named(tmp_path):
         lambda text: re.sub(r"\d{4}\.\d{4}", lambda one: f"{float(one[0]) / 1e3:.4f}", text),
     )
     refused(lambda: imod(tmp_path), "may be in micrometres")
+
+
+def test_angstrom_in_a_defocus_file_is_named(tmp_path):
+    write_imod(tmp_path / "in")
+    path = tmp_path / "in/TS_01.defocus"
+    good = path.read_text()
+    for factor in (7, 10, 20):
+        path.write_text(re.sub(r"\d{4}\.\d{4}", lambda one, by=factor: f"{float(one[0]) * by:.4f}", good))
+        refused(lambda: imod(tmp_path), "its unit seems to be Angstrom", "TS_01.defocus")
+    head, first, *rest = good.splitlines()
+    first = re.sub(r"\d{4}\.\d{4}", lambda one: f"{float(one[0]) * 20:.4f}", first)
+    path.write_text("\n".join([head, first, *rest]) + "\n")
+    refused(lambda: imod(tmp_path), "is not possible: a defocus (nm)", "TS_01.defocus, line 2")
 
 
 def test_the_other_programs_directory_is_named(tmp_path):

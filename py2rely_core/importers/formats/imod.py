@@ -14,8 +14,8 @@ from py2rely_core.problems import Problem, ProblemError
 
 #: Bits of the first number of a .defocus file (IMOD's ctfphaseflip).
 ASTIGMATISM, AXIS_IN_RADIANS, PHASE, PHASE_IN_RADIANS, ANGLES_INVERTED, CUT_ON = 1, 2, 4, 8, 16, 32
-#: Defocus beyond this is none, nm.
-LARGEST_DEFOCUS = 3e4
+#: Defocus beyond the first is none, nm; where most views have more than the second, the numbers are Angstrom.
+LARGEST_DEFOCUS, LARGEST_USUAL = 3e4, 1.5e4
 _VIEWS = re.compile(r"\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*")
 
 
@@ -179,14 +179,29 @@ def read_defocus(path: Path) -> list[DefocusRow]:
         rows = [_fit(line, flags, width + (extra if line is lines[0] else 0)) for line in lines]
         if not rows:
             raise ProblemError(Problem("It has no fits.", str(path), "fits", ""))
+        _refuse_angstrom(rows, path)
     except ProblemError as error:
         fix = "Estimate the CTF with ctfplotter, or give a NAME_CTF.txt as ctffind writes it."
         problems = [
-            Problem(f"The defocus file cannot be read: {one.what}", one.where, "an IMOD .defocus file", fix)
+            Problem(
+                f"The defocus file cannot be read: {one.what}", one.where, "an IMOD .defocus file, in nanometres", fix
+            )
             for one in error.problems
         ]
         raise ProblemError(problems) from error
     return sorted(rows, key=lambda row: row.views)
+
+
+def _refuse_angstrom(rows: list[DefocusRow], path: Path) -> None:
+    """Fits are in nanometres."""
+    values = np.array([max(row.values["rlnDefocusU"], row.values["rlnDefocusV"]) for row in rows]) / 10
+    if np.median(values) > LARGEST_USUAL:
+        what = f"the defocus is {np.median(values):g} nm in most fits, {np.median(values) / 1000:g} micrometres: "
+        raise ProblemError(Problem(f"{what}its unit seems to be Angstrom.", str(path), "nanometres", ""))
+    if values.max() > LARGEST_DEFOCUS:
+        bad = int(values.argmax())
+        what = f"'{values[bad]:g}' is not possible: a defocus (nm)."
+        raise rows[bad].line.error(what, f"at most {LARGEST_DEFOCUS:g}")
 
 
 def _fit(line: Line, flags: int, width: int) -> DefocusRow:
@@ -198,10 +213,10 @@ def _fit(line: Line, flags: int, width: int) -> DefocusRow:
     angles = sign * words[2].number("an angle", -90, 90), sign * words[3].number("an angle", -90, 90)
     if views[0] > views[1]:
         raise line.error(f"Views {views[0]} to {views[1]} are no range.", "the lower view first")
-    first = second = 10 * words[4].number("a defocus (nm)", 1e-3, LARGEST_DEFOCUS)
+    first = second = 10 * words[4].number("a defocus (nm)", 1e-3, 10 * LARGEST_DEFOCUS)
     axis, phase, rest = 0.0, 0.0, words[5:]
     if flags & ASTIGMATISM:
-        second = 10 * rest[0].number("a defocus (nm)", 1e-3, LARGEST_DEFOCUS)
+        second = 10 * rest[0].number("a defocus (nm)", 1e-3, 10 * LARGEST_DEFOCUS)
         axis, rest = rest[1].number("the angle of astigmatism", -720, 720), rest[2:]
         axis = float(np.degrees(axis)) if flags & AXIS_IN_RADIANS else axis
     if flags & PHASE:

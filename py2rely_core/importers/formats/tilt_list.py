@@ -28,6 +28,8 @@ class TiltList:
         Second and third column; None when the list lacks them, or holds nothing but zeros there.
     lines : (n,) int
         Where the rows stand.
+    notes : tuple of str
+        Which columns hold nothing.
     """
 
     path: Path
@@ -35,6 +37,7 @@ class TiltList:
     order: np.ndarray | None
     dose: np.ndarray | None
     lines: np.ndarray
+    notes: tuple[str, ...] = ()
 
 
 def read_tilt_list(path: Path, count: int) -> TiltList:
@@ -57,8 +60,12 @@ def read_tilt_list(path: Path, count: int) -> TiltList:
         raise ProblemError(Problem(what, place(path, line), "-90 to 90 degrees", "Correct the tilt list."))
     order, dose = (table.get(name) for name in ("order", "dose"))
     # AreTomo3 writes 0 for all when it was not told.
-    order = None if order is None or ((order == 0).all() and count > 1) else order
-    dose = None if dose is None or (dose == 0).all() else dose
+    notes = []
+    if order is not None and (order == 0).all() and count > 1:
+        order, notes = None, [f"The order of acquisition in {path.name} (column 2) is not used: all are 0."]
+    if dose is not None and (dose == 0).all():
+        dose = None
+        notes.append(f"The dose in {path.name} (column 3) is not used: all are 0.")
     if order is not None and order.duplicated().any():
         line = int(order.index[order.duplicated()][0])
         what = "Two images have the same place in the order."
@@ -69,7 +76,7 @@ def read_tilt_list(path: Path, count: int) -> TiltList:
             Problem("A dose is not possible.", place(path, line), "doses >= 0", "Correct its third column.")
         )
     values = [None if column is None else column.to_numpy() for column in (order, dose)]
-    return TiltList(path, table["angle"].to_numpy(), *values, table.index.to_numpy())
+    return TiltList(path, table["angle"].to_numpy(), *values, table.index.to_numpy(), tuple(notes))
 
 
 def read_order_list(path: Path) -> pd.DataFrame:
