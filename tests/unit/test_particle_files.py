@@ -264,6 +264,31 @@ def test_one_negative_pixel_makes_no_file_centred(tmp_path, fits):
     assert "--units centred" in words(error)
 
 
+@pytest.mark.parametrize("binning", [1.0, 1.2, 1.25, 4 / 3, 1.5, 2.0])
+@pytest.mark.parametrize("kind", ["cbox", "coords", "star", "x_px"])
+def test_a_binned_tomogram_is_never_taken_for_the_unbinned_one(tmp_path, kind, binning):
+    """However much of it the picks fill; those of z reach as far as they like, as tomograms differ in depth."""
+    centre = SIZES["TS_01"] * np.random.default_rng(5).uniform(0.05, 0.99, (300, 3)) / [binning, binning, 1]
+    path = tmp_path / f"TS_01.{kind if kind != 'x_px' else 'csv'}"
+    if kind == "cbox":
+        table = pd.DataFrame(centre, columns=[f"Coordinate{axis}" for axis in "XYZ"])
+        write_star({"cryolo": table.assign(Width=0.0, Height=0.0)}, path)
+    elif kind == "star":
+        write_star({"particles": pd.DataFrame(centre, columns=PX).assign(rlnTomoName="TS_01")}, path)
+    elif kind == "coords":
+        np.savetxt(path, centre)
+    else:
+        pd.DataFrame(centre, columns=["x_px", "y_px", "z_px"]).assign(tomogram="TS_01").to_csv(path, index=False)
+    if binning == 1:
+        found = particles_of(taken(path, tmp_path))
+        assert np.allclose(found[CENTRED], (centre - SIZES["TS_01"] / 2) * PIXEL, atol=1e-3)
+        return
+    with pytest.raises(ProblemError) as error:
+        taken(path, tmp_path)
+    assert "cannot be told" in words(error)
+    assert "--voxel-size" in words(error)
+
+
 def test_columns_of_a_csv_file_say_their_unit(tmp_path):
     expected = write_csv(tmp_path / "p.csv")
     table = pd.read_csv(tmp_path / "p.csv")
