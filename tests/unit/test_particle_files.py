@@ -319,6 +319,28 @@ def test_tables_of_particle_files(tmp_path):
         taken(tmp_path / "files.star", tmp_path, VOXEL)
 
 
+def test_a_table_of_particle_files_may_not_name_itself(tmp_path):
+    """Nor another that names it, nor through an optimisation set."""
+    files = {"rlnTomoName": ["TS_01"]}
+    for name, other in (("a", "a"), ("a", "b"), ("a", "set")):
+        write_star({"": pd.DataFrame(files | {"rlnTomoImportParticleFile": [f"{other}.star"]})}, tmp_path / "a.star")
+        write_star({"": pd.DataFrame(files | {"rlnTomoImportParticleFile": [f"{name}.star"]})}, tmp_path / "b.star")
+        named = pd.DataFrame({"rlnTomoParticlesFile": ["a.star"], "rlnTomoTomogramsFile": ["t.star"]})
+        write_star({"": named}, tmp_path / "set.star")
+        with pytest.raises(ProblemError, match="A table of particle files names a table of particle files"):
+            taken(tmp_path / "a.star", tmp_path)
+
+
+@pytest.mark.parametrize(("halves", "kept"), [((0, 1), True), ((1, 2), True), ((0, 1, 2), False), ((1,), False)])
+def test_half_sets_of_m_are_two_or_not_used(tmp_path, halves, kept):
+    write_m(tmp_path / "m.star")
+    table = read_star(tmp_path / "m.star")[""]
+    write_star({"": table.assign(wrpRandomSubset=np.resize(halves, len(table)))}, tmp_path / "m.star")
+    result = taken(tmp_path / "m.star", tmp_path)
+    assert ("rlnRandomSubset" in particles_of(result)) == kept
+    assert ("the column is not used" in "\n".join(result.notes)) != kept
+
+
 def test_options_that_say_what_the_file_says(tmp_path):
     write_m(tmp_path / "m.star")
     with pytest.raises(ProblemError, match=r"The file names its tomograms \(TS_01.tomostar, TS_02.tomostar\)"):
