@@ -8,13 +8,22 @@ import numpy as np
 import pandas as pd
 
 from py2rely_core.data import kinds
-from py2rely_core.data.geometry import CENTRED
+from py2rely_core.data.geometry import ANGLES, CENTRED
 from py2rely_core.data.inputs import from_optimisation_set
-from py2rely_core.data.tables import read_star, resolve
+from py2rely_core.data.tables import TEXT_LABELS, read_star, resolve, row_line
 from py2rely_core.importers.optics import merge_optics
 from py2rely_core.importers.particles import duplicates
+from py2rely_core.importers.picked import check_angles, names_of, numbers
 from py2rely_core.importers.result import Import, project_path
+from py2rely_core.importers.text import LARGEST_NUMBER
+from py2rely_core.importers.tilt_series import LIMITS, numbers_in
 from py2rely_core.problems import Problem, ProblemError
+
+#: Labels of particles that RELION computes with; all files have them, or none.
+VITAL = ("rlnAngle", "rlnTomoSubtomogram", "rlnRandomSubset", "rlnOrigin")
+#: What a tilt series is nothing without: no file may lack it where others have it.
+NEEDED = ("rlnTomoHand", "rlnTomoTiltSeriesPixelSize", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast",
+          "rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")  # fmt: skip
 
 
 def _read_all(inputs: list[Path], block: str, skip_missing: bool) -> tuple[dict[Path, dict], list[str]]:
@@ -78,6 +87,10 @@ def combine_particles(inputs: list[Path], output: Path, skip_missing: bool = Fal
         if not {"rlnTomoName", *CENTRED} <= set(blocks["particles"]):
             fix = "Import the file first: py2rely import particles."
             problems.append(Problem("There are no centred coordinates.", str(path), ", ".join(CENTRED), fix))
+        for block in ("optics", "particles"):
+            problems += _unreadable(blocks.get(block, pd.DataFrame()), path, block)
+    if problems:
+        raise ProblemError(problems)
     problems += _one_value({path: blocks.get("optics") for path, blocks in found.items()}, "rlnTomoTiltSeriesPixelSize")
     if problems:
         raise ProblemError(problems)
@@ -90,8 +103,7 @@ def combine_particles(inputs: list[Path], output: Path, skip_missing: bool = Fal
         notes.append(f"{path}: {len(table)} particles in {table['rlnTomoName'].nunique()} tomograms")
     merged = pd.concat(tables, ignore_index=True)
     some = [label for label in merged if not all(label in table for table in tables)]
-    vital = [label for label in some if label.startswith(("rlnAngle", "rlnTomoSubtomogram", "rlnRandomSubset",
-                                                          "rlnOrigin"))]  # fmt: skip
+    vital = [label for label in some if label.startswith(VITAL)]
     if vital:
         fix = "Add the labels, or remove them from the other files."
         raise ProblemError(Problem(f"Only some files have {', '.join(vital)}.", ", ".join(map(str, found)), "all", fix))
@@ -102,6 +114,42 @@ def combine_particles(inputs: list[Path], output: Path, skip_missing: bool = Fal
     before = sum(len(blocks["optics"]) for blocks in found.values())
     notes.append(f"{len(merged)} particles; {before} optics groups became {len(optics)}")
     return Import(tables={output: {"optics": optics, "particles": merged}}, notes=notes)
+
+
+def _unreadable(table: pd.DataFrame, path: Path, block: str) -> list[Problem]:
+    """Names that are empty, and values that are no possible numbers, where RELION needs them."""
+    where, problems = str(path), []
+
+    def place(row: int) -> str:
+        return row_line(path, block, row)
+
+    def check(label: str) -> None:
+        if label in ("rlnTomoName", "rlnOpticsGroupName", "rlnTomoTiltSeriesStarFile"):
+            names_of(table, label, where, place)
+        elif label in LIMITS:
+            numbers_in(table[label], where, label, place)
+        elif label == "rlnOpticsGroup" or label in CENTRED or (label.startswith(VITAL) and label not in TEXT_LABELS):
+            values = numbers(table, [label], where, place)[:, 0]
+            whole = label == "rlnOpticsGroup"
+            bad = (np.abs(values) > LARGEST_NUMBER) | (whole & (values != np.round(values)))
+            if bad.any():
+                row = int(bad.argmax())
+                expected = "a whole number" if whole else f"a number of at most {LARGEST_NUMBER:g}"
+                what = f"{str(table[label].iloc[row])!r} is not possible: {label}."
+                fix = "Correct this row, or write the file again."
+                raise ProblemError(Problem(what, f"{place(row)}, first in row {row + 1} of its table", expected, fix))
+
+    for label in table:
+        try:
+            check(label)
+        except ProblemError as error:
+            problems += error.problems
+    if not problems and set(ANGLES) <= set(table):
+        try:
+            check_angles(table, where, place)
+        except ProblemError as error:
+            problems += error.problems
+    return problems
 
 
 def _refuse_twice(merged: pd.DataFrame, tables: list[pd.DataFrame], paths: list[Path]) -> None:
@@ -150,7 +198,9 @@ def combine_tilt_series(inputs: list[Path], output: Path, skip_missing: bool = F
     """
     found, notes = _read_all(inputs, "global", skip_missing)
     tables = {path: blocks["global"] for path, blocks in found.items()}
-    problems = []
+    problems = [one for path, table in tables.items() for one in _unreadable(table, path, "global")]
+    if problems:
+        raise ProblemError(problems)
     for label in ("rlnTomoTiltSeriesPixelSize", "rlnTomoHand"):
         problems += _one_value(tables, label)
     owners: dict[str, list[str]] = {}
@@ -179,6 +229,11 @@ def combine_tilt_series(inputs: list[Path], output: Path, skip_missing: bool = F
         raise ProblemError(problems)
     merged = pd.concat(rows, ignore_index=True)
     incomplete = [label for label in merged if merged[label].isna().any()]
+    lost = [label for label in NEEDED if label in incomplete]
+    if lost:
+        lacking = ", ".join(str(path) for path, table in tables.items() if lost[0] not in table)
+        fix = "Add the labels to the other files."
+        raise ProblemError(Problem(f"Only some files have {', '.join(lost)}.", lacking, "all", fix))
     if incomplete:
         merged = merged.drop(columns=incomplete)
         notes.append(f"labels left out, as only some files have them: {', '.join(incomplete)}")

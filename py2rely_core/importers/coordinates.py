@@ -12,8 +12,11 @@ import pandas as pd
 from py2rely_core.data.geometry import centred_from_pixels
 from py2rely_core.problems import Problem, ProblemError
 
-#: Coordinates fill a tomogram when they reach this share of an edge; by less, their unit is not certain.
+#: Angstrom fill a tomogram when they reach this share of an edge; by less, their unit is not certain.
 FILLED = 0.6
+#: Pixels are of the unbinned tomogram when they reach this share of its edge in x or y: of one that was binned 1.18
+#: times or more (programs bin 1.33, 1.5, 2, ... times) none lie so far. Depths differ, and do not count.
+FILLED_BY_PIXELS = 0.85
 #: Where more than this share is negative, along x and along y, they are not a few particles outside of a corner.
 CENTRED_SHARE = 0.1
 
@@ -242,9 +245,9 @@ def _recognised(
         why = f"they fill {as_angstrom:.0%} of the tomograms, and as pixels {as_pixel:.0%}"
         return taken(Unit.ANGSTROM, why)
     only_pixel = Unit.ANGSTROM not in allowed
-    apart = only_pixel or (pixel > 1.2 and as_angstrom < 1 / 1.2 * as_pixel and as_angstrom < FILLED + 0.25)
-    if Unit.PIXEL in allowed and FILLED <= as_pixel <= 1 and apart:
-        why = f"they fill {as_pixel:.0%} of the tomograms, and as Angstrom only {as_angstrom:.0%}"
+    wide = float(((values - coordinates.first) * pixel / extent)[:, :2].max())
+    if Unit.PIXEL in allowed and as_pixel <= 1 and wide >= FILLED_BY_PIXELS and (only_pixel or as_angstrom < FILLED):
+        why = f"they fill {wide:.0%} of the tomograms, and as Angstrom only {as_angstrom:.0%}"
         return taken(Unit.PIXEL, why)
     reach = f"as unbinned pixels they reach {as_pixel:.0%} of the tomograms' edges, as Angstrom {as_angstrom:.0%}"
     unknown = "It cannot be told of which tomogram the coordinates are pixels" if only_pixel else _UNKNOWN

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from py2rely_core.data import kinds
 from py2rely_core.data.geometry import ANGLES, matrix_to_euler
 from py2rely_core.data.names import match
 from py2rely_core.importers.coordinates import Coordinates, Unit, place
@@ -65,12 +66,31 @@ def open_project(config: Path) -> Any:
     if not config.is_file():
         problem = Problem("The copick configuration is missing.", str(config), "an existing file", "Correct --config.")
         raise ProblemError(problem)
+    _refuse_others(config)
     try:
         return copick.from_file(str(config))
     except Exception as error:
         fix = "Look at the file; 'copick config' writes one."
-        problem = Problem(f"The copick project cannot be opened: {error}.", str(config), "a configuration", fix)
+        problem = Problem(f"The copick project cannot be opened: {_said(error)}.", str(config), "a configuration", fix)
         raise ProblemError(problem) from error
+
+
+def _refuse_others(config: Path) -> None:
+    """Stop where a file is of another kind: copick says of it only what is wrong with it as JSON."""
+    kind = kinds.look(config)
+    if kind is None or kind.key not in ("copick", "json"):
+        wanted = "a copick configuration"
+        fix = "Give the project's configuration (JSON); 'copick config' writes one."
+        other = Problem(f"This is not {wanted}.", str(config), "JSON with pickable_objects", fix)
+        raise ProblemError(kinds.problem_of(kind, config, wanted) if kind else other)
+
+
+def _said(error: Exception) -> str:
+    """What copick says of a configuration; of its fields in one line, not as its library prints them."""
+    if not hasattr(error, "errors"):
+        return str(error)
+    wrong = [f"{'.'.join(map(str, one['loc'])) or 'it'}: {one['msg']}" for one in error.errors()]
+    return "; ".join(wrong[:3]) + ("; ..." if len(wrong) > 3 else "")
 
 
 def how_to_install() -> str:

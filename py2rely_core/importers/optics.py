@@ -71,7 +71,7 @@ def merge_optics(tables: list[pd.DataFrame]) -> tuple[pd.DataFrame, list[dict[in
     Parameters
     ----------
     tables : list of DataFrame
-        ``data_optics`` of each file.
+        ``data_optics`` of each file, whose groups are whole numbers.
 
     Returns
     -------

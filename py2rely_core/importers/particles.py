@@ -273,6 +273,11 @@ def _read_tables(source: Path, options: Options) -> list[Picked]:
         cached: dict[Path, list[Picked]] = {}
 
         def read(file: Path, name: str) -> list[Picked]:
+            # A table that names itself, or another that names it, has no end.
+            if kinds.look(from_optimisation_set(file, "particles", Path.cwd())) is kind:
+                fix = "Name the files of the particles themselves."
+                what = "A table of particle files names a table of particle files."
+                raise ProblemError(Problem(what, f"{source}: {file}", "files of particles", fix))
             if file not in cached:
                 cached[file] = _read_any(file, replace(options, tomogram=name))
             return cached[file]

@@ -229,8 +229,12 @@ def read_m(blocks: Blocks, path: Path) -> Picked:
     if "wrpRandomSubset" in table:
         subset = numbers(table, ["wrpRandomSubset"], where, place)[:, 0]
         # M counts its halves from 0 or from 1.
-        if len(np.unique(subset)) == 2:
+        halves = np.unique(subset)
+        if len(halves) == 2:
             result["rlnRandomSubset"] = (subset - subset.min() + 1).astype(int)
+        else:
+            seen = ", ".join(f"{value:g}" for value in halves[:4]) + (", ..." if len(halves) > 4 else "")
+            notes.append(f"wrpRandomSubset is {seen}: these are not two half sets, and the column is not used")
     poses = sum(label.startswith("wrpCoordinateX") for label in table)
     if poses > 1:
         notes.append(f"M has {poses} poses over the exposure of each particle: the first is taken")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from py2rely_core.data.inputs import Inputs, TiltSeries, load_inputs
-from py2rely_core.data.tables import TEXT_LABELS, read_star, split_image_name
+from py2rely_core.data import kinds
+from py2rely_core.data.inputs import Inputs, TiltSeries, from_optimisation_set, load_inputs
+from py2rely_core.data.tables import TEXT_LABELS, read_star, row_line, split_image_name
 from py2rely_core.importers.dose import Doses, Source, find_exposure, of_mdoc
 from py2rely_core.importers.formats.mdoc import ENDINGS, read_mdoc
 from py2rely_core.importers.result import Import, project_path
@@ -52,7 +54,7 @@ def import_relion(source: Path, layout: Layout, project: Path | None = None, han
     Parameters
     ----------
     source : Path
-        The project's directory, or a STAR file of tilt series in it.
+        The project's directory, or a STAR file of tilt series or an optimisation set in it.
     layout : Layout
     project : Path or None
         Directory from which the paths in the STAR files hold; None for `source`, or where it is found from the file.
@@ -64,8 +66,8 @@ def import_relion(source: Path, layout: Layout, project: Path | None = None, han
     ProblemError
         It is of RELION 4 or of Warp, or files are missing.
     """
-    star = find_tilt_series(source)
-    root = (project or (source if source.is_dir() else _project_of(star))).absolute()
+    star, found = _named_by_set(find_tilt_series(source), project)
+    root = (project or found or (source if source.is_dir() else _project_of(star))).absolute()
     _refuse_others(star)
     inputs = load_inputs(Path("no-particles.star"), star.absolute(), root)
     problems = [one for one in inputs.problems if "no-particles.star" not in one.where]
@@ -85,7 +87,49 @@ def import_relion(source: Path, layout: Layout, project: Path | None = None, han
     for one in inputs.tilt_series.values():
         _compare_stacks(one, inputs.tomograms, result)
         _compare_doses(one, root, result)
+        _warn_of_one_dose(one, result)
     return result
+
+
+def _warn_of_one_dose(one: TiltSeries, result: Import) -> None:
+    """Every image has seen more than those before it: two with the same dose are not of one order."""
+    if DOSE not in one.tilts:
+        return
+    before = numbers_in(one.tilts[DOSE], str(one.star_file), DOSE, _rows_of(one))
+    values, counts = np.unique(before, return_counts=True)
+    if (counts > 1).any():
+        value = values[counts > 1][0]
+        row = int(np.flatnonzero(before == value)[1])
+        what = f"{int((counts - 1).sum())} images of {one.name} have the dose of another one, such as {value:g} e/A^2."
+        fix = "The order of acquisition is not in it, and dose weights may be wrong: correct rlnMicrographPreExposure."
+        result.warnings.append(Problem(what, _rows_of(one)(row), "a dose of its own for each image", fix, "warning"))
+
+
+def _rows_of(one: TiltSeries) -> Callable[[int], str]:
+    """What gives file and line of a row of a tilt series."""
+    return lambda row: row_line(one.star_file, one.name, row)
+
+
+def _named_by_set(path: Path, project: Path | None) -> tuple[Path, Path | None]:
+    """The tilt series that an optimisation set names, and the directory from which its names hold; else the file."""
+    if kinds.look(path) is not kinds.KINDS["optimisation set"]:
+        return path, None
+    folder = path.absolute().parent
+    above = [one for one in folder.parents[:3] if one != one.parent]
+    roots = [project.absolute()] if project else [folder, *above, Path.cwd()]
+    problem: ProblemError | None = None
+    for root in roots:
+        try:
+            found = from_optimisation_set(path.absolute(), "tilt series", root)
+        except ProblemError as error:
+            problem = problem or error
+            continue
+        # What lies elsewhere was found from the set's own folders, not from this one.
+        if project or found.is_relative_to(root):
+            return found, root
+    if problem:
+        raise problem
+    return from_optimisation_set(path.absolute(), "tilt series", folder), None
 
 
 def _compare_doses(one: TiltSeries, root: Path, result: Import) -> None:
@@ -133,7 +177,10 @@ def _other_numbers(inputs: Inputs) -> list[Problem]:
         fix = "Give every tilt series a name of its own."
         problems.append(Problem(f"Two tilt series are called {name}.", where, "names of their own", fix))
     for one in inputs.tilt_series.values():
-        if "rlnMicrographName" not in one.tilts:
+        if one.tilts.empty:
+            fix = "Remove it from the list, or write its STAR file again."
+            problems.append(Problem(f"{one.name} has no images.", str(one.star_file), "a row for each image", fix))
+        elif "rlnMicrographName" not in one.tilts:
             fix = "Give the project's job that holds motion-corrected images: rlnMicrographName."
             problems.append(Problem("The tilt series names no images.", str(one.star_file), "rlnMicrographName", fix))
         elif one.tilts["rlnMicrographName"].duplicated().any():
@@ -208,6 +255,11 @@ def _project_of(star: Path) -> Path:
 
 def _refuse_others(star: Path) -> None:
     blocks = read_star(star)
+    kind, wanted = kinds.of_blocks(blocks), kinds.KINDS["tilt series"]
+    if kind not in (None, wanted, kinds.KINDS["old tomograms"]) and "rlnTomoTiltSeriesStarFile" not in blocks.get(
+        "global", ()
+    ):
+        raise ProblemError(kinds.problem_of(kind, star, wanted.name))
     if "global" not in blocks:
         fix = "Give the STAR file with the block data_global."
         raise ProblemError(Problem("It is no STAR file of tilt series.", str(star), "data_global", fix))

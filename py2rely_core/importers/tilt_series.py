@@ -378,8 +378,18 @@ def check_scale(scale: np.ndarray, where: str) -> str | None:
     return f"{where}: magnification changes of up to {largest:.2%} are left out" if largest > SCALE_NOTED else None
 
 
-def numbers_in(column: pd.Series, where: str, label: str) -> np.ndarray:
+def numbers_in(column: pd.Series, where: str, label: str, place: Callable[[int], str] | None = None) -> np.ndarray:
     """A column of a foreign STAR file as numbers within :data:`LIMITS`, (n,).
+
+    Parameters
+    ----------
+    column : Series
+    where : str
+        The file, for messages.
+    label : str
+        One of :data:`LIMITS`.
+    place : callable or None
+        Gives file and line of a row, counted from 0.
 
     Raises
     ------
@@ -393,5 +403,6 @@ def numbers_in(column: pd.Series, where: str, label: str) -> np.ndarray:
         what = f"{str(column.iloc[row])!r} is not possible: {label}."
         fix = "Correct this row, or write the file again."
         expected = f"a number of at most {LIMITS[label]:g}"
-        raise ProblemError(Problem(what, f"{where}, first in row {row + 1} of its table", expected, fix))
+        at = f"{place(row) if place else where}, first in row {row + 1} of its table"
+        raise ProblemError(Problem(what, at, expected, fix))
     return values

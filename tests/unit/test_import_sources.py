@@ -13,6 +13,7 @@ from formats import DARK, PIXEL, SETTINGS, SIZE, THICKNESS, stack, truth, write_
 
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.importers.aretomo import import_aretomo
+from py2rely_core.importers.copick import open_project
 from py2rely_core.importers.dose import Doses
 from py2rely_core.importers.imod import import_imod
 from py2rely_core.importers.optics import Optics
@@ -668,6 +669,63 @@ def test_the_mdoc_of_a_relion_project_must_agree(tiny, tmp_path):
     write_star({"TS_01": tilts}, star)
     refused(lambda: import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project),
             "different orders", "TS_01.star", "TS_01.mrc.mdoc")  # fmt: skip
+
+
+def test_an_optimisation_set_stands_for_its_tilt_series(tiny, tmp_path, monkeypatch):
+    """Its names hold from the project, wherever the command is given; other files are named."""
+    project = shutil.copytree(tiny, tmp_path / "project")
+    (project / "Refine3D/job010").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    named = {"rlnTomoParticlesFile": ["particles.star"], "rlnTomoTomogramsFile": ["tilt_series.star"]}
+    job = project / "Refine3D/job010/run_optimisation_set.star"
+    for path in (job, project / "set.star"):
+        write_star({"": pd.DataFrame(named)}, path)
+        for folder, given in (("elsewhere", None), ("", None), ("project", None), ("elsewhere", project)):
+            monkeypatch.chdir(tmp_path / folder)
+            result = import_relion(path, Layout(tmp_path / "out"), given)
+            assert len(result.tables) == 3
+            assert all(stack.is_file() for stack in result.links.values())
+    write_star({"": pd.DataFrame(named | {"rlnTomoTomogramsFile": ["gone.star"]})}, job)
+    refused(lambda: import_relion(job, Layout(tmp_path / "out")), "the file that it names is missing: gone.star")
+    one = project / "tilt_series/TS_01.star"
+    refused(lambda: import_relion(one, Layout(tmp_path / "out")), "This is the file of one tilt series", "data_global")
+    particles = project / "particles.star"
+    refused(lambda: import_relion(particles, Layout(tmp_path / "out")), "This is a particle file, not a tilt-series")
+
+
+def test_a_relion_tilt_series_without_images_or_with_a_dose_twice(tiny, tmp_path):
+    project = shutil.copytree(tiny, tmp_path / "project")
+    star = project / "tilt_series/TS_01.star"
+    tilts = read_star(star)["TS_01"]
+    assert not import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project).warnings
+    dose = tilts["rlnMicrographPreExposure"].to_numpy().copy()
+    dose[1] = dose[0]
+    write_star({"TS_01": tilts.assign(rlnMicrographPreExposure=dose)}, star)
+    (warning,) = import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project).warnings
+    assert f"1 images of TS_01 have the dose of another one, such as {dose[0]:g} e/A^2" in warning.what
+    assert re.search(r"TS_01\.star, line \d+$", warning.where)
+    write_star({"TS_01": tilts.iloc[:0]}, star)
+    refused(lambda: import_relion(project / "tilt_series.star", Layout(tmp_path / "out"), project),
+            "TS_01 has no images", "TS_01.star")  # fmt: skip
+
+
+def test_a_file_that_is_no_copick_configuration_is_named(tmp_path):
+    pytest.importorskip("copick")
+    write_star({"particles": pd.DataFrame({"rlnTomoName": ["A"], "rlnCenteredCoordinateXAngst": [1.0]})},
+               tmp_path / "p.star")  # fmt: skip
+    (tmp_path / "d.tbl").write_text("\n".join([" ".join(["1.5"] * 35)] * 3) + "\n")
+    (tmp_path / "e.json").write_text('{"boxes_3d": [[1, 2, 3, "x", 1.0, 0]]}')
+    (tmp_path / "t.txt").write_text("some words\n")
+    (tmp_path / "x.json").write_text('{"name": "x"}')
+    for name, text in (("p.star", "This is a particle file, not a copick configuration"),
+                       ("d.tbl", "This is a table of Dynamo (.tbl), not a copick"),
+                       ("e.json", "This is boxes of EMAN2 (info/*.json), not a copick"),
+                       ("t.txt", "This is not a copick configuration"),
+                       ("x.json", "pickable_objects: Field required")):  # fmt: skip
+        refused(lambda name=name: open_project(tmp_path / name), text, name)
+    with pytest.raises(ProblemError) as error:
+        open_project(tmp_path / "x.json")
+    assert "pydantic" not in str(error.value)
 
 
 def test_a_defocus_in_another_unit_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 
@@ -602,6 +603,60 @@ def test_combining_refuses_what_does_not_belong_together(tmp_path):
     result = combine_particles([one, tmp_path / "none.star"], out, skip_missing=True)
     assert "left out" in result.notes[0]
     assert len(result.tables[out]["particles"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("block", "label", "value", "said"),
+    [
+        ("optics", "rlnOpticsGroup", "abc", "rlnOpticsGroup are no numbers in 1 rows"),
+        ("optics", "rlnOpticsGroup", "1.5", "'1.5' is not possible: rlnOpticsGroup"),
+        ("optics", "rlnOpticsGroupName", "nan", "rlnOpticsGroupName is empty, or nan"),
+        ("optics", "rlnTomoTiltSeriesPixelSize", "abc", "'abc' is not possible: rlnTomoTiltSeriesPixelSize"),
+        ("optics", "rlnVoltage", "nan", "'nan' is not possible: rlnVoltage"),
+        ("particles", "rlnTomoName", "nan", "rlnTomoName is empty, or nan, in 1 rows"),
+        ("particles", CENTRED[0], "nan", f"{CENTRED[0]} are no numbers in 1 rows"),
+        ("particles", CENTRED[1], "abc", f"{CENTRED[1]} are no numbers in 1 rows"),
+        ("particles", CENTRED[2], "1e300", f"'1e+300' is not possible: {CENTRED[2]}"),
+        ("particles", "rlnOpticsGroup", "abc", "rlnOpticsGroup are no numbers in 1 rows"),
+        ("particles", "rlnAngleTilt", "abc", "rlnAngleTilt are no numbers in 1 rows"),
+        ("particles", "rlnOriginXAngst", "nan", "rlnOriginXAngst are no numbers in 1 rows"),
+    ],
+)
+def test_combining_names_the_line_of_what_cannot_be_read(tmp_path, block, label, value, said):
+    more = {name: 1.0 for name in ("rlnAngleRot", "rlnAngleTilt", "rlnAnglePsi", "rlnOriginXAngst")}
+    files = [particle_file(tmp_path / f"{n}.star", [optics(1)], n, **more) for n in (1, 2)]
+    blocks = read_star(files[1])
+    table = blocks[block].astype({label: object})
+    table.loc[len(table) - 1, label] = value
+    write_star(blocks | {block: table}, files[1])
+    with pytest.raises(ProblemError) as error:
+        combine_particles(files, tmp_path / "out.star")
+    assert said in words(error)
+    line = int(re.search(r"2\.star, line (\d+)", words(error))[1])
+    assert value.lower() in files[1].read_text().splitlines()[line - 1].lower()
+
+
+@pytest.mark.parametrize(
+    ("label", "value"),
+    [("rlnTomoHand", "abc"), ("rlnTomoHand", "nan"), ("rlnTomoTiltSeriesPixelSize", "abc"), ("rlnVoltage", "x"),
+     ("rlnTomoSizeZ", "nan"), ("rlnTomoName", "nan")],
+)  # fmt: skip
+def test_combining_tilt_series_reads_their_numbers(tiny, tmp_path, monkeypatch, label, value):
+    """A hand that is none, or only in some files, is not left out of all with a note."""
+    monkeypatch.chdir(tmp_path)
+    table = read_star(tiny / "tilt_series.star")["global"]
+    table["rlnTomoTiltSeriesStarFile"] = [str(tiny / name) for name in table["rlnTomoTiltSeriesStarFile"]]
+    parts = [tmp_path / "t0.star", tmp_path / "t1.star"]
+    write_star({"global": table.iloc[:1]}, parts[0])
+    write_star({"global": table.iloc[1:].astype({label: object}).assign(**{label: value})}, parts[1])
+    with pytest.raises(ProblemError) as error:
+        combine_tilt_series(parts, tmp_path / "x.star")
+    assert label in words(error)
+    assert re.search(r"t1\.star, line \d+", words(error))
+    if label != "rlnTomoName":
+        write_star({"global": table.iloc[1:].drop(columns=label)}, parts[1])
+        with pytest.raises(ProblemError, match=f"Only some files have {label}"):
+            combine_tilt_series(parts, tmp_path / "x.star")
 
 
 def test_optics_groups_with_one_name_get_names_of_their_own():

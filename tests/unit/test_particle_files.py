@@ -264,6 +264,31 @@ def test_one_negative_pixel_makes_no_file_centred(tmp_path, fits):
     assert "--units centred" in words(error)
 
 
+@pytest.mark.parametrize("binning", [1.0, 1.2, 1.25, 4 / 3, 1.5, 2.0])
+@pytest.mark.parametrize("kind", ["cbox", "coords", "star", "x_px"])
+def test_a_binned_tomogram_is_never_taken_for_the_unbinned_one(tmp_path, kind, binning):
+    """However much of it the picks fill; those of z reach as far as they like, as tomograms differ in depth."""
+    centre = SIZES["TS_01"] * np.random.default_rng(5).uniform(0.05, 0.99, (300, 3)) / [binning, binning, 1]
+    path = tmp_path / f"TS_01.{kind if kind != 'x_px' else 'csv'}"
+    if kind == "cbox":
+        table = pd.DataFrame(centre, columns=[f"Coordinate{axis}" for axis in "XYZ"])
+        write_star({"cryolo": table.assign(Width=0.0, Height=0.0)}, path)
+    elif kind == "star":
+        write_star({"particles": pd.DataFrame(centre, columns=PX).assign(rlnTomoName="TS_01")}, path)
+    elif kind == "coords":
+        np.savetxt(path, centre)
+    else:
+        pd.DataFrame(centre, columns=["x_px", "y_px", "z_px"]).assign(tomogram="TS_01").to_csv(path, index=False)
+    if binning == 1:
+        found = particles_of(taken(path, tmp_path))
+        assert np.allclose(found[CENTRED], (centre - SIZES["TS_01"] / 2) * PIXEL, atol=1e-3)
+        return
+    with pytest.raises(ProblemError) as error:
+        taken(path, tmp_path)
+    assert "cannot be told" in words(error)
+    assert "--voxel-size" in words(error)
+
+
 def test_columns_of_a_csv_file_say_their_unit(tmp_path):
     expected = write_csv(tmp_path / "p.csv")
     table = pd.read_csv(tmp_path / "p.csv")
@@ -292,6 +317,28 @@ def test_tables_of_particle_files(tmp_path):
     (tmp_path / "TS_02.coords").rename(tmp_path / "gone")
     with pytest.raises(ProblemError, match="1 particle files are missing"):
         taken(tmp_path / "files.star", tmp_path, VOXEL)
+
+
+def test_a_table_of_particle_files_may_not_name_itself(tmp_path):
+    """Nor another that names it, nor through an optimisation set."""
+    files = {"rlnTomoName": ["TS_01"]}
+    for name, other in (("a", "a"), ("a", "b"), ("a", "set")):
+        write_star({"": pd.DataFrame(files | {"rlnTomoImportParticleFile": [f"{other}.star"]})}, tmp_path / "a.star")
+        write_star({"": pd.DataFrame(files | {"rlnTomoImportParticleFile": [f"{name}.star"]})}, tmp_path / "b.star")
+        named = pd.DataFrame({"rlnTomoParticlesFile": ["a.star"], "rlnTomoTomogramsFile": ["t.star"]})
+        write_star({"": named}, tmp_path / "set.star")
+        with pytest.raises(ProblemError, match="A table of particle files names a table of particle files"):
+            taken(tmp_path / "a.star", tmp_path)
+
+
+@pytest.mark.parametrize(("halves", "kept"), [((0, 1), True), ((1, 2), True), ((0, 1, 2), False), ((1,), False)])
+def test_half_sets_of_m_are_two_or_not_used(tmp_path, halves, kept):
+    write_m(tmp_path / "m.star")
+    table = read_star(tmp_path / "m.star")[""]
+    write_star({"": table.assign(wrpRandomSubset=np.resize(halves, len(table)))}, tmp_path / "m.star")
+    result = taken(tmp_path / "m.star", tmp_path)
+    assert ("rlnRandomSubset" in particles_of(result)) == kept
+    assert ("the column is not used" in "\n".join(result.notes)) != kept
 
 
 def test_options_that_say_what_the_file_says(tmp_path):
