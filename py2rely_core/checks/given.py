@@ -56,10 +56,8 @@ def check_motion(context: CheckContext) -> Iterator[Problem]:
     except ProblemError as error:
         yield from error.problems
         return
-    kind, particles = (
-        kinds.of_labels((one for labels in blocks.values() for one in labels), blocks),
-        context.inputs.particles,
-    )
+    kind = kinds.of_labels((one for labels in blocks.values() for one in labels), blocks)
+    particles = context.inputs.particles
     if kind is not None and kind.key != "trajectories":
         yield kinds.problem_of(kind, path, kinds.KINDS["trajectories"].name, "a block for each particle")
         return

@@ -10,7 +10,7 @@ from py2rely_core.checks.context import CheckContext
 from py2rely_core.maps.io import Map, known_pixel_size, read_map
 from py2rely_core.maps.masks import is_degenerate
 from py2rely_core.maps.template import LITTLE, LOW_PASSES, shape_to_align
-from py2rely_core.planning.plan import template_low_pass
+from py2rely_core.planning.plan import template_field, template_low_pass
 from py2rely_core.problems import Problem, ProblemError
 
 
@@ -45,17 +45,13 @@ def check_reference(context: CheckContext) -> Iterator[Problem]:
         what = "The reference map is darker within the particle than around it: its density seems to be black."
         fix = "Density must be white (positive): 'py2rely prepare template --invert' makes it so."
         yield Problem(what, where, "white density", fix, "warning")
+    if not reason:
+        yield from _nearly_a_ball(context, reference)
 
 
-def check_shape(context: CheckContext) -> Iterator[Problem]:
-    """The template, to its low-pass, is not so round that particles find little to align to."""
-    if context.reference is None or context.mode != "template" or context.start != "picks":
-        return
-    try:
-        reference = read_map(context.reference)
-    except ProblemError:
-        return  # check_reference says it
-    if not reference.pixel_size or is_degenerate(reference.data):
+def _nearly_a_ball(context: CheckContext, reference: Map) -> Iterator[Problem]:
+    """A template that is so round, to its low-pass, that particles find little to align to."""
+    if context.mode != "template" or context.start != "picks":
         return
     diameter, low_pass = context.recipe.refine3D.particle_diameter, template_low_pass(context.recipe)
     share = shape_to_align(reference, diameter, low_pass)
@@ -69,9 +65,9 @@ def check_shape(context: CheckContext) -> Iterator[Problem]:
     )
     fix = "See what the run says of its orientations at the end of the first level (docs/orientations.md)."
     if enough:
-        fields = "class3D.ini_high" if context.recipe.initial_reference.template_iterations else "refine3D.ini_high"
-        value = enough / 1.5 if fields == "class3D.ini_high" else enough
-        fix = f"Give it to about {enough:g} A (--{fields} {value:.0f}), if it is known so well. {fix}"
+        block, factor = template_field(context.recipe)
+        value = f"--{block}.ini_high {enough / factor:.0f}"
+        fix = f"Give it to about {enough:g} A ({value}), if it is known so well. {fix}"
     yield Problem(what, str(context.reference), f"{LITTLE:.0%} or more", fix, "warning")
 
 
@@ -84,4 +80,4 @@ def _is_black(reference: Map, diameter: float) -> bool:
     return bool(inside.size and around.size and inside.mean() < around.mean())
 
 
-CHECKS = (check_reference, check_shape)
+CHECKS = (check_reference,)

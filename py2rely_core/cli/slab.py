@@ -138,7 +138,8 @@ def class2d(
 ) -> None:  # fmt: skip
     """Sort slabs into classes by RELION's Class2D; with several numbers of classes one after the other."""
     from py2rely_core.cli.submittable import several
-    from py2rely_core.judging.slab_classes import SlabChoice, as_text, choose_slab_classes, read_class2d
+    from py2rely_core.judging.selection import as_text
+    from py2rely_core.judging.slab_classes import SlabChoice, choose_slab_classes, read_class2d
     from py2rely_core.launching import slabs as jobs
     from py2rely_core.launching.routines import Computer
     from py2rely_core.parameters.recipe import Slabs
@@ -157,8 +158,8 @@ def class2d(
         job = jobs.class2d(particles, block, diameter, number, computer)
         found = read_class2d(job)
         choice = SlabChoice(min_particles=4)
-        typer.echo(f"{job}\n{as_text(choose_slab_classes(found, diameter / 1.2, choice))}")
-        typer.echo(f"Look: py2rely slab summary -i {found.averages}")
+        typer.echo(f"{job}\n{as_text(choose_slab_classes(found, diameter / 1.2, choice), alike=False)}")
+        typer.echo(f"Look: py2rely slab summary -i {found.images}")
         typer.echo(f"Keep: py2rely slab select -p {found.data} -c 1,2")
 
 
@@ -170,19 +171,17 @@ def summary(
     ] = None,
 ) -> None:
     """Write all class averages with particles and resolution: a PDF of 25 classes a page, the largest first."""
-    from py2rely_core.data.tables import read_star
-    from py2rely_core.judging.selection import class_table
     from py2rely_core.launching import slabs as jobs
+    from py2rely_core.report.choosing import class_rows
     from py2rely_core.report.class_averages import pages, read_averages, write_pages
 
     found = jobs.job_of(source)
-    averages = read_averages(found.averages)
+    averages = read_averages(found.images)
     if averages is None:
-        raise typer.BadParameter(f"there are no averages in {found.averages}")
-    table = class_table(read_star(found.model), read_star(found.data)["particles"]).astype(object)
-    records = table.where(table.notna(), None).to_dict("records")
+        raise typer.BadParameter(f"there are no averages in {found.images}")
+    records = class_rows(found)
     title = f"{found.job}, iteration {found.iteration}: {len(records)} classes"
-    path = output or found.averages.with_suffix(".pdf")
+    path = output or found.images.with_suffix(".pdf")
     write_pages(pages(*averages, records, title), path)
     typer.echo(f"Wrote {path}")
 
@@ -206,7 +205,8 @@ def select(
 ) -> None:
     """Keep the picks of chosen classes: their own rows, as they were before slabs were made of them."""
     from py2rely_core.judging.classes import parse_classes
-    from py2rely_core.judging.slab_classes import SlabChoice, as_text, choose_slab_classes
+    from py2rely_core.judging.selection import as_text
+    from py2rely_core.judging.slab_classes import SlabChoice, choose_slab_classes
     from py2rely_core.launching import slabs as jobs
 
     found = jobs.job_of(particles)
@@ -214,6 +214,6 @@ def select(
     choice = SlabChoice("manual", tuple(parse_classes(keep))) if keep else SlabChoice()
     size = 0.0 if keep else diameter or jobs.diameter_of(found)
     selection = choose_slab_classes(found, size, choice)
-    typer.echo(as_text(selection))
+    typer.echo(as_text(selection, alike=False))
     written, blocks = jobs.select(found, slabs or jobs.slabs_of(found.data), selection, output, with_others)
     typer.echo(f"Wrote {written}: {len(blocks['particles'])} picks")

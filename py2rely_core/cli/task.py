@@ -417,7 +417,7 @@ def select_slabs(
     found = read_class2d(class_job)
     selection = choose_slab_classes(found, diameter, SlabChoice(**json.loads(choice)))
     select_slabs(found, slabs, selection, output, keep_not_judged, [str(found.data)])
-    averages = read_averages(found.averages)
+    averages = read_averages(found.images)
     if averages is not None:
         write_pages(pages(*averages, as_records(selection), selection.reason), output / "classes.png")
     print((output / "classes.txt").read_text())

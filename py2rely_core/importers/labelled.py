@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from py2rely_core.data.geometry import ANGLES, AXES, CENTRED, PIXEL, subtomogram_matrices
+from py2rely_core.data.geometry import ANGLES, AXES, CENTRED, ORIGINS, PIXEL, subtomogram_matrices
 from py2rely_core.data.tables import Blocks, row_line
 from py2rely_core.data.text import read_text
 from py2rely_core.importers.coordinates import ANY, Coordinates, Unit
@@ -37,7 +37,6 @@ TEXT = ("rlnTomoParticleName",)
 _COMMENT = re.compile(r"(?:^|(?<=\s))#.*", re.MULTILINE)
 _SEPARATOR = re.compile(r"\A\s*\"?sep=.\"?(?=\n)", re.IGNORECASE)
 #: Refined shifts, in Angstrom and in pixels.
-ORIGINS = [f"rlnOrigin{axis}Angst" for axis in AXES]
 PIXEL_ORIGINS = [f"rlnOrigin{axis}" for axis in AXES]
 #: Names that describe where particles are, and are not kept as they are.
 PLACES = ("rlnTomoName", "rlnMicrographName", *CENTRED, *PIXEL, "rlnOpticsGroup")

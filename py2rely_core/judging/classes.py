@@ -131,6 +131,16 @@ def iteration_of(job: Path, files: Mapping[str, Path], stem: str) -> Classificat
     return Classification(job, place("data.star"), place("model.star"), dict(sorted(maps.items())), images)
 
 
+def newest_whole(job: Path, files: Mapping[str, Path]) -> Classification | None:
+    """The newest iteration of which tables and pictures are there, parameters as of :func:`iteration_of`."""
+    stems = {found[1]: int(found[2] or 10**6) for name in files if (found := CLASS_FILE.fullmatch(name))}
+    for stem in sorted(stems, key=lambda one: (stems[one], one), reverse=True):
+        found = iteration_of(job, files, stem)
+        if {f"{stem}_data.star", f"{stem}_model.star"} <= files.keys() and (found.images or found.maps):
+            return found
+    return None
+
+
 def open_classification(name: str | Path, project: Path = Path()) -> Classification:
     """A classification by its job, or by any of the files of one of its iterations.
 

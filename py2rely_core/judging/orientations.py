@@ -25,6 +25,7 @@ from py2rely_core.data.symmetry import angles_between, rotations_of
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.problems import ProblemError
 from py2rely_core.relion.outputs.job import bad_output, write_numbers
+from py2rely_core.relion.outputs.tilt_series import tilt_tables
 
 #: Of the search, before oversampling: 15 degrees, and the step that oversampling makes of it.
 HEALPIX_ORDER, STEP = 2, 7.5
@@ -81,41 +82,43 @@ def write_parts(job: Path, particles: Path, tomograms: Path, most: int) -> None:
     blocks = read_star(particles)
     table = blocks["particles"]
     rng = np.random.default_rng(0)
-    doses = _doses(tomograms, set(table["rlnTomoName"].astype(str)))
+    doses = {name: tilts["rlnMicrographPreExposure"].to_numpy() for name, tilts in tilt_tables(tomograms).items()}
     for half in (1, 2):
         rows = np.flatnonzero(table["rlnRandomSubset"].to_numpy() == half)
         drawn = table.iloc[np.sort(rng.permutation(rows)[: max(1, most // 2)])]
         images = job / "images" / f"half{half}"
         images.mkdir(parents=True)
-        copies = [copy for row in drawn.to_dict("records") for copy in _copies(row, doses, images)]
+        copies = [
+            copy
+            for number, row in enumerate(drawn.to_dict("records"))
+            for copy in _copies(row, doses[str(row["rlnTomoName"])], images / str(number))
+        ]
         write_star(blocks | {"particles": pd.DataFrame(copies, columns=table.columns)}, job / f"half{half}.star")
 
 
-def _doses(tomograms: Path, names: set[str]) -> dict[str, np.ndarray]:
-    """Dose before each tilt, in the order of the tilt series' rows."""
-    table = read_star(tomograms)["global"]
-    found = {}
-    for name, file in zip(table["rlnTomoName"].astype(str), table["rlnTomoTiltSeriesStarFile"], strict=True):
-        if name in names:
-            tilts = next(iter(read_star(file).values()))
-            found[name] = tilts["rlnMicrographPreExposure"].to_numpy(dtype=float)
-    return found
+def _copies(row: dict[str, Any], doses: np.ndarray, stem: Path) -> list[dict[str, Any]]:
+    """A particle's two rows, each with the stack of one part of its images; none where there are too few.
 
-
-def _copies(row: dict[str, Any], doses: dict[str, np.ndarray], images: Path) -> list[dict[str, Any]]:
-    """A particle's two rows, each with the stack of one part of its images; none where there are too few."""
+    Parameters
+    ----------
+    row : dict
+    doses : (n_tilts,) float
+        Before each tilt of its series.
+    stem : Path
+        What the stacks are called, without part and ending.
+    """
     visible = np.array([int(one) for one in str(row["rlnTomoVisibleFrames"]).strip("[]").split(",")])
     frames = np.flatnonzero(visible)
     if len(frames) < LEAST_IMAGES:
         return []
     with mrcfile.mmap(row["rlnImageName"], mode="r", permissive=True) as file:
         stack, voxel = np.array(file.data), float(file.voxel_size.x)
-    parts = parts_of(doses[str(row["rlnTomoName"])][frames])
+    parts = parts_of(doses[frames])
     copies = []
     for part in (0, 1):
         kept = np.zeros_like(visible)
         kept[frames[parts == part]] = 1
-        path = images / f"{len(list(images.iterdir()))}_stack2d.mrcs"
+        path = stem.with_name(f"{stem.name}_{part}_stack2d.mrcs")
         with mrcfile.new(path) as file:
             file.set_data(stack[parts == part])
             file.set_image_stack()

@@ -345,19 +345,20 @@ def as_records(selection: Selection) -> list[dict[str, Any]]:
     return table.where(finite, None).to_dict("records")
 
 
-def records_as_text(records: list[dict[str, Any]]) -> list[str]:
-    """The rows of :func:`as_records` as lines for a terminal, a heading first."""
-    heads = ("resol. A", "rot. deg", "shift A", "alike A", "alike")
+def records_as_text(records: list[dict[str, Any]], alike: bool = True) -> list[str]:
+    """The rows of :func:`as_records` as lines for a terminal, a heading first; `alike`: with how alike classes are."""
+    heads = ("resol. A", "rot. deg", "shift A", *(("alike A", "alike") if alike else ()))
+    known = ("resolution", "accuracy_rotation", "accuracy_translation", *(("similarity",) if alike else ()))
     lines = [f"{'class':>5} {'particles':>9} {'share':>6} " + " ".join(f"{head:>8}" for head in heads) + "  kept  why"]
     for row in records:
-        numbers = (row[key] for key in ("resolution", "accuracy_rotation", "accuracy_translation", "similarity"))
+        numbers = (row[key] for key in known)
         shown = " ".join(f"{'-' if number is None else format(number, '.1f'):>8}" for number in numbers)
-        shown += f" {'-' if row['likeness'] is None else format(row['likeness'], '.0%'):>8}"
+        shown += f" {'-' if row['likeness'] is None else format(row['likeness'], '.0%'):>8}" if alike else ""
         kept = "yes" if row["kept"] else "no"
         lines.append(f"{row['class']:>5} {row['particles']:>9} {row['share']:>6.1%} {shown}  {kept:<4}  {row['why']}")
     return lines
 
 
-def as_text(selection: Selection) -> str:
-    """The table for a terminal, and the sentence below it."""
-    return "\n".join([*records_as_text(as_records(selection)), selection.reason]) + "\n"
+def as_text(selection: Selection, alike: bool = True) -> str:
+    """The table for a terminal, and the sentence below it; `alike` as for :func:`records_as_text`."""
+    return "\n".join([*records_as_text(as_records(selection), alike), selection.reason]) + "\n"

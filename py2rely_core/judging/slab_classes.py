@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mrcfile
 import numpy as np
 import pandas as pd
 
 from py2rely_core.data.tables import Blocks, read_star, write_star
-from py2rely_core.judging.selection import Selection, as_records, class_table
-from py2rely_core.maps.io import Volume
+from py2rely_core.judging.classes import Classification, newest_whole
+from py2rely_core.judging.selection import Selection, as_records, as_text, class_table
+from py2rely_core.maps.io import Volume, read_images
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion.outputs.job import bad_output, write_numbers
 from py2rely_core.relion.slabs import PARTICLES, SOURCE, read_index
@@ -51,18 +50,7 @@ class SlabChoice:
     min_particles: int = 50
 
 
-@dataclass(frozen=True)
-class Class2D:
-    """The last iteration of a Class2D job: particles, model, and averages."""
-
-    job: Path
-    data: Path
-    model: Path
-    averages: Path
-    iteration: int
-
-
-def read_class2d(job: Path) -> Class2D:
+def read_class2d(job: Path) -> Classification:
     """The last complete iteration of a Class2D job.
 
     Raises
@@ -70,32 +58,20 @@ def read_class2d(job: Path) -> Class2D:
     ProblemError
         There is none.
     """
-    found = {}
-    for model in job.glob("run_it[0-9][0-9][0-9]_model.star"):
-        stem = model.name.removesuffix("_model.star")
-        files = [job / f"{stem}_{ending}" for ending in ("data.star", "model.star", "classes.mrcs")]
-        if all(path.is_file() for path in files):
-            found[int(re.search(r"it(\d+)", stem)[1])] = files
-    if not found:
+    found = newest_whole(job, {path.name: path for path in job.glob("run*")})
+    if found is None or found.kind != "2D":
         fix = "Give the directory of a Class2D job that has come to its first iteration."
         problem = Problem(f"{job} holds no 2D classification.", str(job), "run_itNNN_classes.mrcs and its tables", fix)
         raise ProblemError(problem)
-    last = max(found)
-    return Class2D(job, *found[last], last)
+    return found
 
 
-def averages_of(found: Class2D) -> Volume:
-    """Class averages, (n, box, box), particles bright."""
-    data = np.asarray(mrcfile.read(found.averages), dtype=np.float32)
-    return data if data.ndim == 3 else data[None]
-
-
-def choose_slab_classes(found: Class2D, diameter: float, choice: SlabChoice) -> Selection:
+def choose_slab_classes(found: Classification, diameter: float, choice: SlabChoice) -> Selection:
     """Judge the classes of a 2D classification; see docs/slabs.md for the rule.
 
     Parameters
     ----------
-    found : Class2D
+    found : Classification
     diameter : float
         Of the particle, Angstrom.
     choice : SlabChoice
@@ -110,7 +86,7 @@ def choose_slab_classes(found: Class2D, diameter: float, choice: SlabChoice) -> 
     table = class_table(model, particles).assign(similarity=np.nan, likeness=np.nan)
     if choice.selection == "manual":
         return _by_hand(table, choice)
-    return _by_rule(table, strengths(averages_of(found)), diameter, choice)
+    return _by_rule(table, strengths(read_images(found.images)[0]), diameter, choice)
 
 
 def strengths(averages: Volume) -> np.ndarray:
@@ -179,22 +155,6 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
-def as_text(selection: Selection) -> str:
-    """The table for a terminal, and the sentence below it."""
-    return "\n".join([*records_as_text(as_records(selection)), selection.reason]) + "\n"
-
-
-def records_as_text(records: list[dict[str, Any]]) -> list[str]:
-    """The classes' records as lines for a terminal, a heading first."""
-    lines = [f"{'class':>5} {'particles':>9} {'share':>6} {'resol. A':>8} {'rot. deg':>8} {'shift A':>8}  kept  why"]
-    for row in records:
-        numbers = (row[key] for key in ("resolution", "accuracy_rotation", "accuracy_translation"))
-        shown = " ".join(f"{'-' if number is None else format(number, '.1f'):>8}" for number in numbers)
-        kept = "yes" if row["kept"] else "no"
-        lines.append(f"{row['class']:>5} {row['particles']:>9} {row['share']:>6.1%} {shown}  {kept:<4}  {row['why']}")
-    return lines
-
-
 @dataclass(frozen=True)
 class Kept:
     """What became of the particles: blocks of those that go on, and how many were kept, rejected and not judged."""
@@ -255,13 +215,13 @@ def _image(name: str) -> str:
 
 
 def select_slabs(
-    found: Class2D, slabs: Path, selection: Selection, output: Path, with_not_judged: bool, inputs: list[str]
+    found: Classification, slabs: Path, selection: Selection, output: Path, with_not_judged: bool, inputs: list[str]
 ) -> int | None:
     """Write the particles that go on, what was decided, and the images of the kept classes.
 
     Parameters
     ----------
-    found : Class2D
+    found : Classification
     slabs : Path
         The job of slabs.
     selection : Selection
@@ -279,7 +239,7 @@ def select_slabs(
         How many particles go on.
     """
     output.mkdir(parents=True, exist_ok=True)
-    text = as_text(selection)
+    text = as_text(selection, alike=False)
     index = read_index(slabs)
     numbers: dict[str, Any] = {"particles_in": len(index), "classes": as_records(selection)}
     numbers |= {"reason": selection.reason, "classes_job": f"Class2D/{found.job.name}"}

@@ -15,8 +15,9 @@ from py2rely_core.data.tomograms import RECONSTRUCTED, find_tomograms
 from py2rely_core.importers.copick import Picks, import_copick, open_project
 from py2rely_core.importers.particles import Tomograms
 from py2rely_core.importers.result import write_import
+from py2rely_core.judging.classes import CLASS_FILE, Classification, newest_whole
 from py2rely_core.judging.selection import Selection
-from py2rely_core.judging.slab_classes import Class2D, kept_particles, read_class2d, select_slabs
+from py2rely_core.judging.slab_classes import kept_particles, read_class2d, select_slabs
 from py2rely_core.launching.routines import Computer, machine
 from py2rely_core.parameters.recipe import Slabs
 from py2rely_core.planning.plan import default_slab_classes, slab_class_settings
@@ -188,18 +189,16 @@ def slabs_of(data: Path) -> Path:
     return slabs[0]
 
 
-def job_of(data: Path) -> Class2D:
-    """A classification by one of its iterations' files."""
-    found = read_class2d(data if data.is_dir() else data.parent)
-    stem = data.name.split("_data")[0].split("_classes")[0].split("_model")[0]
-    own = {name: found.job / f"{stem}_{name}" for name in ("data.star", "model.star", "classes.mrcs")}
-    if data.is_dir() or not all(path.is_file() for path in own.values()):
-        return found
-    digits = "".join(char for char in stem if char.isdigit())
-    return Class2D(found.job, own["data.star"], own["model.star"], own["classes.mrcs"], int(digits or 0))
+def job_of(data: Path) -> Classification:
+    """A classification by one of its iterations' files; the newest one that is whole where that one is not."""
+    folder = data if data.is_dir() else data.parent
+    newest = read_class2d(folder)
+    named = CLASS_FILE.fullmatch(data.name)
+    files = {path.name: path for path in folder.glob(f"{named[1]}_*")} if named and data.is_file() else {}
+    return newest_whole(folder, files) or newest
 
 
-def diameter_of(found: Class2D) -> float:
+def diameter_of(found: Classification) -> float:
     """Of the particle, Angstrom: that of the mask it was classified with, less the fifth that was added to it.
 
     Raises
@@ -216,13 +215,13 @@ def diameter_of(found: Class2D) -> float:
 
 
 def select(
-    found: Class2D, slabs: Path, selection: Selection, output: Path | None, with_not_judged: bool
+    found: Classification, slabs: Path, selection: Selection, output: Path | None, with_not_judged: bool
 ) -> tuple[Path, Blocks]:
     """Write the particles of the classes that are kept, as they were before; the file, and its blocks.
 
     Parameters
     ----------
-    found : Class2D
+    found : Classification
     slabs : Path
     selection : Selection
     output : Path or None

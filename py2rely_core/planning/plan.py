@@ -115,18 +115,18 @@ def _slabs(recipe: Recipe, n_particles: int, n_tilt_series: int, machine: Machin
     binning = block.binning or max(1, round(SLAB_PIXEL * diameter / recipe.resolutions.angpix))
     numbers = [block.nr_classes or default_slab_classes(n_particles)]
     numbers += [block.second_classes] if block.second_classes else []
-    groups = number_of_groups(n_tilt_series, machine.tilt_series_per_task)
+    threads = max(1, min(machine.cpus, block.nr_threads))
     return {
         "cut": {
-            "groups": groups,
-            "cpus": max(1, min(machine.cpus, block.nr_threads)),
+            "groups": number_of_groups(n_tilt_series, machine.tilt_series_per_task),
+            "cpus": threads,
             "settings": {
                 "box": block.box or 2 * diameter,
                 "thickness": block.thickness or 1.2 * diameter,
                 "diameter": diameter,
                 "binning": binning,
                 "invert": block.invert,
-                "threads": max(1, min(machine.cpus, block.nr_threads)),
+                "threads": threads,
                 "options": shlex.split(block.tomogram_args),
             },
         },
@@ -319,12 +319,8 @@ def why_not_tested(recipe: Recipe, stacks: bool, start: str) -> str:
 def _orientations(recipe: Recipe, binning: int, machine: Machine) -> dict[str, Any]:
     """The test of a level's orientations: none of a recipe's own options and priors, which could hold them in place."""
     block = recipe.block_at(binning, "refine3D")
-    flags = [f"--flatten_solvent --oversampling 1 --norm --scale --pad 1 --pool {block.nr_pool} {RANDOM_SEED}"]
-    flags += ["--zero_mask"] if block.do_zero_mask else []
-    flags += ["--ctf"] if block.do_ctf_correction else []
-    flags += ["--ctf_intact_first_peak"] if block.ctf_intact_first_peak else []
+    flags = image_flags(block, pad=1)
     flags += [f"--healpix_order {HEALPIX_ORDER} --perturb 0 --offset_range 2 --offset_step 2 --maxsig {MOST_LIKELY}"]
-
     return {
         "most": recipe.orientations.particles,
         "symmetry": recipe.symmetry,
@@ -458,12 +454,17 @@ def _sharpening(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def common_flags(block: Block, offsets: bool = True) -> list[str]:
-    """Flags that refinement, classification and the initial model share, in the reference system's field names."""
-    flags = [f"--flatten_solvent --oversampling 1 --norm --scale --pad 2 --pool {block.nr_pool} {RANDOM_SEED}"]
+def image_flags(block: Block, pad: int = 2) -> list[str]:
+    """Flags of how images are compared with a reference, with the reference's transform padded `pad` times."""
+    flags = [f"--flatten_solvent --oversampling 1 --norm --scale --pad {pad} --pool {block.nr_pool} {RANDOM_SEED}"]
     flags += ["--zero_mask"] if block.do_zero_mask else []
     flags += ["--ctf"] if block.do_ctf_correction else []
-    flags += ["--ctf_intact_first_peak"] if block.ctf_intact_first_peak else []
+    return flags + (["--ctf_intact_first_peak"] if block.ctf_intact_first_peak else [])
+
+
+def common_flags(block: Block, offsets: bool = True) -> list[str]:
+    """Flags that refinement, classification and the initial model share, in the reference system's field names."""
+    flags = image_flags(block)
     flags += [] if block.ref_correct_greyscale else ["--firstiter_cc"]
     flags += ["--blush"] if block.do_blush else []
     flags += [] if block.do_combine_thru_disc else ["--dont_combine_weights_via_disc"]
@@ -583,7 +584,13 @@ def _initial_reference(recipe: Recipe, mode: str, level: dict[str, Any], machine
 
 def template_low_pass(recipe: Recipe) -> float:
     """To which resolution, Angstrom, the first search sees the template: its alignment, or Refine3D straight away."""
-    return 1.5 * recipe.class3D.ini_high if recipe.initial_reference.template_iterations else recipe.refine3D.ini_high
+    block, factor = template_field(recipe)
+    return factor * getattr(recipe, block).ini_high
+
+
+def template_field(recipe: Recipe) -> tuple[str, float]:
+    """The block whose `ini_high` the template's low-pass comes from, and how many times that it is."""
+    return ("class3D", 1.5) if recipe.initial_reference.template_iterations else ("refine3D", 1.0)
 
 
 def _template_alignment(recipe: Recipe, level: dict[str, Any], machine: Machine) -> dict[str, Any]:

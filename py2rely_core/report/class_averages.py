@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import mrcfile
 import numpy as np
 from PIL import Image, ImageDraw
 
+from py2rely_core.maps.io import read_images
 from py2rely_core.report.drawing import INK, SOFT, paper, text
 from py2rely_core.report.pictures import data_address
 
@@ -25,9 +25,7 @@ def read_averages(path: Path | None) -> tuple[np.ndarray, float] | None:
     """Averages (n, box, box) and Angstrom per pixel; None for a file that is missing or empty."""
     if path is None or not path.is_file() or path.stat().st_size == 0:
         return None
-    with mrcfile.open(path, permissive=True) as mrc:
-        data = np.asarray(mrc.data, dtype=np.float32)
-        return (data if data.ndim == 3 else data[None]), float(mrc.voxel_size.x)
+    return read_images(path)
 
 
 def average_picture(image: np.ndarray, edge: int) -> Image.Image:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from py2rely_core.judging.classes import Classification, Verdict
 from py2rely_core.report.choosing import ways_by_hand, write_class_page
@@ -11,57 +12,40 @@ from py2rely_core.report.class_pdf import write_class_pdf
 
 
 def write_by_hand(
-    classification: Classification,
-    output: Path | None = None,
-    *,
-    verdicts: Mapping[int, Verdict] | None = None,
-    reason: str = "",
-    diameter: float = 0.0,
-    project: Path = Path(),
+    classification: Classification, output: Path | None = None, *, project: Path = Path(), **settings: Any
 ) -> Path:
-    """Write the page on which classes are chosen; parameters and result as the first one's of :func:`write_summary`."""
-    folder = output or classification.job
-    folder.mkdir(parents=True, exist_ok=True)
-    page = folder / f"{_stem(classification)}_classes.html"
-    ways = ways_by_hand(classification, project)
-    write_class_page(classification, ways, page, verdicts=verdicts, reason=reason, diameter=diameter)
-    return page
-
-
-def write_summary(
-    classification: Classification,
-    output: Path | None = None,
-    *,
-    verdicts: Mapping[int, Verdict] | None = None,
-    reason: str = "",
-    diameter: float = 0.0,
-    project: Path = Path(),
-) -> tuple[Path, Path]:
-    """Write the page on which classes are chosen, and the PDF; those that are there are written anew.
+    """Write the page on which classes are chosen; it is written anew where it is there.
 
     Parameters
     ----------
     classification : Classification
     output : Path, optional
         Directory, made when it is missing; not given: the job's.
-    verdicts : mapping of int to Verdict, optional
-        What a rule thinks of each class, by its number.
-    reason : str
-        What the rule says of all of them.
-    diameter : float
-        Of the particle, Angstrom, for surfaces; 0: half of the box.
     project : Path
         Where the page's command is to be started.
+    **settings
+        ``verdicts``, ``reason`` and ``diameter``, as for :func:`py2rely_core.report.choosing.class_page`.
 
     Returns
     -------
-    (Path, Path)
-        ``run_it025_classes.html`` and ``run_it025_classes.pdf``, by the iteration's names.
+    Path
+        ``run_it025_classes.html``, by the iteration's names.
     """
-    settings = {"verdicts": verdicts, "reason": reason}
-    page = write_by_hand(classification, output, diameter=diameter, project=project, **settings)
+    folder = output or classification.job
+    folder.mkdir(parents=True, exist_ok=True)
+    page = folder / f"{_stem(classification)}_classes.html"
+    write_class_page(classification, ways_by_hand(classification, project), page, **settings)
+    return page
+
+
+def write_summary(
+    classification: Classification, output: Path | None = None, *,
+    verdicts: Mapping[int, Verdict] | None = None, reason: str = "", **settings: Any,
+) -> tuple[Path, Path]:  # fmt: skip
+    """Write the page, and beside it a PDF; parameters as of :func:`write_by_hand`."""
+    page = write_by_hand(classification, output, verdicts=verdicts, reason=reason, **settings)
     document = page.with_suffix(".pdf")
-    write_class_pdf(classification, document, **settings)
+    write_class_pdf(classification, document, verdicts=verdicts, reason=reason)
     return page, document
 
 

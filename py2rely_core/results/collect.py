@@ -16,7 +16,6 @@ from py2rely_core.judging.numbers import comparison_text
 from py2rely_core.judging.polishing import best_step
 from py2rely_core.judging.selection import records_as_text
 from py2rely_core.judging.slab_classes import not_judged_text
-from py2rely_core.judging.slab_classes import records_as_text as slabs_as_text
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion.outputs.job import lost_text, one_line
 from py2rely_core.results.explanations import explain
@@ -557,7 +556,7 @@ def polishing_as_text(polishing: dict[str, Any]) -> list[str]:
 
 def slabs_text(slabs: dict[str, Any]) -> list[str]:
     """The table of 2D classes of slabs, and what became of the picks, as lines of a summary."""
-    lines = ["    2D classes of slabs", *(f"      {line}" for line in slabs_as_text(slabs["classes"]))]
+    lines = ["    2D classes of slabs", *(f"      {line}" for line in records_as_text(slabs["classes"], alike=False))]
     lines += [f"      {slabs['reason']}"]
     if slabs["not_judged"]:
         lines += [f"      {slabs['not_judged']} picks were not judged: {not_judged_text(slabs['not_judged_go_on'])}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from math import asin, ceil, log, pi, sqrt
 from pathlib import Path
 
@@ -272,19 +273,13 @@ def write_dataset(directory: Path, settings: Settings) -> pd.DataFrame:
 
 def _structures(settings: Settings) -> dict[str, Structure]:
     """By the labels of the truth: the structure, and its second conformation where there is one."""
-    invented = settings.structure == INVENTED
-    structures = {
-        "a": make_structure(settings.diameter, settings.symmetry, settings.seed)
-        if invented
-        else structure_of(settings.structure, settings.pixel_size)
-    }
-    if settings.second_conformation > 0:
-        structures["b"] = (
-            make_structure(settings.diameter, settings.symmetry, settings.seed, moved=True)
-            if invented
-            else second_of(settings.structure, settings.second)
-        )
-    return structures
+    if settings.structure == INVENTED:
+        shape = (settings.diameter, settings.symmetry, settings.seed)
+        first, second = make_structure(*shape), partial(make_structure, *shape, moved=True)
+    else:
+        first = structure_of(settings.structure, settings.pixel_size)
+        second = partial(second_of, settings.structure, settings.second)
+    return {"a": first} | ({"b": second()} if settings.second_conformation > 0 else {})
 
 
 def _write_tilt_series(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from py2rely_core.judging.classes import CLASS_FILE, Classification, iteration_of, judge, verdicts_of
+from py2rely_core.judging.classes import CLASS_FILE, Classification, judge, newest_whole, verdicts_of
 from py2rely_core.judging.selection import Choice
 from py2rely_core.maps.io import read_header
 from py2rely_core.parameters.request import SINGLE_ID
@@ -110,10 +110,4 @@ def classes_link(number: int, key: Key) -> str:
 
 def _newest(place: Place) -> Classification | None:
     """The newest iteration of which everything is there."""
-    files = {match[0]: path for match, path in place.files(CLASS_FILE)}
-    stems = {found[1]: int(found[2] or 10**6) for name in files if (found := CLASS_FILE.fullmatch(name))}
-    for stem in sorted(stems, key=lambda one: (stems[one], one), reverse=True):
-        found = iteration_of(place.directory, files, stem)
-        if {f"{stem}_data.star", f"{stem}_model.star"} <= files.keys() and (found.images or found.maps):
-            return found
-    return None
+    return newest_whole(place.directory, {match[0]: path for match, path in place.files(CLASS_FILE)})

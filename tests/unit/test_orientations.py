@@ -10,7 +10,7 @@ from report_fixture import make_jobs, make_plan, orientation_test
 from scipy.spatial.transform import Rotation
 
 from py2rely_core.checks.context import CheckContext
-from py2rely_core.checks.reference import check_shape
+from py2rely_core.checks.reference import check_reference
 from py2rely_core.data.geometry import matrix_to_euler
 from py2rely_core.data.inputs import Inputs
 from py2rely_core.data.symmetry import angles_between, rotations_of
@@ -241,10 +241,10 @@ def test_a_template_that_is_nearly_a_ball_is_warned_of(tmp_path, structure, diam
     write_map(tmp_path / "t.mrc", density(structure_of(structure, 5.0), 2 * diameter // 6, 5.0), 5.0)
     recipe = Recipe.model_validate({"refine3D": {"particle_diameter": diameter}})
     inputs = Inputs(tmp_path, tmp_path / "p.star", tmp_path / "t.star")
-    found = list(check_shape(CheckContext(recipe, inputs, "template", tmp_path / "t.mrc")))
+    found = list(check_reference(CheckContext(recipe, inputs, "template", tmp_path / "t.mrc")))
     assert [one.severity for one in found] == (["warning"] if finer else [])
     if finer:
         assert "nearly a ball" in found[0].what
         value = float(found[0].fix.split("--class3D.ini_high ")[1].split(")")[0])
         assert 10 < value < recipe.class3D.ini_high
-    assert not list(check_shape(CheckContext(recipe, inputs, "known", tmp_path / "t.mrc")))
+    assert not list(check_reference(CheckContext(recipe, inputs, "known", tmp_path / "t.mrc")))

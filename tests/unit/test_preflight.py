@@ -57,8 +57,9 @@ def good(tmp_path_factory):
     optics = {"rlnOpticsGroup": 1, "rlnOpticsGroupName": "one", "rlnTomoTiltSeriesPixelSize": PIXEL_SIZE}
     optics |= {"rlnVoltage": 300.0, "rlnSphericalAberration": 2.7, "rlnAmplitudeContrast": 0.07}
     write_star({"optics": pd.DataFrame([optics]), "particles": picks}, path / "particles.star")
-    ball = np.linalg.norm(np.indices((40, 40, 40)) - 20, axis=0) < 12
-    write_map(path / "template.mrc", ball + rng.normal(0, 0.1, ball.shape), PIXEL_SIZE)
+    # Flatter than it is wide: particles would find nothing to align to in a ball.
+    flat = np.linalg.norm((np.indices((40, 40, 40)) - 20) * np.reshape([1.6, 1, 1], (3, 1, 1, 1)), axis=0) < 12
+    write_map(path / "template.mrc", flat + rng.normal(0, 0.1, flat.shape), PIXEL_SIZE)
     return path
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from py2rely_core.data.tables import read_star
-from py2rely_core.maps.io import read_map
+from py2rely_core.maps.io import read_images, read_map
 from py2rely_core.problems import ProblemError
 from py2rely_core.relion.outputs.job import bad_output, check_map, particles_of, write_numbers
 
@@ -104,8 +104,6 @@ def check_classes(job: Path, particles: Path, reference: Path, classes: int) -> 
 
 def check_class2d(job: Path, particles: Path, iterations: int, classes: int) -> None:
     """A 2D classification: every image has a class; of the averages, at least one holds something."""
-    import mrcfile
-
     from py2rely_core.maps.masks import is_degenerate
 
     stem = f"run_it{iterations:03d}"
@@ -116,8 +114,8 @@ def check_class2d(job: Path, particles: Path, iterations: int, classes: int) -> 
     if len(before) != len(after):
         raise bad_output(job, f"{len(before)} images went in, {len(after)} came out.")
     try:
-        averages = np.asarray(mrcfile.read(job / f"{stem}_classes.mrcs"), dtype=np.float32)
-    except (OSError, ValueError) as error:
+        averages, _ = read_images(job / f"{stem}_classes.mrcs")
+    except ProblemError as error:
         raise bad_output(job, f"{stem}_classes.mrcs cannot be read: {error}.") from error
     if len(averages) != classes:
         raise bad_output(job, f"there are {len(averages)} averages, not {classes}.")

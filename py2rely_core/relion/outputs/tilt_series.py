@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from py2rely_core.data.geometry import AXES, CENTRED
+from py2rely_core.data.geometry import CENTRED, ORIGINS
 from py2rely_core.data.tables import read_alike, read_star, read_stars
 from py2rely_core.problems import ProblemError
 from py2rely_core.relion.outputs.job import kept_particles, particles_of, row_count, write_numbers
 from py2rely_core.relion.run import commands
 
-#: Refined shifts of particles.
-ORIGINS = [f"rlnOrigin{axis}Angst" for axis in AXES]
 _NOT_FINITE = re.compile(r"(?<!\S)[+-]?(?:nan|inf)", re.IGNORECASE)
 
 
