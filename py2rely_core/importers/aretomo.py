@@ -103,7 +103,7 @@ def _beside(aln: Path, *endings: str) -> Path | None:
 def _read(file: Path, prefix: str, pixel_size: float | None, thickness: int | None, doses: Doses) -> Series:
     name, aln = prefix + file.stem, read_aln(file)
     mdocs = [read_mdoc(path) for end in ENDINGS if (path := _beside(file, end))]
-    stack = sizes.open_stack(_stack_of(file), pixel_size, (sizes.of_mdoc(mdocs[0]),) if mdocs else ())
+    stack = sizes.open_stack(_stack_of(file), pixel_size, tuple(map(sizes.of_mdoc, mdocs)))
     if stack.count != aln.count:
         what = f"The stack has {stack.count} sections, the alignment is of {aln.count}."
         fix = "Put the aligned stack beside it."

@@ -47,6 +47,9 @@ def _read_all(inputs: list[Path], block: str, skip_missing: bool) -> tuple[dict[
             missing = Problem(f"The block data_{block} is missing.", str(path), f"data_{block}", fix)
             other = kind is not None and kind is not wanted
             problems.append(kinds.problem_of(kind, path, wanted.name) if other else missing)
+        elif blocks[block].empty:
+            fix = "Write the file again, or leave it out."
+            problems.append(Problem(f"The block data_{block} has no rows.", str(path), "one or more", fix))
         found[path] = blocks
     if not found and not problems:
         problems.append(Problem("No input file is there.", ", ".join(map(str, inputs)), "files", "Correct --input."))
@@ -127,7 +130,12 @@ def _unreadable(table: pd.DataFrame, path: Path, block: str) -> list[Problem]:
         if label in ("rlnTomoName", "rlnOpticsGroupName", "rlnTomoTiltSeriesStarFile"):
             names_of(table, label, where, place)
         elif label in LIMITS:
-            numbers_in(table[label], where, label, place)
+            values = numbers_in(table[label], where, label, place)
+            bad = np.abs(values) != 1
+            if label == "rlnTomoHand" and bad.any():
+                row = int(bad.argmax())
+                fix = "Correct this row; py2rely check-hand finds the hand."
+                raise ProblemError(Problem(f"rlnTomoHand is {values[row]:g}.", place(row), "1 or -1", fix))
         elif label == "rlnOpticsGroup" or label in CENTRED or (label.startswith(VITAL) and label not in TEXT_LABELS):
             values = numbers(table, [label], where, place)[:, 0]
             whole = label == "rlnOpticsGroup"
@@ -194,7 +202,7 @@ def combine_tilt_series(inputs: list[Path], output: Path, skip_missing: bool = F
     Raises
     ------
     ProblemError
-        A name is used twice, or hands or pixel sizes differ.
+        A name is used twice, a hand is neither 1 nor -1, or hands or pixel sizes differ.
     """
     found, notes = _read_all(inputs, "global", skip_missing)
     tables = {path: blocks["global"] for path, blocks in found.items()}

@@ -122,10 +122,10 @@ def _read(
     found = _first(*(folder / f"{stem}{end}" for end in (".st", ".mrc", ".mrcs"))) or folder / f"{stem}.st"
     beside = [folder / f"{stem}{end}" for end in (".st.mdoc", ".mrc.mdoc", ".mrcs.mdoc", ".mdoc")]
     mdocs = [read_mdoc(path) for path in beside if path.is_file()]
-    said = sizes.of_mdoc(mdocs[0]) if mdocs else None
-    stack = sizes.open_stack(found, pixel_size, (said,) if said else ())
+    said = tuple(map(sizes.of_mdoc, mdocs))
+    stack = sizes.open_stack(found, pixel_size, said)
     com = _command(folder, stem)
-    warnings = _binned(stack, said, _full_image(com, stack), pixel_size)
+    warnings = _binned(stack, said[0] if said else None, _full_image(com, stack), pixel_size)
     transforms, tlt = read_transforms(xf, stack.count), xf.with_suffix(".tlt")
     angles = read_angles(tlt, stack.count, "an IMOD .tlt file")
     _refuse_flat(angles, tlt)

@@ -138,7 +138,12 @@ def test_mpi_runs_side_by_side(image, tiny, extracted, tmp_path):
     shared = {"/tmp": tmp_path / "tmp", "/dev/shm": tmp_path / "shm"}
     for path in shared.values():
         path.mkdir()
-    binds = ",".join([*map(str, (REPO, tiny, extracted, tmp_path)), *(f"{own}:{at}" for at, own in shared.items())])
+    bound = (REPO, tiny, extracted, tmp_path)
+    # Where containers that start at once would each make the place of a bind.
+    for path in bound:
+        if path.is_relative_to("/tmp"):
+            (shared["/tmp"] / path.relative_to("/tmp")).mkdir(parents=True, exist_ok=True)
+    binds = ",".join([*map(str, bound), *(f"{own}:{at}" for at, own in shared.items())])
     running = []
     for name in "abc":
         job = tmp_path / name

@@ -195,6 +195,8 @@ def test_two_mdoc_files_beside_one_stack_must_agree(tmp_path, program):
     one_way["rlnMicrographPreExposure"] = DOSE * np.arange(len(one_way))
     write_mdoc(tmp_path / "in" / second, one_way)
     refused(lambda: run(tmp_path), "different orders of acquisition", f"in {first}", f"in {second}")
+    write_mdoc(tmp_path / "in" / second, truth(), prior=True, pixel=2 * PIXEL)
+    refused(lambda: run(tmp_path), f"{PIXEL:g} A", f"{2 * PIXEL:g} A", second)
 
 
 def test_a_constant_prior_dose_is_none(tmp_path):

@@ -638,7 +638,7 @@ def test_combining_names_the_line_of_what_cannot_be_read(tmp_path, block, label,
 
 @pytest.mark.parametrize(
     ("label", "value"),
-    [("rlnTomoHand", "abc"), ("rlnTomoHand", "nan"), ("rlnTomoTiltSeriesPixelSize", "abc"), ("rlnVoltage", "x"),
+    [("rlnTomoHand", "abc"), ("rlnTomoHand", "nan"), ("rlnTomoHand", "0.5"), ("rlnTomoTiltSeriesPixelSize", "abc"), ("rlnVoltage", "x"),
      ("rlnTomoSizeZ", "nan"), ("rlnTomoName", "nan")],
 )  # fmt: skip
 def test_combining_tilt_series_reads_their_numbers(tiny, tmp_path, monkeypatch, label, value):
@@ -657,6 +657,19 @@ def test_combining_tilt_series_reads_their_numbers(tiny, tmp_path, monkeypatch, 
         write_star({"global": table.iloc[1:].drop(columns=label)}, parts[1])
         with pytest.raises(ProblemError, match=f"Only some files have {label}"):
             combine_tilt_series(parts, tmp_path / "x.star")
+
+
+@pytest.mark.parametrize("block", ["particles", "global"])
+def test_a_file_that_was_cut_before_its_rows_is_not_combined(tiny, tmp_path, block):
+    """Its labels alone would take the others' columns away: those that it lacks are left out of all."""
+    source = tiny / ("particles.star" if block == "particles" else "tilt_series.star")
+    head, separator, _ = source.read_text().partition("_rlnTomoHand" if block == "global" else "_rlnAngleRot")
+    assert separator
+    (tmp_path / "cut.star").write_text(head)
+    combine = combine_particles if block == "particles" else combine_tilt_series
+    with pytest.raises(ProblemError, match=f"data_{block} has no rows") as error:
+        combine([source, tmp_path / "cut.star"], tmp_path / "x.star")
+    assert "cut.star" in words(error)
 
 
 def test_optics_groups_with_one_name_get_names_of_their_own():

@@ -21,7 +21,7 @@ SETS = {
     "global_2": ("global", "2"),
     "straight_41": ("straight", "4,1"),
     "known_looked_at": ("known", "2"),
-    "known_eight": ("known", "8,7,6,5,4,3,2,1"),
+    "known_8421": ("known", "8,4,2,1"),
 }
 #: Tasks by their names, at the first level by mode.
 START = {"RECONSTRUCT ({}_start)", "POSTPROCESS ({}_start)"}
@@ -89,6 +89,17 @@ def test_all_modes_and_lists_side_by_side(tmp_path):
         assert all(
             (tmp_path / "results" / one["final"][key]).exists() for key in ("map", "mask", "particles", "tilt_series")
         )
+
+
+@pytest.mark.nextflow
+@pytest.mark.relion
+@pytest.mark.long
+def test_as_many_levels_as_there_are(tmp_path):
+    data = make_data(tmp_path / "data", **TINY | {"image_size": 480})
+    parameters = write_parameters(tmp_path / "sta.json", data, "9,8,7,6,5,4,3,2,1", 100, polishing={"cycles": 0})
+    run = pipeline(tmp_path, "--parameter", parameters, "-stub-run")
+    assert run.code == 0, run.text
+    assert {f"REFINE3D (bin{level})" for level in range(1, 10)} <= run.executed
 
 
 @pytest.mark.nextflow
