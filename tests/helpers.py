@@ -28,10 +28,12 @@ TINY = {"pixel_size": 5.0, "image_size": 160, "thickness": 64, "particles": 12, 
 HOSTILE = "-o O'Brien's $(touch MARKER) `touch MARKER`; touch MARKER.mrc"
 #: For particles whose orientations are unknown: more noise than in TINY, and RELION finds them all the same.
 NOISY = {"noise": 2.0}
-#: A refinement that needs no more than seconds. The first pass of RELION's searches looks at 12 pixels of an image, that
-#: is at 40 A in these data: a local search is then four times as fast, and finds the same.
+#: A refinement that needs no more than seconds. The first pass of RELION's searches looks at 12 pixels of an image, at
+#: 40 A in these data: a local search is then four times as fast, and finds the same.
 QUICK = {"sampling": "3.7 degrees", "auto_local_sampling": "3.7 degrees", "offset_range": 2, "offset_step": 1,
          "auto_faster": True, "other_args": "--coarse_size 12"}  # fmt: skip
+#: A run without the steps that judge a result and look at its map, where neither is the question.
+PLAIN = {"orientations": {"test": "no"}, "map_analysis": {"sharpening": "no", "directions": "no"}}
 #: One that goes on, with STEADY data for ten seconds, so that there is something to look at and to kill.
 LONG = {"auto_faster": False}
 STEADY = TINY | NOISY | {"particles": 20, "angle_error": 2.0, "shift_error": 3.0}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import (
     HOSTILE,
+    PLAIN,
     REPO,
     WITH_OPTIONS,
     assert_same_numbers,
@@ -191,7 +192,7 @@ def test_two_users_of_a_read_only_installation(tiny, image, tmp_path):
     for user in USERS:
         home = tmp_path / user  # Nextflow cannot start where TMPDIR has a space
         data = shutil.copytree(tiny, home / "data")
-        write_parameters(home / "sta.json", data)
+        write_parameters(home / "sta.json", data, **PLAIN)
         for path in (home, *home.rglob("*")):
             shutil.chown(path, user)
         command = [*as_user(user), "nextflow", "-log", "log", "run", place,

@@ -3,7 +3,7 @@
 import mrcfile
 import numpy as np
 import pytest
-from helpers import STEADY, make_data, pipeline, stand_in, status_of, write_parameters
+from helpers import PLAIN, STEADY, make_data, pipeline, stand_in, status_of, write_parameters
 
 from py2rely_core.data.tables import read_star
 from py2rely_core.maps.io import read_map
@@ -24,7 +24,9 @@ def test_failures_stay_where_they_are(tmp_path):
         mrc.data[2, 60:70, :] = np.nan  # where the preflight does not look
     rows = ["id,parameters"]
     for name, source, diameter in (("good", data, 150), ("fails", data, 151), ("holed", broken, 150)):
-        parameters = write_parameters(tmp_path / f"{name}.json", source, refine3D={"particle_diameter": diameter})
+        parameters = write_parameters(
+            tmp_path / f"{name}.json", source, refine3D={"particle_diameter": diameter}, **PLAIN
+        )
         rows.append(f"{name},{parameters}")
     (tmp_path / "sheet.csv").write_text("\n".join(rows) + "\n")
     common = ["--sample_sheet", "sheet.csv", "--tilt_series_per_task", "2", "-resume"]

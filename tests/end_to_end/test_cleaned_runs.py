@@ -1,7 +1,7 @@
 """Disk space that is freed after a run, and during one: what was promised to be resumed still is."""
 
 import pytest
-from helpers import TINY, cli, make_data, pipeline, write_parameters
+from helpers import PLAIN, TINY, cli, make_data, pipeline, write_parameters
 
 pytestmark = [pytest.mark.relion, pytest.mark.nextflow, pytest.mark.slow]
 
@@ -16,7 +16,7 @@ def _images(work):
 
 
 def test_after_cleaning_a_later_level_is_computed_anew(data, tmp_path, capsys):
-    parameters = write_parameters(tmp_path / "sta.json", data, "4,2", 100)
+    parameters = write_parameters(tmp_path / "sta.json", data, "4,2", 100, **PLAIN)
     arguments = ["--parameter", parameters, "-resume"]
     first = pipeline(tmp_path, *arguments)
     assert first.code == 0, first.text
@@ -36,7 +36,7 @@ def test_after_cleaning_a_later_level_is_computed_anew(data, tmp_path, capsys):
 
 def test_stacks_go_during_the_run(data, tmp_path):
     """Also those of groups, which are the same files under other names."""
-    parameters = write_parameters(tmp_path / "sta.json", data, "4", 100)
+    parameters = write_parameters(tmp_path / "sta.json", data, "4", 100, **PLAIN)
     arguments = ["--parameter", parameters, "--tilt_series_per_task", "1", "--keep_stacks", "false", "-resume"]
     run = pipeline(tmp_path, *arguments)
     assert run.code == 0, run.text

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from helpers import (
     LONG,
+    PLAIN,
     REFINEMENT_FAILS,
     TINY,
     cli,
@@ -293,7 +294,7 @@ def test_duplicates_are_removed_into_a_new_file(tiny, tmp_path):
     twice["rlnCenteredCoordinateXAngst"] += 6.0
     blocks["particles"] = type(table)([*table.to_dict("records"), *twice.to_dict("records")])
     write_star(blocks, data / "particles.star")
-    run = pipeline(tmp_path, "--parameter", write_parameters(tmp_path / "sta.json", data))
+    run = pipeline(tmp_path, "--parameter", write_parameters(tmp_path / "sta.json", data, **PLAIN))
     assert run.code == 0, run.text
     (level,) = run.results["datasets"][0]["levels"]
     assert (level["particles_in"], level["particles_out"], level["duplicates_removed"]) == (29, 24, 5)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from helpers import (
     LONG,
+    PLAIN,
     REFINEMENT_FAILS,
     REPO,
     STEADY,
@@ -57,7 +58,7 @@ def test_killed_run_goes_on_and_ends_as_groups_do(tmp_path):
     Beside it an uninterrupted run, whose tilt series were extracted and averaged in groups.
     """
     data = make_data(tmp_path / "data", **STEADY)
-    parameters = write_parameters(tmp_path / "sta.json", data, refine3D=LONG)
+    parameters = write_parameters(tmp_path / "sta.json", data, refine3D=LONG, **PLAIN)
     arguments = ["--parameter", parameters, "-resume"]
     process = subprocess.Popen(
         command(*arguments), cwd=tmp_path, env=environment(), start_new_session=True, stdout=subprocess.DEVNULL,

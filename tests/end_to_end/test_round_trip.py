@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import cli, copick_project, pipeline, write_parameters
+from helpers import PLAIN, cli, copick_project, pipeline, write_parameters
 from scipy.spatial.transform import Rotation
 
 from py2rely_core.data.geometry import euler_to_matrix, orientations, true_positions
@@ -148,7 +148,7 @@ def test_one_run_from_aretomo_and_copick_to_copick(blind, tmp_path):
         transforms[:, :3, :3] = euler_to_matrix(rows[["rot", "tilt", "psi"]].to_numpy())
         picks = copick.from_file(str(config)).get_run(name).new_picks("ribosome", "1", "truth")
         picks.from_numpy(rows[["x", "y", "z"]].to_numpy() + EXTENT / 2, transforms)
-    write_parameters(tmp_path / "sta.json", blind)
+    write_parameters(tmp_path / "sta.json", blind, **PLAIN)
     words = ["--parameter", "sta.json", "--aretomo", "aretomo", "--voltage", "300", "--hand", "-1", "--thickness", "64"]
     words += ["--copick", "copick/config.json", "--particle_name", "ribosome", "--export_copick", "-resume"]
     first = pipeline(tmp_path, *words)

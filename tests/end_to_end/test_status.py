@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import LONG, REPO, STEADY, environment, make_data, status_of, write_parameters
+from helpers import LONG, PLAIN, REPO, STEADY, environment, make_data, status_of, write_parameters
 
 from py2rely_core.data.tables import read_star
 from py2rely_core.maps.io import read_map
@@ -57,7 +57,7 @@ def refines(steps):
 
 def test_status_from_start_to_end_and_the_project_in_relion(tmp_path, start):
     data = make_data(tmp_path / "data", **STEADY)
-    write_parameters(tmp_path / "sta.json", data, refine3D=LONG)
+    write_parameters(tmp_path / "sta.json", data, refine3D=LONG, **PLAIN)
     process = start()
     run, steps = until(process, tmp_path, refines)
     assert run["state"] == "running"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from helpers import (
     HOSTILE,
+    PLAIN,
     REPO,
     WITH_OPTIONS,
     assert_same_numbers,
@@ -146,7 +147,7 @@ def test_what_a_cluster_does_to_jobs(slurm, tiny, image, start, tmp_path):
     noted = tmp_path / "noted"
     seen_first = WITH_OPTIONS.format(options=f"-B {fake}:/usr/local/bin/mpirun")
     env = slurm.env | stand_in(tmp_path, "apptainer", seen_first)
-    parameters = write_parameters(tmp_path / "sta.json", tiny)
+    parameters = write_parameters(tmp_path / "sta.json", tiny, **PLAIN)
     arguments = ["--parameter", parameters, "--image", image, "--num_gpus", 2, "--slurm_partition", "cpu",
                  "--slurm_gpu_partition", "gpu", "--gpu_constraint", "a100,h100", "--timeout", 1]  # fmt: skip
 

@@ -77,7 +77,9 @@ def _two_of_each(folder):
 
 
 def _combined(combine, name):
-    return Good(_two_of_each, lambda folder: combine([folder / name.format(1), folder / name.format(2)], Path("out.star")))
+    return Good(
+        _two_of_each, lambda folder: combine([folder / name.format(1), folder / name.format(2)], Path("out.star"))
+    )
 
 
 GOOD = {

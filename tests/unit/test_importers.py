@@ -638,8 +638,8 @@ def test_combining_names_the_line_of_what_cannot_be_read(tmp_path, block, label,
 
 @pytest.mark.parametrize(
     ("label", "value"),
-    [("rlnTomoHand", "abc"), ("rlnTomoHand", "nan"), ("rlnTomoHand", "0.5"), ("rlnTomoTiltSeriesPixelSize", "abc"), ("rlnVoltage", "x"),
-     ("rlnTomoSizeZ", "nan"), ("rlnTomoName", "nan")],
+    [("rlnTomoHand", "abc"), ("rlnTomoHand", "nan"), ("rlnTomoHand", "0.5"), ("rlnTomoTiltSeriesPixelSize", "abc"),
+     ("rlnVoltage", "x"), ("rlnTomoSizeZ", "nan"), ("rlnTomoName", "nan")],
 )  # fmt: skip
 def test_combining_tilt_series_reads_their_numbers(tiny, tmp_path, monkeypatch, label, value):
     """A hand that is none, or only in some files, is not left out of all with a note."""
