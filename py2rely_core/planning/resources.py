@@ -119,7 +119,7 @@ def add_memory(plan: dict[str, Any], work: Workload) -> None:
     """
     for level in plan["levels"]:
         classification = level.get("classification") or {}
-        for name, block in [*level.items(), ("classification", classification.get("run"))]:
+        for name, block in [*level.items(), *classification.items()]:
             _add(block, name, level["size"], work)
         level["mask"]["memory"] = granted(map_memory(level["size"]))
     first, last = plan["levels"][0]["size"], plan["levels"][-1]["size"]

@@ -183,8 +183,9 @@ def particle_chart(found: dict[str, Any]) -> Markup | None:
     return line_chart(series, horizontal, vertical, "Resolution against the number of particles")
 
 
-def orientation_chart(found: dict[str, Any]) -> Markup:
+def orientation_chart(level: dict[str, Any]) -> Markup:
     """How far the orientations from both halves of the tilts are apart, beside what chance would give."""
+    found = level["orientations"]
     last = max((edge for edge, count, by_chance in zip(found["edges"], found["counts"], found["expected"], strict=False)
                 if count or by_chance >= 0.05), default=0) + found["edges"][1]  # fmt: skip
     shown = [edge for edge in found["edges"][:-1] if edge < last]
@@ -195,7 +196,7 @@ def orientation_chart(found: dict[str, Any]) -> Markup:
     vertical = Axis(0, high, [(value, f"{value:g}") for value in nice_ticks(0, high, 4)], "particles")
     horizontal = Axis(0, last, [(value, f"{value:g}°") for value in nice_ticks(0, last, 6)], "angle between both")
     within = Line(found["degrees"], "y", f"the same within {found['degrees']:g}°")
-    title = "Angles between the orientations from either half of the tilts"
+    title = f"Angles between the orientations from either half of the tilts at bin {level['binning']}"
     return line_chart(series, horizontal, vertical, title, [within], readout="at")
 
 

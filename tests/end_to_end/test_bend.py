@@ -3,7 +3,7 @@
 import mrcfile
 import numpy as np
 import pytest
-from helpers import PLAIN, STEADY, make_data, pipeline, stand_in, status_of, write_parameters
+from helpers import PLAIN, TINY, make_data, pipeline, stand_in, status_of, write_parameters
 
 from py2rely_core.data.tables import read_star
 from py2rely_core.maps.io import read_map
@@ -18,8 +18,9 @@ FAILS = (
 
 
 def test_failures_stay_where_they_are(tmp_path):
-    data = make_data(tmp_path / "data", **STEADY)
-    broken = make_data(tmp_path / "broken", **STEADY | {"tilt_series": 3})
+    settings = TINY | {"angle_error": 2.0, "shift_error": 3.0}
+    data = make_data(tmp_path / "data", **settings)
+    broken = make_data(tmp_path / "broken", **settings | {"tilt_series": 3})
     with mrcfile.open(broken / "tilt_series/TS_02.mrcs", mode="r+") as mrc:
         mrc.data[2, 60:70, :] = np.nan  # where the preflight does not look
     rows = ["id,parameters"]
@@ -53,13 +54,13 @@ def test_failures_stay_where_they_are(tmp_path):
 
     # The broken tilt series is gone, with its reason and its particles; what is left is right.
     (lost,) = found["holed"]["lost_tilt_series"]
-    assert (lost["tilt_series"], lost["particles"]) == ("TS_02", 20)
+    assert (lost["tilt_series"], lost["particles"]) == ("TS_02", 12)
     assert "not finite" in lost["reason"]
     assert found["good"]["lost_tilt_series"] == []
     particles = read_star(tmp_path / "results" / found["holed"]["final"]["particles"])["particles"]
     assert set(particles["rlnTomoName"]) == {"TS_01", "TS_03"}
     steps = {step["job"]: step for step in found["holed"]["particle_steps"]}
-    assert (steps["Extract/bin2"]["particles_in"], steps["Extract/bin2"]["particles_out"]) == (60, 40)
+    assert (steps["Extract/bin2"]["particles_in"], steps["Extract/bin2"]["particles_out"]) == (36, 24)
     maps = [read_map(tmp_path / "results" / found[name]["final"]["map"]).data.ravel() for name in ("good", "holed")]
     assert np.corrcoef(*maps)[0, 1] > 0.9
 

@@ -62,6 +62,7 @@ def test_every_figure_is_there(browser, pages):
                 f"Fourier shell correlation at bin {binning}",
                 f"Resolution after each iteration of Refine3D at bin {binning}",
                 f"Angular distribution at bin {binning}",
+                f"Angles between the orientations from either half of the tilts at bin {binning}",
             ]
         assert labels == wanted
         curves = page.get_by_label("Fourier shell correlation at bin 1", exact=True).locator("path.curve")

@@ -20,6 +20,7 @@ from py2rely_core.parameters.request import load_datasets
 from py2rely_core.parameters.sampling import healpix_order, sampling_order
 from py2rely_core.parameters.table import CONFIGURATION, RUN_PARAMETERS
 from py2rely_core.planning.plan import Machine, plan_dataset, refinement_ranks, tomo_ranks
+from py2rely_core.planning.resources import Workload, add_memory
 from py2rely_core.problems import ExitCode, Problem, ProblemError, format_problems
 
 
@@ -197,6 +198,32 @@ def test_plan(binnings, mode):
         assert (level["extract"]["box"] >= 1.5 * level["size"]) == one
         assert level["select"]["distance"] == (0.3 * 290 if level is plan["levels"][0] else 0)
     json.dumps(plan)
+
+
+def _programs(block):
+    """Every block of a plan that a program is run with."""
+    if isinstance(block, dict):
+        yield from [block] if "threads" in block else []
+        for value in block.values():
+            yield from _programs(value)
+    elif isinstance(block, list):
+        for value in block:
+            yield from _programs(value)
+
+
+def test_every_program_gets_memory():
+    """Also the refinement of the particles of chosen classes."""
+    data = recipe(denovo=True).model_dump(by_alias=True)
+    data |= {"classification": {"run": True}, "ctf_refine": {}, "bayesian_polish": {}}
+    data["map_analysis"] = {"local_resolution": "yes"}
+    data["class3D"]["nr_classes"] = 3
+    plan = plan_dataset(parse_recipe(data, "file"), "denovo", 2, Machine(4))
+    plan.pop("slabs", None)
+    add_memory(plan, Workload(particles=1000, tilts=41, image=(4000, 4000)))
+    programs = list(_programs(plan))
+    assert plan["levels"][0]["classification"]["refine"] in programs
+    assert len(programs) > 10
+    assert [one for one in programs if not one.get("memory", 0) > 0] == []
 
 
 def test_known_orientations_are_searched_locally_unless_asked():
