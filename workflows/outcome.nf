@@ -40,8 +40,8 @@ def make_relion_project(place) {
 // The pages on which classes are chosen, with the command to go on with: a task does not know how the run was started.
 def complete_class_pages(place, command) {
     def known = groovy.json.JsonOutput.toJson(command).replace('<', '\\u003c')
-    def projects = [file(place)] + file(place).listFiles().findAll { path -> path.isDirectory() }
-    def jobs = projects.collect { path -> path / 'Select' }.findAll { path -> path.isDirectory() }.collectMany { path -> path.listFiles().toList() }
+    def projects = [file(place)] + file(place).listFiles().findAll { entry -> entry.isDirectory() }
+    def jobs = projects.collect { project -> project / 'Select' }.findAll { entry -> entry.isDirectory() }.collectMany { select -> select.listFiles().toList() }
     def pages = jobs.findAll { job -> job.name.endsWith('_classes') && job.isDirectory() }.collectMany { job -> job.listFiles().toList() }.findAll { page -> page.name ==~ /classes\w*\.html/ }
     pages.each { page -> page.text = page.text.replaceFirst(/(id="run-command">).*?(<\/script>)/, "\$1${java.util.regex.Matcher.quoteReplacement(known)}\$2") }
     return pages.sort()
