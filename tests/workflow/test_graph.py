@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from formats import PIXEL, SIZE, THICKNESS, write_aretomo, write_imod, write_warp
-from helpers import AS_TEXT, REPO, TINY, environment, make_data, pipeline, write_parameters
+from helpers import AS_TEXT, PLAIN, REPO, TINY, environment, make_data, pipeline, write_parameters
 
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.parameters.files import new_recipe, write_recipe
@@ -159,7 +159,7 @@ def test_numbers_of_classes_groups_and_freed_images(tmp_path):
 @pytest.mark.slow
 def test_resume_repeats_what_changed_and_nothing_else(tiny, tmp_path):
     data = shutil.copytree(tiny, tmp_path / "data")
-    parameters = write_parameters(tmp_path / "sta.json", data, "4,2")
+    parameters = write_parameters(tmp_path / "sta.json", data, "4,2", **PLAIN)
     first = pipeline(tmp_path, "--parameter", parameters, "-stub-run")
     assert first.code == 0, first.text
     assert "Results in results" in first.text
