@@ -6,7 +6,7 @@ process COMPARE_TEMPLATE {
     label 'cpu_single'
     memory { 1.GB * job.memory * task.attempt }
     containerOptions { meta.binds }
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 
     input:
     tuple val(meta), val(job), path(template, stageAs: 'template/*'), path(maps, stageAs: 'Reconstruct/*'),

@@ -4,7 +4,7 @@ process DIRECTIONS {
     label 'cpu_single'
     memory { 1.GB * job.memory * task.attempt }
     containerOptions { meta.binds }
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 
     input:
     tuple val(meta), val(job), path(imported, stageAs: 'Import/*'), path(ctf_refine, stageAs: 'CtfRefine/*'),

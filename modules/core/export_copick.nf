@@ -5,7 +5,7 @@ process EXPORT_COPICK {
     tag "${meta.label}copick"
     label 'core'
     containerOptions { meta.binds }
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
     debug true
 
     input:

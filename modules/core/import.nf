@@ -4,7 +4,7 @@ include { json_word ; word } from '../../subworkflows/values'
 process IMPORT {
     tag "${meta.label}tilt_series"
     label 'core'
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copyNoFollow' // the stacks stay links
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copyNoFollow', overwrite: true // the stacks stay links
 
     input:
     tuple val(meta), val(source), path(files, stageAs: 'inputs/?/*')

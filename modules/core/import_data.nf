@@ -6,7 +6,7 @@ process IMPORT_DATA {
     tag "${meta.label}imported"
     label 'core'
     containerOptions { meta.binds }
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copyNoFollow' // the stacks stay links
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copyNoFollow', overwrite: true // the stacks stay links
 
     input:
     tuple val(meta), val(settings), path(files, stageAs: 'inputs/?/*')

@@ -4,7 +4,7 @@ include { json_word } from '../../subworkflows/values'
 process MERGE_EXTRACT {
     tag "${meta.label}${job.name}"
     label 'core'
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'symlink'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'symlink', overwrite: true
 
     input:
     tuple val(meta), val(job), path(imported, stageAs: 'Import/*'), path(particles, stageAs: 'Select/*'), path(parts, stageAs: 'groups/?/*')

@@ -2,7 +2,7 @@
 process MERGE_SLABS {
     tag "${meta.label}${job.name}"
     label 'core'
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 
     input:
     tuple val(meta), val(job), path(particles, stageAs: 'Select/*'), path(parts, stageAs: 'groups/?/*')

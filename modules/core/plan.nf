@@ -1,7 +1,7 @@
 // The preflight and the plan: all problems of all data sets in one list, or what every step will do.
 process PLAN {
     label 'core'
-    publishDir path: { task.ext.outdir }, mode: 'copy'
+    publishDir path: { task.ext.outdir }, mode: 'copy', overwrite: 'deep'
     containerOptions { binds }
     debug true
 

@@ -2,7 +2,7 @@
 process REFERENCE {
     tag "${meta.label}template"
     label 'core'
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 
     input:
     tuple val(meta), val(grid), path(template, stageAs: 'template/*')

@@ -3,7 +3,7 @@ include { json_word } from '../../subworkflows/values'
 
 process RESULTS {
     label 'core'
-    publishDir path: { task.ext.outdir }, mode: 'copy'
+    publishDir path: { task.ext.outdir }, mode: 'copy', overwrite: 'deep'
 
     input:
     path plan

@@ -5,7 +5,7 @@ include { json_word ; word } from '../../subworkflows/values'
 process SELECT_CLASSES {
     tag "${meta.label}${job.name}"
     label 'core'
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 
     input:
     tuple val(meta), val(job), path(classifications, stageAs: 'Class3D/*'), path(mask, stageAs: 'MaskCreate/*')

@@ -5,7 +5,7 @@ include { json_word } from '../../subworkflows/values'
 process SELECT_SLABS {
     tag "${meta.label}${job.name}"
     label 'core'
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 
     input:
     tuple val(meta), val(job), path(slabs, stageAs: 'Extract/*'), path(classification, stageAs: 'Class2D/*')

@@ -5,7 +5,7 @@ process CLASS2D {
     cpus { job.settings.threads }
     memory { 1.GB * job.settings.memory * task.attempt }
     containerOptions { meta.binds }
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 
     input:
     tuple val(meta), val(job), path(slabs, stageAs: 'Extract/*'), path(selection, stageAs: 'Select/*')

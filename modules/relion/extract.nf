@@ -7,7 +7,7 @@ process EXTRACT {
     cpus { job.settings.ranks * job.settings.threads }
     memory { 1.GB * job.settings.memory * task.attempt }
     containerOptions { meta.binds }
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'symlink'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'symlink', overwrite: true
 
     input:
     tuple val(meta), val(job), path(imported, stageAs: 'Import/*'), path(ctf_refine, stageAs: 'CtfRefine/*'),

@@ -9,7 +9,7 @@ process JUDGE {
     cpus { job.level.reconstruct.ranks * job.level.reconstruct.threads }
     memory { 1.GB * job.level.reconstruct.memory * task.attempt }
     containerOptions { meta.binds }
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 
     input:
     tuple val(meta), val(job), path(imported, stageAs: 'Import/*'), path(ctf_refine, stageAs: 'CtfRefine/*'),

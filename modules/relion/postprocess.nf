@@ -6,7 +6,7 @@ process POSTPROCESS {
     label 'cpu_single'
     memory { 1.GB * job.level.mask.memory * task.attempt }
     containerOptions { meta.binds }
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 
     input:
     tuple val(meta), val(job), path(reconstruction, stageAs: 'Reconstruct/*'), path(given, stageAs: 'given/*')

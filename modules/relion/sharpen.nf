@@ -7,7 +7,7 @@ process SHARPEN {
     label 'cpu_single'
     memory { 1.GB * job.memory * task.attempt }
     containerOptions { meta.binds }
-    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy'
+    publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 
     input:
     tuple val(meta), val(job), path(maps, stageAs: 'Reconstruct/*'), path(mask, stageAs: 'MaskCreate/*'), path(best, stageAs: 'PostProcess/*')

@@ -246,8 +246,7 @@ def test_denovo(blind, tmp_path):
     parameters = write_parameters(
         tmp_path / "sta.json", blind,
         refine3D={"sampling": "15 degrees", "auto_local_sampling": "7.5 degrees", "offset_range": 2},
-        initial_model={"nr_iter": 8, "offset_range": 3, "sym_name": "O", "particle_diameter": 150,
-                       "other_args": "--coarse_size 12"},
+        initial_model={"nr_iter": 8, "offset_range": 2, "sym_name": "O", "particle_diameter": 150},
     )  # fmt: skip
     run = pipeline(tmp_path, "--parameter", parameters, "--run_denovo_generation")
     assert run.code == 0, run.text

@@ -163,6 +163,7 @@ def test_resume_repeats_what_changed_and_nothing_else(tiny, tmp_path):
     first = pipeline(tmp_path, "--parameter", parameters, "-stub-run")
     assert first.code == 0, first.text
     assert "Results in results" in first.text
+    results = (tmp_path / "results/results.json").read_bytes()
 
     # What is typed is a number or a text, as Nextflow's version has it: the same run.
     other = pipeline(
@@ -177,6 +178,10 @@ def test_resume_repeats_what_changed_and_nothing_else(tiny, tmp_path):
     bins = {task for task in changed.executed if "bin" in task}
     assert "REFINE3D (bin2)" in bins
     assert not [task for task in bins if "bin4" in task or "EXTRACT" in task]
+    assert (tmp_path / "results/results.json").read_bytes() != results
+    back = pipeline(tmp_path, "--parameter", parameters, "-stub-run", "-resume")
+    assert (back.code, back.executed) == (0, set()), back.text
+    assert (tmp_path / "results/results.json").read_bytes() == results
 
     stack = data / "tilt_series/TS_01.mrcs"
     content = bytearray(stack.read_bytes())
