@@ -31,7 +31,7 @@ test: ## Set up what tests need, too, and run them (PYTEST_ARGS="-k name" choose
 	@echo "== tests"
 	@$(ACTIVATE); python -m pytest -n 2 --dist worksteal -m "not long" $(PYTEST_ARGS)
 
-test-long: ## Run the few tests that take many minutes each
+test-long: ## Run the tests that take many minutes each, or are much like others
 	@$(MAKE) test PYTEST_ARGS='-m long --timeout 3600 $(PYTEST_ARGS)'
 
 fuzz: setup ## Try many broken files on every importer (EXAMPLES="2000" of each kind of file)

@@ -173,9 +173,8 @@ def _opens_as_a_relion_project(results: Path, final: dict) -> None:
     shutil.rmtree(results / "Reconstruct/again")
 
 
-@pytest.mark.parametrize(
-    ("group", "worst_fsc", "refine"), [("D2", 0.95, {}), pytest.param("C1", 0.9, LONG, marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize(("group", "worst_fsc", "refine"), [("D2", 0.95, {}), ("C1", 0.9, LONG)])
+@pytest.mark.long
 def test_other_point_groups(tmp_path, group, worst_fsc, refine):
     settings = {"symmetry": group, "seed": 3, "particles": 30, "image_size": 240}
     data = make_data(tmp_path / "data", **(TINY | settings), angle_error=2.0, shift_error=3.0)
@@ -246,7 +245,7 @@ def test_denovo(blind, tmp_path):
     parameters = write_parameters(
         tmp_path / "sta.json", blind,
         refine3D={"sampling": "15 degrees", "auto_local_sampling": "7.5 degrees", "offset_range": 2},
-        initial_model={"nr_iter": 8, "offset_range": 2, "sym_name": "O", "particle_diameter": 150},
+        initial_model={"nr_iter": 8, "offset_range": 2, "sym_name": "O", "particle_diameter": 150}, **PLAIN,
     )  # fmt: skip
     run = pipeline(tmp_path, "--parameter", parameters, "--run_denovo_generation")
     assert run.code == 0, run.text
@@ -261,6 +260,8 @@ for map in Reconstruct/*/merged.mrc; do
 done
 """
 EMPTY = 'for word in "$@"; do case $word in Extract/*) mkdir -p "$word"; : > "$word/particles.star";; esac; done'
+#: Left to `make test-long`: others of their kind are tried every time.
+LIKE_OTHERS = ("empty output", "killed")
 FAILURES = {
     "empty output": ("relion_tomo_subtomo", EMPTY, ["EXTRACT", "particles.star"]),
     "not a number": ("relion_tomo_reconstruct_particle", SPOIL, ["RECONSTRUCT (bin2_start)", "not finite"]),
@@ -273,7 +274,9 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize("name", FAILURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.long] if name in LIKE_OTHERS else []) for name in FAILURES]
+)
 def test_failures_are_loud(tiny, tmp_path, name):
     """A stand-in for one RELION program lies or dies: the run fails, and names the step, the reason and what to do."""
     program, script, texts = FAILURES[name]
@@ -285,6 +288,7 @@ def test_failures_are_loud(tiny, tmp_path, name):
     assert run.results["status"] == "failed"
 
 
+@pytest.mark.long
 def test_duplicates_are_removed_into_a_new_file(tiny, tmp_path):
     """Every fifth pick is there twice, a few Angstrom apart."""
     data = shutil.copytree(tiny, tmp_path / "data")

@@ -114,7 +114,7 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["Class3D", pytest.param("InitialModel", marks=pytest.mark.long)])
 def test_classification_and_initial_model_go_on(extracted, tmp_path, kind):
     """kill -9 in the middle: the second attempt starts behind the last complete iteration, and ends with the last."""
     for name in ("tilt_series", "tilt_series.star", "Extract", "Reference"):
