@@ -194,6 +194,7 @@ def test_harmful_steps_are_rejected_and_do_not_end_the_run(tmp_path):
         assert (tmp_path / "results" / dataset["final"]["particles"]).is_file()
 
 
+@pytest.mark.long
 def test_from_bin_1_with_a_mask_and_a_map(tmp_path):
     """The mask is used as it is, the map is the reference; what RELION is told says so."""
     data = refined(tmp_path / "data", **TINY, angle_error=1.0)
