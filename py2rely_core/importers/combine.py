@@ -130,12 +130,7 @@ def _unreadable(table: pd.DataFrame, path: Path, block: str) -> list[Problem]:
         if label in ("rlnTomoName", "rlnOpticsGroupName", "rlnTomoTiltSeriesStarFile"):
             names_of(table, label, where, place)
         elif label in LIMITS:
-            values = numbers_in(table[label], where, label, place)
-            bad = np.abs(values) != 1
-            if label == "rlnTomoHand" and bad.any():
-                row = int(bad.argmax())
-                fix = "Correct this row; py2rely check-hand finds the hand."
-                raise ProblemError(Problem(f"rlnTomoHand is {values[row]:g}.", place(row), "1 or -1", fix))
+            numbers_in(table[label], where, label, place)
         elif label == "rlnOpticsGroup" or label in CENTRED or (label.startswith(VITAL) and label not in TEXT_LABELS):
             values = numbers(table, [label], where, place)[:, 0]
             whole = label == "rlnOpticsGroup"

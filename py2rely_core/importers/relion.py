@@ -165,13 +165,6 @@ def _other_numbers(inputs: Inputs) -> list[Problem]:
                     _refuse_stray(one[label], place, label)
             except ProblemError as error:
                 problems += error.problems
-    if (
-        "rlnTomoHand" in table
-        and not problems
-        and set(numbers_in(table["rlnTomoHand"], where, "rlnTomoHand")) - {1, -1}
-    ):
-        fix = "Give --hand; 'py2rely check-hand' finds out which it is."
-        problems.append(Problem("rlnTomoHand is neither 1 nor -1.", where, "1 or -1", fix))
     if "rlnTomoName" in table and table["rlnTomoName"].duplicated().any():
         name = table["rlnTomoName"][table["rlnTomoName"].duplicated()].iloc[0]
         fix = "Give every tilt series a name of its own."

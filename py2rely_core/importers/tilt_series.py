@@ -379,7 +379,7 @@ def check_scale(scale: np.ndarray, where: str) -> str | None:
 
 
 def numbers_in(column: pd.Series, where: str, label: str, place: Callable[[int], str] | None = None) -> np.ndarray:
-    """A column of a foreign STAR file as numbers within :data:`LIMITS`, (n,).
+    """A column of a foreign STAR file as numbers within :data:`LIMITS`, (n,); a hand is 1 or -1.
 
     Parameters
     ----------
@@ -397,12 +397,13 @@ def numbers_in(column: pd.Series, where: str, label: str, place: Callable[[int],
         With the first row that is none.
     """
     values = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    bad = ~(np.abs(values) <= LIMITS[label])
+    is_hand = label == "rlnTomoHand"
+    bad = np.abs(values) != 1 if is_hand else ~(np.abs(values) <= LIMITS[label])
     if bad.any():
         row = int(bad.argmax())
-        what = f"{str(column.iloc[row])!r} is not possible: {label}."
-        fix = "Correct this row, or write the file again."
-        expected = f"a number of at most {LIMITS[label]:g}"
+        what = f"{str(column.iloc[row])!r} is not possible: {label}{' is neither 1 nor -1' if is_hand else ''}."
+        fix = "Correct this row" + ("; py2rely check-hand finds the hand." if is_hand else ", or write the file again.")
+        expected = "1 or -1" if is_hand else f"a number of at most {LIMITS[label]:g}"
         at = f"{place(row) if place else where}, first in row {row + 1} of its table"
         raise ProblemError(Problem(what, at, expected, fix))
     return values

@@ -218,7 +218,6 @@ def test_every_program_gets_memory():
     data["map_analysis"] = {"local_resolution": "yes"}
     data["class3D"]["nr_classes"] = 3
     plan = plan_dataset(parse_recipe(data, "file"), "denovo", 2, Machine(4))
-    plan.pop("slabs", None)
     add_memory(plan, Workload(particles=1000, tilts=41, image=(4000, 4000)))
     programs = list(_programs(plan))
     assert plan["levels"][0]["classification"]["refine"] in programs

@@ -307,6 +307,7 @@ def test_dummies_of_warp_are_refused_with_the_reason(tmp_path):
         (lambda b: b | {"TS_01": b["TS_01"].iloc[1:]}, "11 sections for 10 tilts"),
         (lambda b: b | {"global": b["global"].drop(columns="rlnVoltage")}, "Give --voltage"),
         (lambda b: b | {"global": b["global"].drop(columns="rlnTomoHand")}, "rlnTomoHand"),
+        (lambda b: b | {"global": b["global"].assign(rlnTomoHand=0.5)}, "neither 1 nor -1"),
     ],
 )
 def test_broken_projection_matrices(tmp_path, change, text):
