@@ -10,7 +10,7 @@ include { SELECT_CLASSES } from '../modules/core/select_classes'
 include { ORIENTATIONS ; orientation_inputs } from '../modules/relion/orientations'
 include { FREE_IMAGES } from '../modules/core/free_images'
 include { POSTPROCESS } from '../modules/relion/postprocess'
-include { files_of ; half_maps ; named ; particles_of ; step ; through } from './states'
+include { files_of ; half_maps ; named ; particles_of ; step ; through ; together } from './states'
 include { json } from './values'
 
 workflow FIRST_LEVEL {
@@ -38,7 +38,7 @@ workflow FIRST_LEVEL {
         starts = starts.mix(INITIAL_REFERENCE.out.states)
         jobs = jobs.mix(INITIAL_REFERENCE.out.jobs)
     }
-    REFINEMENT(starts.map { meta, state -> [meta, state + [low_pass: state.level.refine.low_pass, selection: [], mask_job: []]] }, needs)
+    REFINEMENT(starts.map { meta, state -> [meta, [selection: []] + state + [low_pass: state.level.refine.low_pass, mask_job: []]] }, needs)
     if (needs.free) {
         FREE_IMAGES(REFINEMENT.out.done.map { meta, state -> [meta, state.extract.name, state.extract] })
     }
@@ -112,12 +112,8 @@ workflow REFINEMENT {
                 }
             }
         )
-        // One list per data set: numbers of classes are tried side by side.
-        together = CLASS3D.out
-            .map { meta, job -> [groupKey(meta.findAll { key, _value -> key != 'together' }, meta.together), job] }
-            .groupTuple()
-            .map { key, found -> [key.getGroupTarget(), found.sort { job -> job.name }] }
-        classified = named(after.classify, together, 'classes')
+        // Numbers of classes are tried side by side.
+        classified = named(after.classify, together(CLASS3D.out), 'classes')
         SELECT_CLASSES(
             classified.map { meta, state ->
                 [meta, [name: state.level.name, choice: state.level.classification.choice, of_classes: state.level.classification.of_classes, diameter: state.level.diameter], state.classes, state.mask_job]

@@ -28,6 +28,18 @@ def step(states, key, ending = '') {
     return states.map { meta, state -> [meta, state + [name: "${state.level.name}${ending}".toString(), settings: state.level[key]]] }
 }
 
+// One list of jobs per data set, by name, of those that stand side by side: their meta has how many, `together`.
+def together(jobs) {
+    return jobs
+        .map { meta, job -> [groupKey(alone(meta), meta.together), job] }
+        .groupTuple()
+        .map { key, found -> [key.getGroupTarget(), found.sort { job -> job.name }] }
+}
+
+def alone(meta) {
+    return meta.findAll { key, _value -> key != 'together' }
+}
+
 // The jobs that hold the tilt-series tables, in the order in which processes take them.
 def files_of(series) {
     return [series.imported, series.ctf_refine, series.polish]

@@ -1,4 +1,4 @@
-// Global alignment of the particles to the template: one class, correlation in the first iteration.
+// Global alignment of the particles to the template: one class, correlation in the first iteration. Of one half set, or of all.
 process CLASS3D_ALIGN {
     tag "${meta.label}${job.name}"
     label 'gpu'
@@ -11,14 +11,15 @@ process CLASS3D_ALIGN {
     tuple val(meta), val(job), path(imported, stageAs: 'Import/*'), path(extract, stageAs: 'Extract/*'), path(reference, stageAs: 'Reference/*')
 
     output:
-    tuple val(meta), path("Class3D/${job.name}_template"), emit: job
+    tuple val(meta), path("Class3D/${job.name}"), emit: job
 
     script:
-    def directory = "Class3D/${job.name}_template"
+    def directory = "Class3D/${job.name}"
     def settings = job.settings
     def gpu = settings.gpus ? "--gpu ${settings.gpus}" : ''
-    def particles = "${extract}/particles.star"
+    def particles = job.half ? "${directory}/particles.star" : "${extract}/particles.star"
     """
+    ${job.half ? "py2rely task half-set ${extract}/particles.star --half ${job.half} --output ${directory}" : ''}
     py2rely task relion ${directory} -- mpirun -n ${settings.ranks} relion_refine_mpi --o ${directory}/run --K 1 \\
         --i ${particles} --tomograms Import/tilt_series/tomograms.star \\
         --ref ${reference} --trust_ref_size --ini_high ${settings.low_pass} \\
@@ -30,6 +31,6 @@ process CLASS3D_ALIGN {
 
     stub:
     """
-    py2rely task stub Class3D/${job.name}_template run_data.star run_class001.mrc
+    py2rely task stub Class3D/${job.name} run_data.star run_class001.mrc
     """
 }

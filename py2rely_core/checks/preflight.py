@@ -18,6 +18,7 @@ from py2rely_core.data.tomograms import find_tomograms
 from py2rely_core.exporters.final_picks import export_problems
 from py2rely_core.importers.run import run_imports
 from py2rely_core.importers.sources import source_files
+from py2rely_core.maps.io import Map, read_map
 from py2rely_core.parameters.files import parse_recipe
 from py2rely_core.parameters.imports import with_imported
 from py2rely_core.parameters.lost import lost_limit
@@ -25,6 +26,7 @@ from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.parameters.request import SINGLE_ID, load_datasets
 from py2rely_core.parameters.table import Written
 from py2rely_core.planning.binds import stack_binds
+from py2rely_core.planning.low_pass import with_low_passes
 from py2rely_core.planning.plan import Machine, plan_dataset
 from py2rely_core.planning.resources import add_memory, add_slab_memory, workload_of
 from py2rely_core.problems import ExitCode, Problem, ProblemError
@@ -218,9 +220,19 @@ def _tomograms(recipe: Recipe, dataset: dict[str, Any], context: CheckContext) -
     return {name: str(path) for name, path in found.items()}
 
 
+def _readable(reference: Path | None, mode: str) -> Map | None:
+    """The template that particles are aligned to; None where there is none that can be read: a check says so."""
+    if reference is None or mode != "template":
+        return None
+    try:
+        return read_map(reference)
+    except ProblemError:
+        return None
+
+
 def _plan_one(dataset: dict[str, Any], machine: Machine, lose: str) -> tuple[CheckContext, dict[str, Any]]:
-    recipe = parse_recipe(dataset["recipe"], dataset["id"])
     reference = Path(dataset["reference"]) if dataset["reference"] else None
+    recipe = with_low_passes(parse_recipe(dataset["recipe"], dataset["id"]), _readable(reference, dataset["mode"]))
     particles, tilt_series = (Path(dataset[key]) if dataset[key] else None for key in ("particles", "tilt_series"))
     inputs = load_inputs(particles, tilt_series, Path(dataset["launch_dir"]))
     # Checks pass over what could not be imported, as they do over what could not be read.

@@ -10,7 +10,7 @@ from py2rely_core.checks.context import CheckContext
 from py2rely_core.maps.io import Map, known_pixel_size, read_map
 from py2rely_core.maps.masks import is_degenerate
 from py2rely_core.maps.template import LITTLE, LOW_PASSES, shape_to_align
-from py2rely_core.planning.plan import template_field, template_low_pass
+from py2rely_core.planning.low_pass import template_field, template_low_pass
 from py2rely_core.problems import Problem, ProblemError
 
 

@@ -38,7 +38,12 @@ def relion5_parameters(
     ),
     pixel_size: Annotated[float, typer.Option("--tilt-series-pixel-size", "-ps", help="Unbinned, Angstrom.")] = 1.54,
     symmetry: Annotated[str, typer.Option("--symmetry", "-s", help="Point group of the particle.")] = "C1",
-    low_pass: Annotated[float, typer.Option("--low-pass", "-lp", help="Low-pass of the reference, Angstrom.")] = 50,
+    low_pass: Annotated[
+        float | None,
+        typer.Option(
+            "--low-pass", "-lp", help="Low-pass of the reference, Angstrom.", show_default="by its size and shape"
+        ),
+    ] = None,
     diameter: Annotated[float, typer.Option("--protein-diameter", "-pd", help="Particle diameter, Angstrom.")] = 290,
     max_dose: Annotated[
         float, typer.Option("--max-dose", "-md", help="Leave out tilts beyond it, e/A^2; -1: none.")

@@ -258,7 +258,9 @@ def class3d(
         given = {"ini_high": low_pass, "nr_classes": number, "nr_iter": iterations, "tau_fudge": tau,
                  "particle_diameter": diameter, "ref_correct_greyscale": corrected}  # fmt: skip
         if parameter is None:
-            given = {"nr_classes": 5, "particle_diameter": 280} | {k: v for k, v in given.items() if v is not None}
+            given = {"ini_high": 25, "nr_classes": 5, "particle_diameter": 280} | {
+                k: v for k, v in given.items() if v is not None
+            }
         blocks = {"class3D": given, "refine3D": {"sym_name": symmetry}}
         recipe = jobs.recipe_of(parameter, *jobs.grid_of_particles(particles), first_low_pass=False, **blocks)
         computer = jobs.Computer(threads, ranks, use_gpu=align)

@@ -318,6 +318,22 @@ def check_class3d(
     write_numbers(job, **check_refinement(job, particles, reference, ["run_class001.mrc"]))
 
 
+@app.command("half-set")
+def half_set(source: Path, half: Annotated[int, typer.Option("--half", min=1, max=2)], output: OutputOption) -> None:
+    """Write the particles of one half set for an alignment of it."""
+    from py2rely_core.relion.halves import half_set
+
+    half_set(source, half, output)
+
+
+@app.command("join-halves")
+def join_halves(halves: list[Path], output: OutputOption) -> None:
+    """Put together what half sets that were aligned apart have found."""
+    from py2rely_core.relion.halves import join_halves
+
+    join_halves(halves, output)
+
+
 @app.command("check-classes")
 def check_classes(
     job: Path,

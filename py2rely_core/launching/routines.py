@@ -24,6 +24,7 @@ from py2rely_core.parameters.files import load_recipe, parse_recipe
 from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.parameters.sampling import sampling_order
 from py2rely_core.planning import plan
+from py2rely_core.planning.low_pass import with_low_passes
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion.job_star import flags_of
 from py2rely_core.relion.outputs.averages import check_reconstruct, read_fsc
@@ -72,8 +73,8 @@ def recipe_of(
     for name, fields in blocks.items():
         data[name] |= {key: value for key, value in fields.items() if value is not None}
     if not first_low_pass:
-        data["refine3D"]["ini_high"] = max(data["refine3D"]["ini_high"], 2 * pixel_size * binning)
-    return parse_recipe(data, str(parameter or "command line"))
+        data["refine3D"]["ini_high"] = max(data["refine3D"]["ini_high"] or 0.0, 2 * pixel_size * binning)
+    return with_low_passes(parse_recipe(data, str(parameter or "command line")))
 
 
 def machine(computer: Computer) -> plan.Machine:

@@ -86,7 +86,7 @@ def new_recipe(
     particles: str,
     pixel_size: float,
     symmetry: str,
-    low_pass: float,
+    low_pass: float | None,
     diameter: float,
     denovo: bool,
     box_scaling: float,
@@ -108,13 +108,14 @@ def new_recipe(
     picks = entries | {"in_particles": particles}
     mpi = {"mpi_command": f"mpirun -n {processes}" if processes else ""}
     particle = {"sym_name": symmetry, "particle_diameter": diameter}
+    half = low_pass and (int(low_pass / 2) or low_pass)
     data: dict[str, Any] = {
         "resolutions": {"angpix": pixel_size, "box_scaling": box_scaling, "binning_list": binnings},
         "reconstruct": picks | mpi | {"point_group": symmetry},
         "initial_model": entries | particle | {"nr_classes": initial_models} if denovo else None,
         "pseudo_subtomo": picks | {"max_dose": max_dose},
         "refine3D": entries | mpi | particle | {"ini_high": low_pass},
-        "class3D": entries | mpi | particle | {"ini_high": int(low_pass / 2) or low_pass, "nr_classes": classes},
+        "class3D": entries | mpi | particle | {"ini_high": half, "nr_classes": classes},
     }
     if "1" in str(binnings).strip("[] ").replace(" ", "").split(","):
         data |= {"ctf_refine": entries, "bayesian_polish": entries}

@@ -147,7 +147,11 @@ class PseudoSubtomo(Block):
 
 
 class Alignment(Block):
-    """What refinement and classification share. `ini_high` is the first reference's low-pass."""
+    """What refinement and classification share.
+
+    `ini_high` is the first reference's low-pass. Where it is not given, it is a third of the particle's diameter, at
+    most 60 A, and of a template that is nearly a ball to this, the coarsest with which it is none any more.
+    """
 
     in_tomograms: str = Field("", description="tilt-series STAR file")
     in_particles: str = Field("", description=KEPT)
@@ -157,7 +161,9 @@ class Alignment(Block):
         description="the first reference has relion_refine's grey scale; no: --firstiter_cc. Averages never have it: "
         "a refinement that begins with one always has that flag",
     )
-    ini_high: float = Field(50, description="low-pass of the first reference, Angstrom")
+    ini_high: float | None = Field(
+        None, description="low-pass of the first reference, Angstrom; not given: by the particle's size and shape"
+    )
     sym_name: str = Field("C1", description="point group")
     do_ctf_correction: YesNo = Field(True, description="--ctf")
     ctf_intact_first_peak: YesNo = Field(False, description="--ctf_intact_first_peak")
@@ -191,7 +197,9 @@ class Refine3D(Alignment):
 class Class3D(Alignment):
     """``relion_refine`` with several classes; also the one-class alignment of the template."""
 
-    ini_high: float = Field(25, description="low-pass of the reference, Angstrom")
+    ini_high: float | None = Field(
+        None, description="particles are aligned to a template to 1.5 times this; not given: 2/3 of refine3D.ini_high"
+    )
     nr_classes: Numbers = Field(1, description="classes, --K; several, such as 2,4,6, are tried side by side")
     tau_fudge: float = Field(3, description="--tau2_fudge")
     nr_iter: int = Field(15, description="iterations, --iter")
@@ -358,11 +366,15 @@ class BayesianPolish(Block):
 class InitialReference(Block):
     """How the first reference is used.
 
-    `template_iterations` of one-class Class3D align the particles to a template (0: straight into Refine3D);
+    `template_iterations` of one-class Class3D align the particles to a template (0: straight into Refine3D), each half
+    set to a reference of its own where `independent_halves` says so;
     `known_search` says whether known orientations are kept (local, with `known_sigma_ang` degrees) or searched anew.
     """
 
     template_iterations: int = Field(10, ge=0, description="iterations of the global alignment to a template; 0: none")
+    independent_halves: YesNo = Field(
+        True, description="half sets are aligned to the template apart; no: all particles together"
+    )
     known_search: str = Field(
         "local",
         pattern="^(local|global)$",

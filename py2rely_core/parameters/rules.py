@@ -77,6 +77,7 @@ def _number_problems(recipe: Recipe) -> list[Problem]:
         "class3D.ini_high": recipe.class3D.ini_high,
         "class3D.nr_classes": min(recipe.class_numbers, default=0),
     }
+    positive = {name: value for name, value in positive.items() if value is not None}
     for name in ("reconstruct", "initial_model", "pseudo_subtomo", "refine3D", "class3D"):
         if getattr(recipe, name) is not None:
             positive[f"{name}.nr_threads"] = getattr(recipe, name).nr_threads
@@ -232,7 +233,7 @@ def _box_problems(recipe: Recipe) -> list[Problem]:
             what = f"The particle diameter, {diameter:g} A, is larger than the box at bin {binning}, {edge:.0f} A."
             problems.append(Problem(what, "resolutions.box_scaling", "1.2 or more", "Use a larger box scaling."))
     nyquist = 2 * resolutions.angpix * resolutions.binning_list[0]
-    if recipe.refine3D.ini_high < nyquist:
+    if recipe.refine3D.ini_high is not None and recipe.refine3D.ini_high < nyquist:
         what = f"The first low-pass, {recipe.refine3D.ini_high:g} A, is finer than the first level holds."
         fix = "Use a coarser low-pass or a smaller first binning."
         problems.append(Problem(what, "refine3D.ini_high", f"{nyquist:g} A or more", fix))

@@ -19,6 +19,7 @@ from py2rely_core.parameters.gpus import gpu_names
 from py2rely_core.parameters.recipe import Block, Recipe, Slabs
 from py2rely_core.parameters.sampling import healpix_order, sampling_order
 from py2rely_core.planning.groups import number_of_groups
+from py2rely_core.planning.low_pass import template_low_pass, with_low_passes
 
 #: Soft edges that are tried, as multiples of ``mask_create.width_mask_edge``, until the mask is wide enough.
 EDGE_STEPS = (1, 2, 4, 6, 8)
@@ -74,7 +75,7 @@ def plan_dataset(
     Parameters
     ----------
     recipe : Recipe
-        A valid recipe.
+        A valid recipe; where it gives no first low-pass, the particle's size does.
     mode : {"template", "denovo", "known"}
         How the initial reference is made.
     n_tilt_series : int
@@ -94,6 +95,7 @@ def plan_dataset(
         ``{"slabs": ..., "initial_reference": ..., "levels": [...], "polishing": ..., "map_analysis": {...}}``,
         JSON-ready; without slabs or polishing None, and so is each step of the analysis that is left out.
     """
+    recipe = with_low_passes(recipe)
     binnings = recipe.resolutions.binning_list
     oriented = is_oriented(recipe, mode, start)
     levels = [_level(recipe, index, mode, start, n_tilt_series, machine) for index in range(len(binnings))]
@@ -582,17 +584,6 @@ def _initial_reference(recipe: Recipe, mode: str, level: dict[str, Any], machine
     return common
 
 
-def template_low_pass(recipe: Recipe) -> float:
-    """To which resolution, Angstrom, the first search sees the template: its alignment, or Refine3D straight away."""
-    block, factor = template_field(recipe)
-    return factor * getattr(recipe, block).ini_high
-
-
-def template_field(recipe: Recipe) -> tuple[str, float]:
-    """The block whose `ini_high` the template's low-pass comes from, and how many times that it is."""
-    return ("class3D", 1.5) if recipe.initial_reference.template_iterations else ("refine3D", 1.0)
-
-
 def _template_alignment(recipe: Recipe, level: dict[str, Any], machine: Machine) -> dict[str, Any]:
     block = recipe.class3D
     # Correlation is on in the first iteration whatever the recipe says of later ones: the template's scale is unknown.
@@ -603,6 +594,7 @@ def _template_alignment(recipe: Recipe, level: dict[str, Any], machine: Machine)
     return {
         "grid": {"box": level["size"], "pixel_size": level["pixel_size"], "low_pass": recipe.refine3D.ini_high},
         "iterations": recipe.initial_reference.template_iterations,
+        "halves": [1, 2] if recipe.initial_reference.independent_halves else [0],
         "tau": block.tau_fudge,
         "low_pass": template_low_pass(recipe),
         "ranks": ranks,

@@ -49,7 +49,7 @@ def _analyses(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
 def _each_number(name: str, level: dict[str, Any]) -> list[str]:
     """A job's name, or those of classifications with several numbers of classes."""
     numbers = (level.get("classification") or {}).get("numbers", [])
-    if not name.startswith("Class3D/") or name.endswith("_template") or len(numbers) < 2:
+    if not name.startswith("Class3D/") or "_template" in name or len(numbers) < 2:
         return [name]
     return [f"{name}_k{number}" for number in numbers]
 
@@ -73,7 +73,16 @@ def _untested(level: dict[str, Any]) -> set[str]:
 
 
 def _not_first() -> set[str]:
-    return {"Reference/template", "Class3D/bin{}_template", "InitialModel/bin{}"}
+    return {"Reference/template", "InitialModel/bin{}"} | _alignments()
+
+
+def _alignments(halves: list[int] | None = None) -> set[str]:
+    """Jobs of an alignment to a template: those that are not of these halves."""
+    together, apart = {"Class3D/bin{}_template"}, {name for name in LEVEL_JOBS if "_template" in name}
+    apart -= together
+    if halves is None:
+        return together | apart
+    return apart if halves == [0] else together
 
 
 def _not_at_first(dataset: dict[str, Any]) -> set[str]:
@@ -83,5 +92,6 @@ def _not_at_first(dataset: dict[str, Any]) -> set[str]:
     left_out = set() if oriented else {"PostProcess/bin{}_start"}
     left_out |= set() if oriented or mode == "known" else {"Reconstruct/bin{}_start"}
     left_out |= set() if mode == "template" else {"Reference/template"}
-    left_out |= set() if mode == "template" and first.get("iterations") else {"Class3D/bin{}_template"}
+    aligned = mode == "template" and first.get("iterations")
+    left_out |= _alignments(first.get("halves", [0]) if aligned else None)
     return left_out | (set() if mode == "denovo" else {"InitialModel/bin{}"})

@@ -19,8 +19,9 @@ from py2rely_core.judging.orientations import check_orientations, consistency, f
 from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.io import Map, write_map
 from py2rely_core.maps.masks import spherical_mask
-from py2rely_core.maps.template import power_off_ball, shape_to_align
+from py2rely_core.maps.template import LITTLE, LOW_PASSES, power_off_ball, shape_to_align
 from py2rely_core.parameters.recipe import Recipe
+from py2rely_core.planning.low_pass import template_low_pass, with_low_passes
 from py2rely_core.planning.plan import Machine, plan_dataset
 from py2rely_core.results.collect import collect_results, summary
 from py2rely_core.simulation.structures import KNOWN, density, structure_of
@@ -239,7 +240,8 @@ def test_a_ball_is_one():
 @pytest.mark.parametrize(("structure", "diameter", "finer"), [("apoferritin", 130, True), ("ribosome", 290, None)])
 def test_a_template_that_is_nearly_a_ball_is_warned_of(tmp_path, structure, diameter, finer):
     write_map(tmp_path / "t.mrc", density(structure_of(structure, 5.0), 2 * diameter // 6, 5.0), 5.0)
-    recipe = Recipe.model_validate({"refine3D": {"particle_diameter": diameter}})
+    coarse = {"refine3D": {"particle_diameter": diameter, "ini_high": 50}, "class3D": {"ini_high": 25}}
+    recipe = Recipe.model_validate(coarse)
     inputs = Inputs(tmp_path, tmp_path / "p.star", tmp_path / "t.star")
     found = list(check_reference(CheckContext(recipe, inputs, "template", tmp_path / "t.mrc")))
     assert [one.severity for one in found] == (["warning"] if finer else [])
@@ -248,3 +250,26 @@ def test_a_template_that_is_nearly_a_ball_is_warned_of(tmp_path, structure, diam
         value = float(found[0].fix.split("--class3D.ini_high ")[1].split(")")[0])
         assert 10 < value < recipe.class3D.ini_high
     assert not list(check_reference(CheckContext(recipe, inputs, "known", tmp_path / "t.mrc")))
+
+
+def test_the_first_low_pass_where_none_is_given():
+    """By size, and finer for what is nearly a ball to this; what is given stays."""
+    maps = {name: Map(density(structure_of(name, 5.0), 84, 5.0), 5.0) for name in ("apoferritin", "ribosome")}
+
+    def chosen(diameter, template=None, angpix=1.5, **given):
+        resolutions = {"angpix": angpix, "binning_list": [4]}
+        blocks = {"refine3D": {"particle_diameter": diameter} | given, "resolutions": resolutions}
+        return with_low_passes(Recipe.model_validate(blocks), maps.get(template))
+
+    assert template_low_pass(chosen(150)) == 50
+    assert template_low_pass(chosen(290)) == 60
+    assert template_low_pass(chosen(290, "ribosome")) == 60
+    found = template_low_pass(chosen(150, "apoferritin"))
+    assert shape_to_align(maps["apoferritin"], 150, found) >= LITTLE
+    coarser = min(one for one in LOW_PASSES if one > found)
+    assert shape_to_align(maps["apoferritin"], 150, coarser) < LITTLE
+    # No finer than the first level holds, though it be a ball then.
+    assert template_low_pass(chosen(150, "apoferritin", 4.0)) == 35
+    assert template_low_pass(chosen(150, angpix=10.0)) == 80
+    given = chosen(150, "apoferritin", ini_high=40.0)
+    assert (given.refine3D.ini_high, template_low_pass(given)) == (40, 40)

@@ -1,0 +1,63 @@
+"""To which resolution the first search sees its reference."""
+
+from __future__ import annotations
+
+from py2rely_core.maps.io import Map
+from py2rely_core.maps.template import LITTLE, LOW_PASSES, shape_to_align
+from py2rely_core.parameters.recipe import Recipe
+
+#: Without another reason, a third of the particle's diameter, and never coarser than this, Angstrom.
+COARSEST, OF_DIAMETER = 60.0, 1 / 3
+#: How many times coarser than `class3D.ini_high` the alignment to a template begins.
+ALIGNMENT = 1.5
+
+
+def with_low_passes(recipe: Recipe, template: Map | None = None) -> Recipe:
+    """The recipe with a first low-pass where it gives none: coarse, and finer only where the template needs it.
+
+    A third of the particle's diameter, at most 60 A; of a template that is nearly a ball to this, the coarsest with
+    which it is none any more.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    template : Map, optional
+        What particles are aligned to, on any grid; not given for de novo models.
+    """
+    if recipe.refine3D.ini_high is not None and recipe.class3D.ini_high is not None:
+        return recipe
+    chosen = recipe.refine3D.ini_high or _chosen(recipe, template)
+    refine = recipe.refine3D.model_copy(update={"ini_high": chosen})
+    aligned = recipe.class3D.ini_high or chosen / ALIGNMENT
+    return recipe.model_copy(
+        update={"refine3D": refine, "class3D": recipe.class3D.model_copy(update={"ini_high": aligned})}
+    )
+
+
+def _nyquist(recipe: Recipe) -> float:
+    """Of the first level, Angstrom."""
+    return 2 * recipe.resolutions.angpix * recipe.resolutions.binning_list[0]
+
+
+def _chosen(recipe: Recipe, template: Map | None) -> float:
+    diameter, finest = recipe.refine3D.particle_diameter, _nyquist(recipe)
+    coarsest = max(min(OF_DIAMETER * diameter, COARSEST), finest)
+    if template is None or not template.pixel_size:
+        return round(coarsest, 1)
+    tried = [coarsest, *(one for one in LOW_PASSES if finest <= one < coarsest and one > 2 * template.pixel_size)]
+    enough = (one for one in tried if shape_to_align(template, diameter, one) >= LITTLE)
+    return round(next(enough, tried[-1]), 1)
+
+
+def template_low_pass(recipe: Recipe) -> float:
+    """To which resolution, Angstrom, the first search sees the template: its alignment, or Refine3D straight away.
+
+    The recipe is one of :func:`with_low_passes`.
+    """
+    block, factor = template_field(recipe)
+    return factor * getattr(recipe, block).ini_high
+
+
+def template_field(recipe: Recipe) -> tuple[str, float]:
+    """The block whose `ini_high` the template's low-pass comes from, and how many times that it is."""
+    return ("class3D", ALIGNMENT) if recipe.initial_reference.template_iterations else ("refine3D", 1.0)
