@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 log = logging.getLogger("py2rely")
+#: Of a template's box, where its diameter is not known.
+BOX_OVER_DIAMETER = 1.5
 
 
 def template(
@@ -38,7 +40,7 @@ def template(
     """Resample, filter and centre a map as a reference."""
     from py2rely_core.data.symmetry import parse_point_group
     from py2rely_core.maps.io import Map, known_pixel_size, read_map, write_map
-    from py2rely_core.maps.template import make_template
+    from py2rely_core.maps.template import LITTLE, make_template, shape_to_align
     from py2rely_core.problems import Problem, ProblemError
 
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
@@ -56,7 +58,8 @@ def template(
     resolution = low_pass or 2 * output_voxel
     if resolution < 2 * output_voxel:
         log.warning("a low-pass of %g A is finer than the result holds (%g A)", resolution, 2 * output_voxel)
-    result = make_template(Map(original.data, voxel), output_voxel, edge, resolution, centre, invert, mirror)
+    given = Map(original.data, voxel)
+    result = make_template(given, output_voxel, edge, resolution, centre, invert, mirror)
     path = output or Path(f"template_{source.name.removesuffix(source.suffix)}_{output_voxel:g}A.mrc")
     write_map(path, result.data, output_voxel)
     if group:
@@ -64,6 +67,12 @@ def template(
     shape = " x ".join(str(n) for n in original.data.shape)
     log.info("%s: %s voxels of %g A", source, shape, voxel)
     log.info("%s: %d^3 voxels of %g A, low-pass %g A", path, edge, output_voxel, resolution)
+    share = shape_to_align(given, edge * output_voxel / BOX_OVER_DIAMETER, resolution)
+    log.info(
+        "%.1f %% of its power is off its average over all rotations: what particles can be aligned to", 100 * share
+    )
+    if share < LITTLE:
+        log.warning("That is little, to this low-pass: see docs/orientations.md.")
 
 
 def natural_box(edge: float) -> int:

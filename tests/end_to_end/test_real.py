@@ -204,7 +204,32 @@ def test_template(blind, outside, tmp_path, iterations):
     assert (noted["box"], noted["pixel_size"]) == (24, 10.0)
     assert noted["was"]["pixel_size"] != 10.0
     names = [task["name"] for task in tasks_of(results.parent / "trace.tsv")]
-    assert any("CLASS3D_ALIGN" in name for name in names) == bool(iterations)
+    assert sum("CLASS3D_ALIGN" in name for name in names) == (2 if iterations else 0)
+    if iterations:
+        _each_half_begins_with_its_own_map(results)
+
+
+def _each_half_begins_with_its_own_map(results):
+    """No particle of one half set has had a part in the other's reference."""
+    both = read_star(results / "Select/bin4_template/particles.star")["particles"]
+    maps = []
+    for half in (1, 2):
+        job = results / f"Class3D/bin4_template_half{half}"
+        own = read_star(job / "run_data.star")["particles"]
+        assert set(own["rlnRandomSubset"]) == {half}
+        assert set(own["rlnTomoParticleName"]) == set(both.loc[both["rlnRandomSubset"] == half, "rlnTomoParticleName"])
+        maps.append(read_map(results / f"Select/bin4_template/half{half}.mrc").data)
+        assert np.array_equal(maps[-1], read_map(job / "run_class001.mrc").data)
+    assert not np.array_equal(*maps)
+    # What RELION itself began with.
+    (work,) = results.parent.glob("work/*/*/Refine3D/bin4")
+    begun = [read_map(work / f"run_it000_half{half}_class001.mrc").data for half in (1, 2)]
+    own = [[np.corrcoef(one.ravel(), other.ravel())[0, 1] for other in maps] for one in begun]
+    assert own[0][0] > own[0][1]
+    assert own[1][1] > own[1][0]
+    refined = read_star(results / "Refine3D/bin4/run_data.star")["particles"]
+    halves = dict(zip(refined["rlnTomoParticleName"], refined["rlnRandomSubset"], strict=True))
+    assert halves == dict(zip(both["rlnTomoParticleName"], both["rlnRandomSubset"], strict=True))
 
 
 @pytest.mark.parametrize(("noise", "judgement"), [(0.0, "consistent"), (200.0, "not determined")])

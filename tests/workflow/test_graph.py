@@ -19,16 +19,19 @@ SETS = {
     "denovo_84": ("denovo", "8,4"),
     "known_2": ("known", "2"),
     "global_2": ("global", "2"),
+    "together_4": ("together", "4"),
     "straight_41": ("straight", "4,1"),
     "known_looked_at": ("known", "2"),
     "known_8421": ("known", "8,4,2,1"),
 }
+FROM_TEMPLATE = ("template", "together", "straight")
 #: Tasks by their names, at the first level by mode.
 START = {"RECONSTRUCT ({}_start)", "POSTPROCESS ({}_start)"}
 FIRST = {
     "known": START,
     "global": {"RECONSTRUCT ({}_start)"},
-    "template": {"CLASS3D_ALIGN ({})"},
+    "template": {"CLASS3D_ALIGN ({}_template_half1)", "CLASS3D_ALIGN ({}_template_half2)", "JOIN_HALVES ({}_template)"},
+    "together": {"CLASS3D_ALIGN ({}_template)"},
     "straight": set(),
     "denovo": {"INITIAL_MODEL ({})"},
 }
@@ -57,10 +60,11 @@ def test_all_modes_and_lists_side_by_side(tmp_path):
         blocks = {"polishing": {"cycles": 0}}
         blocks |= {"initial_reference": {"template_iterations": 0}} if mode == "straight" else {}
         blocks |= {"initial_reference": {"known_search": "global"}} if mode == "global" else {}
+        blocks |= {"initial_reference": {"independent_halves": False}} if mode == "together" else {}
         if name == "known_looked_at":
             blocks["map_analysis"] = {"local_resolution": "yes", "particle_plot": "yes", "directions": "no"}
         write_parameters(sheet.parent / f"{name}.parameters", data, binnings, 100, **blocks)
-        given = template if mode in ("template", "straight") else ""
+        given = template if mode in FROM_TEMPLATE else ""
         rows.append(f'{name},{name}.parameters,"{given}",{"true" if mode == "denovo" else ""}')
     sheet.write_text("\n".join(rows) + "\n")
     run = pipeline(tmp_path, "--sample_sheet", sheet, "-stub-run")
@@ -70,8 +74,8 @@ def test_all_modes_and_lists_side_by_side(tmp_path):
         wanted = {task.format(f"{name}: bin{level}") for level in levels for task in EVERY_LEVEL}
         wanted |= {task.format(f"{name}: bin{level}") for level in levels[1:] for task in START}
         wanted |= {task.format(f"{name}: bin{levels[0]}") for task in FIRST[mode]} | {f"IMPORT ({name}: tilt_series)"}
-        wanted |= {f"REFERENCE ({name}: template)"} if mode in ("template", "straight") else set()
-        steps = BEST | ({"COMPARE_TEMPLATE ({}_result)"} if mode in ("template", "straight") else set())
+        wanted |= {f"REFERENCE ({name}: template)"} if mode in FROM_TEMPLATE else set()
+        steps = BEST | ({"COMPARE_TEMPLATE ({}_result)"} if mode in FROM_TEMPLATE else set())
         steps = (steps - {"DIRECTIONS ({}_result)"}) | ALL_OF_IT if name == "known_looked_at" else steps
         wanted |= {step.format(f"{name}: bin{levels[-1]}") for step in steps}
         assert {task for task in run.executed if f"({name}: " in task} == wanted
