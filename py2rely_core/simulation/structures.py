@@ -27,6 +27,8 @@ ATOM_SIGMA, RESIDUE_SIGMA = 0.9, 2.2
 SCATTERING = {"H": 0.529, "C": 2.509, "N": 2.211, "O": 1.983, "P": 5.488, "S": 5.160}
 #: Precision of the transforms.
 PRECISION = 1e-9
+#: Of a gold bead, Angstrom.
+BEAD_SIGMA = 25.0
 INVENTED = "invented"
 #: Second conformations of the ribosome: parts that are missing.
 MISSING = {"50S": ("30S", "tRNA"), "no tRNA": ("tRNA",)}
@@ -115,7 +117,7 @@ def make_junk(kind: str, diameter: float, seed: int) -> Structure | None:
     if kind == "other":
         return make_structure(diameter, "C1", seed + 5000)
     if kind == "beads":
-        return Structure(np.zeros((1, 3)), np.array([2000.0]), 25.0)
+        return Structure(np.zeros((1, 3)), np.array([2000.0]), BEAD_SIGMA)
     if kind == "blobs":
         return Structure(rng.normal(0, diameter / 5, (6, 3)), rng.uniform(40, 90, 6), diameter / 8)
     if kind == "membranes":
