@@ -15,9 +15,9 @@ from scipy.spatial.transform import Rotation
 from py2rely_core.data.geometry import AXES, euler_to_matrix, matrix_to_euler
 from py2rely_core.data.tables import write_star
 from py2rely_core.maps.io import write_map
-from py2rely_core.simulation.effects import astigmatic, blurred, counted, drifts, misaligned, transmission
 from py2rely_core.simulation.optics import AMPLITUDE_CONTRAST, SPHERICAL_ABERRATION, VOLTAGE
 from py2rely_core.simulation.projection import project
+from py2rely_core.simulation.recording import astigmatic, blurred, counted, drifts, misaligned, transmission
 from py2rely_core.simulation.settings import Settings, Stream
 from py2rely_core.simulation.structures import (
     INVENTED,

@@ -152,7 +152,7 @@ def _neighbours(settings: Settings, number: int, space: _Space, density: float) 
     """Proteins of several sizes, of the particle's own density."""
     places: dict[float, list[np.ndarray]] = {size: [] for size in NEIGHBOUR_SIZES}
     poses: dict[float, list[np.ndarray]] = {size: [] for size in NEIGHBOUR_SIZES}
-    for one in range(settings.effects.neighbours):
+    for one in range(round(settings.effects.neighbours * settings.particles)):
         rng = settings.stream(number, Stream.NEIGHBOURS, one)
         size = NEIGHBOUR_SIZES[rng.integers(len(NEIGHBOUR_SIZES))]
         poses[size].append(Rotation.random(rng=rng).as_matrix())
