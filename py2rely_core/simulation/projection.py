@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from math import ceil, pi
 
 import numpy as np
@@ -13,6 +11,7 @@ from py2rely_core.data.geometry import tilt_matrices
 from py2rely_core.simulation.optics import ctf, damage, directed_defocus
 from py2rely_core.simulation.settings import Settings
 from py2rely_core.simulation.structures import Structure, transform
+from py2rely_core.simulation.threads import for_each
 
 #: Around a particle's image, Angstrom in all: where the CTF carries its signal.
 MARGIN = 300.0
@@ -76,9 +75,7 @@ def project(
             _add(whole, np.fft.irfft2(image, s=(patch, patch)), corner)
         images[tilt] = -whole
 
-    # Each tilt is summed up by one thread, in the order of its particles: their number changes no byte.
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        list(pool.map(one, range(len(tilts))))
+    for_each(len(tilts), one)
     return images
 
 

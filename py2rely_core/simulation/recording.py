@@ -9,6 +9,7 @@ import pandas as pd
 
 from py2rely_core.data.geometry import tilt_matrices
 from py2rely_core.simulation.effects import Effects
+from py2rely_core.simulation.threads import for_each
 
 #: Share of the electrons that a dark tilt still gets, as where a grid bar has moved into the beam.
 DARK = 0.02
@@ -114,8 +115,12 @@ def blurred(images: np.ndarray, pixel_size: float, dqe: float, drift: np.ndarray
     fy, fx = np.fft.fftfreq(size, pixel_size)[:, None], np.fft.rfftfreq(size, pixel_size)
     response = detector_response(np.hypot(fy, fx), 0.5 / pixel_size, dqe)
     result = np.empty_like(images)
-    for image, moved, out in zip(images, drift, result, strict=True):
-        out[:] = np.fft.irfft2(np.fft.rfft2(image) * response * drift_response(fy, fx, moved), s=image.shape)
+
+    def one(tilt: int) -> None:
+        spectrum = np.fft.rfft2(images[tilt]) * response * drift_response(fy, fx, drift[tilt])
+        result[tilt] = np.fft.irfft2(spectrum, s=(size, size))
+
+    for_each(len(images), one)
     return result
 
 
@@ -134,6 +139,10 @@ def counted(images: np.ndarray, electrons: np.ndarray, rng: np.random.Generator)
     (n_tilts, size, size) float32
     """
     result = np.empty(images.shape, dtype=np.float32)
-    for image, background, out in zip(images, electrons, result, strict=True):
-        out[:] = rng.poisson(background * np.maximum(1 + image.astype(float), 0))
+    own = rng.spawn(len(images))
+
+    def one(tilt: int) -> None:
+        result[tilt] = own[tilt].poisson(electrons[tilt] * np.maximum(1 + images[tilt].astype(float), 0))
+
+    for_each(len(images), one)
     return result
