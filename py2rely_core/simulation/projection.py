@@ -25,6 +25,7 @@ def project(
     settings: Settings,
     moved: np.ndarray | None = None,
     diameter: float | None = None,
+    oversampling: float = 0.0,
 ) -> np.ndarray:
     """Noise-free images of particles of one structure, the tilts side by side on all CPUs.
 
@@ -42,6 +43,8 @@ def project(
         Displacement of each particle in each tilt, Angstrom.
     diameter : float, optional
         Of the structure, Angstrom; that of the settings when not given.
+    oversampling : float
+        As :func:`py2rely_core.simulation.structures.transform` takes it.
 
     Returns
     -------
@@ -69,7 +72,7 @@ def project(
             shift = np.array([row.rlnTomoXShiftAngst, row.rlnTomoYShiftAngst])
             centre = (camera[:2] + shift) / pixel + size // 2
             corner = np.rint(centre).astype(int) - patch // 2
-            image = transform((blobs / pixel + centre - corner)[:, ::-1], structure.weights, patch)
+            image = transform((blobs / pixel + centre - corner)[:, ::-1], structure.weights, patch, oversampling)
             # rlnTomoHand = -1: what is nearer to the source has less defocus.
             image *= decay * ctf(frequency, defocus - camera[2])
             _add(whole, np.fft.irfft2(image, s=(patch, patch)), corner)

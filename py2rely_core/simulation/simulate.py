@@ -28,7 +28,7 @@ from py2rely_core.simulation.structures import (
     second_of,
     structure_of,
 )
-from py2rely_core.simulation.surroundings import surroundings
+from py2rely_core.simulation.surroundings import OVERSAMPLING, surroundings
 
 
 def tilt_table(settings: Settings, number: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -189,9 +189,10 @@ def _write_tilt_series(
 
     images = _particle_images(settings, structures, picks, tilts, moved(picks.positions), number)
     for group in others:
-        places = group.positions
-        shown = project(group.structure, group.poses, places, tilts, settings, moved(places), group.diameter)
-        images = images + shown
+        images = images + project(
+            group.structure, group.poses, group.positions, tilts, settings, moved(group.positions), group.diameter,
+            OVERSAMPLING,
+        )  # fmt: skip
     drift = drifts(tilts, effects.drift, settings.stream(number, Stream.DRIFT))
     signal = _signal(structures["a"], settings)
     images = _recorded(images, tilts, drift, signal, settings, rng, settings.stream(number, Stream.ELECTRONS))

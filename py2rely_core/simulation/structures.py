@@ -244,7 +244,7 @@ def _from_table(path: Path) -> Structure:
     return Structure(centres, weights, ATOM_SIGMA if "element" in table else RESIDUE_SIGMA)
 
 
-def transform(points: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
+def transform(points: np.ndarray, weights: np.ndarray, size: int, oversampling: float = 0.0) -> np.ndarray:
     """The discrete transform of points of a grid's units, as ``numpy.fft.rfftn`` orders it.
 
     Parameters
@@ -255,6 +255,8 @@ def transform(points: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
         Of each point.
     size : int
         Pixels along each axis.
+    oversampling : float
+        Of the grid within, as finufft takes it (0: its own choice); what is computed is as precise with each.
 
     Returns
     -------
@@ -267,7 +269,8 @@ def transform(points: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
     nufft = {2: finufft.nufft2d1, 3: finufft.nufft3d1}[points.shape[1]]
     angles = [np.ascontiguousarray(axis) for axis in (2 * pi / size * points).T]
     modes = (size,) * points.shape[1]
-    whole = nufft(*angles, weights.astype(complex), modes, eps=PRECISION, isign=-1, modeord=1, nthreads=1)
+    options = {"eps": PRECISION, "isign": -1, "modeord": 1, "nthreads": 1, "upsampfac": oversampling}
+    whole = nufft(*angles, weights.astype(complex), modes, **options)
     return whole[..., : size // 2 + 1]
 
 

@@ -26,6 +26,8 @@ MEMBRANE_RADIUS = 30.0
 BEAD_RADIUS = 2.0
 #: Places that are tried for each thing.
 TRIES = 2000
+#: Of the transforms of few points, which take half of the time with it.
+OVERSAMPLING = 1.25
 #: Weight by volume of an invented particle of 130 A, for which the contrast of ``make_junk`` is made; 1/Angstrom^3.
 INVENTED_DENSITY = 400 / 130.0**3
 
