@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Inelastic mean free path of vitreous ice at 300 kV, Angstrom (Rice et al. 2018, doi:10.1016/j.jsb.2018.06.007).
+#: Inelastic mean free path of vitreous ice at 300 kV, Angstrom (Rice et al. 2018, PMC6119488).
 MEAN_FREE_PATH = 3950.0
 
 
