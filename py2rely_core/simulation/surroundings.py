@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from math import ceil
 from typing import TypeVar
 
 import numpy as np
@@ -13,11 +14,15 @@ from scipy.spatial.transform import Rotation
 
 from py2rely_core.data.geometry import AXES
 from py2rely_core.simulation.settings import Settings, Stream
-from py2rely_core.simulation.structures import BEAD_SIGMA, Structure, make_junk
+from py2rely_core.simulation.structures import BEAD_SIGMA, RESIDUE_SIGMA, Structure, make_junk
 
 Found = TypeVar("Found")
 #: Diameters of the other proteins, shares of the particle's; there is one protein of each.
 NEIGHBOUR_SIZES = (0.5, 0.7, 0.9, 1.1)
+#: Domains of another protein, balls within its diameter, and their diameters as a share of its.
+DOMAINS, DOMAIN_SIZES = 5, (0.35, 0.6)
+#: Points of another protein: one in a cube of such an edge (Angstrom), and so many at most.
+SPACING, MOST_POINTS = 7.0, 3000
 #: Edge of a patch of membrane is 1.5 times so many diameters of the particle.
 PATCH = 2.0
 #: What other things keep from the middle of a membrane, Angstrom: half of a bilayer.
@@ -165,10 +170,32 @@ def _neighbours(settings: Settings, number: int, space: _Space, density: float) 
     for kind, size in enumerate(NEIGHBOUR_SIZES):
         if places[size]:
             diameter = size * settings.diameter
-            made = make_junk("other", diameter, settings.seed + kind)
-            protein = _scaled(made, density * diameter**3 / made.weights.sum())
+            protein = make_protein(diameter, density * diameter**3, np.random.default_rng([settings.seed, 3000, kind]))
             groups.append(Group("other", protein, diameter, np.array(poses[size]), np.array(places[size])))
     return groups
+
+
+def make_protein(diameter: float, weight: float, rng: np.random.Generator) -> Structure:
+    """A protein of several domains, evenly filled: the chain of ``make_structure`` fills no large one.
+
+    Parameters
+    ----------
+    diameter : float
+        Angstrom.
+    weight : float
+        Of the whole.
+    rng : Generator
+    """
+    radii = diameter / 2 * rng.uniform(*DOMAIN_SIZES, DOMAINS)
+    directions = rng.normal(size=(DOMAINS, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    middles = directions * (diameter / 2 - radii)[:, None]
+    box = rng.uniform(-diameter / 2, diameter / 2, (ceil((diameter / SPACING) ** 3), 3))
+    inside = (cdist(box, middles) < radii).any(axis=1)
+    centres = box[inside][:MOST_POINTS]
+    # Where they are few for their volume they are wide: then none stands out.
+    apart = (inside.mean() * diameter**3 / len(centres)) ** (1 / 3)
+    return Structure(centres, np.full(len(centres), weight / len(centres)), max(RESIDUE_SIGMA, apart / 3))
 
 
 def _upright(positions: list[np.ndarray]) -> np.ndarray:

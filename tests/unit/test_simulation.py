@@ -18,8 +18,8 @@ from py2rely_core.simulation.optics import ctf, directed_defocus
 from py2rely_core.simulation.recording import blurred
 from py2rely_core.simulation.settings import Settings
 from py2rely_core.simulation.simulate import write_dataset
-from py2rely_core.simulation.structures import make_structure
-from py2rely_core.simulation.surroundings import surroundings
+from py2rely_core.simulation.structures import density, make_structure
+from py2rely_core.simulation.surroundings import make_protein, surroundings
 
 SMALL = {"pixel_size": 5.0, "image_size": 120, "thickness": 60, "tilt_series": 1, "particles": 4, "tilt_step": 30.0}
 PATH_LENGTHS = np.array([2.0, 2 / np.sqrt(3), 1.0, 2 / np.sqrt(3), 2.0])
@@ -229,6 +229,20 @@ def test_each_effect_has_a_stream_of_its_own(simulate, name):
     assert mine.equals(theirs)
     mine, theirs = (pd.read_csv(one / "truth/TS_01_exposures.csv")[["drift_x", "drift_y"]] for one in (path, whole))
     assert mine.equals(theirs) == (name != "drift")
+
+
+@pytest.mark.parametrize("diameter", [60.0, 150.0, 320.0])
+def test_other_proteins_fill_their_size_evenly(diameter):
+    """Of the weight that is asked for, and nowhere many times denser than on the average of what they fill."""
+    protein = make_protein(diameter, 1000.0, np.random.default_rng(0))
+    assert protein.weights.sum() == pytest.approx(1000)
+    assert np.linalg.norm(protein.centres, axis=1).max() <= diameter / 2
+    assert np.linalg.norm(protein.centres, axis=1).max() > 0.4 * diameter
+    voxels = density(protein, 64, 1.2 * diameter / 64)
+    # The densest half of the weight takes up a good part of the size (a random chain: 0.001 at 320 A).
+    ordered = np.sort(voxels.ravel())[::-1]
+    half = np.searchsorted(np.cumsum(ordered), voxels.sum() / 2)
+    assert half * (1.2 / 64) ** 3 > 0.02
 
 
 def test_membranes_are_clear_of_picks_and_end_with_the_tomogram():
