@@ -136,7 +136,7 @@ def command(
     from py2rely_core.simulation.structures import KNOWN
 
     given = {name: value for name, value in locals().items() if value is not None}
-    noises = [name for name in ("noise", "snr", "shot_noise") if given.get(name)]
+    noises = [name for name in ("noise", "snr", "shot_noise") if given.get(name, False) is not False]
     if len(noises) > 1:
         options = " and ".join(f"--{name.replace('_', '-')}" for name in noises)
         problem = Problem(f"{options} say different things about the noise.", options, "one of them", "Give one.")

@@ -30,7 +30,7 @@ def astigmatic(tilts: pd.DataFrame, astigmatism: float, rng: np.random.Generator
 
 
 def misaligned(tilts: pd.DataFrame, effects: Effects, streams: tuple[np.random.Generator, ...]) -> pd.DataFrame:
-    """The tilts with errors of alignment, as an STAR file may have them.
+    """The tilts with errors of alignment, as STAR files may have them.
 
     Parameters
     ----------

@@ -211,7 +211,7 @@ def test_realistic_demo_data_are_as_stated_and_what_is_given_wins(tmp_path, caps
         "ice": 0.0, "beads": 1, "shot_noise": False,
     }  # fmt: skip
     assert effects("white", "--realistic", "--snr", 0.1) == realistic | {"snr": 0.1, "shot_noise": False}
-    assert not effects("known", "--realistic", "--noise", 1)["shot_noise"]
+    assert not effects("known", "--realistic", "--noise", 0)["shot_noise"]
     assert effects("some", "--dqe", 0.5, "--astigmatism", 500) == plain | {"dqe": 0.5, "astigmatism": 500.0}
     capsys.readouterr()
     cli("demo-data", tmp_path / "both", *small, "--snr", 0.1, "--shot-noise", code=2)
