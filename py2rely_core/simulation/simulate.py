@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import partial
-from math import asin, ceil, log, pi, sqrt
+from math import ceil, log, pi, sqrt
 from pathlib import Path
 
 import mrcfile
@@ -12,9 +12,13 @@ import numpy as np
 import pandas as pd
 from scipy.spatial.transform import Rotation
 
-from py2rely_core.data.geometry import AXES, euler_to_matrix, matrix_to_euler, tilt_matrices
+from py2rely_core.data.geometry import AXES, euler_to_matrix, matrix_to_euler
 from py2rely_core.data.tables import write_star
 from py2rely_core.maps.io import write_map
+from py2rely_core.simulation.optics import AMPLITUDE_CONTRAST, SPHERICAL_ABERRATION, VOLTAGE
+from py2rely_core.simulation.projection import project
+from py2rely_core.simulation.recording import astigmatic, blurred, counted, drifts, misaligned, transmission
+from py2rely_core.simulation.settings import Settings, Stream
 from py2rely_core.simulation.structures import (
     INVENTED,
     Structure,
@@ -23,93 +27,8 @@ from py2rely_core.simulation.structures import (
     make_structure,
     second_of,
     structure_of,
-    transform,
 )
-
-VOLTAGE, SPHERICAL_ABERRATION, AMPLITUDE_CONTRAST = 300.0, 2.7, 0.07
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is simulated. Lengths in Angstrom, defocus in micrometres, angles in degrees.
-
-    Attributes
-    ----------
-    noise : float
-        Standard deviation of the white noise, in units of the standard deviation of a particle's image.
-    angle_error, shift_error : float
-        Standard deviation of the errors of the orientations and positions in ``particles.star``.
-    random_angles : bool
-        Orientations in ``particles.star`` are random: unknown.
-    structure : str
-        ``invented``, or as :func:`py2rely_core.simulation.structures.structure_of` takes it.
-    second : str
-        What the second conformation is, as :func:`py2rely_core.simulation.structures.second_of` takes it.
-    false_picks : float
-        Picks without a particle, as a share of the particles.
-    junk : str
-        What lies at false picks, in turn, separated by commas: ``nothing``, ``blobs`` (ice), ``beads`` (gold),
-        ``membranes``, ``other`` (another structure of this size). Empty: nothing.
-    second_conformation : float
-        Share of particles of which one domain has moved.
-    defocus_error : float
-        Standard deviation, Angstrom, of the error of each tilt series' defocus in its STAR file.
-    motion : float
-        Root mean square, Angstrom, of the particles' displacement after the whole dose, along each axis.
-    """
-
-    tilt_series: int = 2
-    particles: int = 20
-    pixel_size: float = 2.5
-    image_size: int = 320
-    thickness: int = 128
-    diameter: float = 130.0
-    symmetry: str = "O"
-    tilt_range: float = 60.0
-    tilt_step: float = 10.0
-    defocus: float = 3.0
-    dose: float = 1.0
-    noise: float = 2.0
-    seed: int = 0
-    angle_error: float = 0.0
-    shift_error: float = 0.0
-    random_angles: bool = False
-    false_picks: float = 0.0
-    junk: str = ""
-    second_conformation: float = 0.0
-    defocus_error: float = 0.0
-    motion: float = 0.0
-    name_prefix: str = "TS_"
-    structure: str = INVENTED
-    second: str = "moved"
-
-
-def wavelength(voltage: float) -> float:
-    """Electron wavelength, Angstrom, of a voltage in kV."""
-    volts = voltage * 1e3
-    return 12.2643247 / sqrt(volts * (1 + volts * 0.978466e-6))
-
-
-def ctf(frequency: np.ndarray, defocus: float) -> np.ndarray:
-    """RELION's contrast transfer function, positive at low frequency.
-
-    Parameters
-    ----------
-    frequency : array
-        1/Angstrom.
-    defocus : float
-        Angstrom, positive for underfocus.
-    """
-    wave = wavelength(VOLTAGE)
-    phase = pi * wave * defocus * frequency**2 - pi / 2 * SPHERICAL_ABERRATION * 1e7 * wave**3 * frequency**4
-    return np.sin(phase + asin(AMPLITUDE_CONTRAST))
-
-
-def damage(frequency: np.ndarray, dose: float) -> np.ndarray:
-    """Amplitude left after a dose in e/A^2 (Grant and Grigorieff 2015)."""
-    with np.errstate(divide="ignore"):
-        critical = 0.245 * frequency ** (-1.665) + 2.81
-    return np.exp(-dose / (2 * critical))
+from py2rely_core.simulation.surroundings import OVERSAMPLING, surroundings
 
 
 def tilt_table(settings: Settings, number: int, rng: np.random.Generator) -> pd.DataFrame:
@@ -156,7 +75,9 @@ def place(settings: Settings, count: int, rng: np.random.Generator) -> np.ndarra
     return np.array(positions)
 
 
-def displacements(positions: np.ndarray, tilts: pd.DataFrame, motion: float, rng: np.random.Generator) -> np.ndarray:
+def displacements(
+    positions: np.ndarray, tilts: pd.DataFrame, motion: float, rng: np.random.Generator, extent: float
+) -> np.ndarray:
     """Beam-induced motion: a random walk with the dose, the same for neighbours and different across the field.
 
     Parameters
@@ -167,6 +88,10 @@ def displacements(positions: np.ndarray, tilts: pd.DataFrame, motion: float, rng
         As :func:`tilt_table` makes it.
     motion : float
         Root mean square after the last exposure, Angstrom, along each axis.
+    rng : Generator
+        The same numbers are the same motion, whatever the positions are.
+    extent : float
+        Of the field, Angstrom from its centre.
 
     Returns
     -------
@@ -179,67 +104,8 @@ def displacements(positions: np.ndarray, tilts: pd.DataFrame, motion: float, rng
     walk = np.empty_like(steps)
     walk[order] = np.cumsum(steps, axis=0)
     # One part for all particles, and one along each axis of the field.
-    extent = max(float(np.abs(positions).max()), 1.0)
     fields = np.concatenate([np.ones((len(positions), 1)), positions / extent], axis=1) / sqrt(2)
     return np.einsum("nf,tfx->ntx", fields, walk)
-
-
-def project(
-    structure: Structure,
-    poses: np.ndarray,
-    positions: np.ndarray,
-    tilts: pd.DataFrame,
-    settings: Settings,
-    moved: np.ndarray | None = None,
-) -> np.ndarray:
-    """Noise-free images of particles of one structure.
-
-    Parameters
-    ----------
-    structure : Structure
-    poses : (n, 3, 3) float
-        From the reference to the tomogram.
-    positions : (n, 3) float
-        Angstrom from the tomogram's centre.
-    tilts : DataFrame
-        As :func:`tilt_table` makes it.
-    settings : Settings
-    moved : (n, n_tilts, 3) float, optional
-        Displacement of each particle in each tilt, Angstrom.
-
-    Returns
-    -------
-    (n_tilts, image_size, image_size) float32
-        Particles are dark.
-    """
-    size, pixel = settings.image_size, settings.pixel_size
-    patch = 2 * ceil((settings.diameter + 300) / pixel / 2)
-    fy, fx = np.fft.fftfreq(patch, pixel), np.fft.rfftfreq(patch, pixel)
-    frequency = np.sqrt(fy[:, None] ** 2 + fx**2)
-    envelope = np.exp(-2 * (pi * structure.sigma * frequency) ** 2)
-    images = np.zeros((len(tilts), size, size))
-    for tilt, (matrix, row) in enumerate(zip(tilt_matrices(tilts), tilts.itertuples(), strict=True)):
-        decay = envelope * damage(frequency, row.rlnMicrographPreExposure)
-        offsets = np.zeros_like(positions) if moved is None else moved[:, tilt]
-        for pose, position in zip(poses, positions + offsets, strict=True):
-            camera = matrix @ position
-            blobs = structure.centres @ (matrix @ pose).T[:, :2]
-            shift = np.array([row.rlnTomoXShiftAngst, row.rlnTomoYShiftAngst])
-            centre = (camera[:2] + shift) / pixel + size // 2
-            corner = np.rint(centre).astype(int) - patch // 2
-            image = transform((blobs / pixel + centre - corner)[:, ::-1], structure.weights, patch)
-            # rlnTomoHand = -1: what is nearer to the source has less defocus.
-            image *= decay * ctf(frequency, row.rlnDefocusU - camera[2])
-            _add(images[tilt], np.fft.irfft2(image, s=(patch, patch)), corner)
-    return -images.astype(np.float32)
-
-
-def _add(image: np.ndarray, patch: np.ndarray, corner: np.ndarray) -> None:
-    x, y = corner
-    low_y, high_y = max(0, y), min(image.shape[0], y + patch.shape[0])
-    low_x, high_x = max(0, x), min(image.shape[1], x + patch.shape[1])
-    if low_y < high_y and low_x < high_x:
-        image[low_y:high_y, low_x:high_x] += patch[low_y - y : high_y - y, low_x - x : high_x - x]
 
 
 def write_dataset(directory: Path, settings: Settings) -> pd.DataFrame:
@@ -257,17 +123,20 @@ def write_dataset(directory: Path, settings: Settings) -> pd.DataFrame:
         The truth, a row per pick: tomogram, position, angles and label (``a``, ``b`` or ``false``).
     """
     structures = _structures(settings)
-    truth, tomograms = [], []
-    (directory / "tilt_series").mkdir(parents=True, exist_ok=True)
-    for number in range(1, settings.tilt_series + 1):
-        rng = np.random.default_rng([settings.seed, number])
-        name = f"{settings.name_prefix}{number:02d}"
-        truth.append(_write_tilt_series(directory, settings, structures, name, number, rng))
-        tomograms.append(_global_row(settings, name))
-    table = pd.concat(truth, ignore_index=True)
-    write_star({"global": pd.DataFrame(tomograms)}, directory / "tilt_series.star")
+    for path in ("tilt_series", "truth/tilt_series"):
+        (directory / path).mkdir(parents=True, exist_ok=True)
+    names = [f"{settings.name_prefix}{number:02d}" for number in range(1, settings.tilt_series + 1)]
+    written = [
+        _write_tilt_series(directory, settings, structures, name, number) for number, name in enumerate(names, start=1)
+    ]
+    table, others = (pd.concat(tables, ignore_index=True) for tables in zip(*written, strict=True))
+    for place in ("", "truth/"):
+        rows = pd.DataFrame([_global_row(settings, name, f"{place}tilt_series/{name}.star") for name in names])
+        write_star({"global": rows}, directory / f"{place}tilt_series.star")
     _write_particles(directory, settings, table)
     _write_truth(directory, settings, structures, table)
+    if len(others):
+        others.to_csv(directory / "truth/surroundings.csv", index=False, float_format="%.5f")
     return table
 
 
@@ -282,72 +151,149 @@ def _structures(settings: Settings) -> dict[str, Structure]:
     return {"a": first} | ({"b": second()} if settings.second_conformation > 0 else {})
 
 
-def _write_tilt_series(
-    directory: Path,
-    settings: Settings,
-    structures: dict[str, Structure],
-    name: str,
-    number: int,
-    rng: np.random.Generator,
-) -> pd.DataFrame:
-    tilts = tilt_table(settings, number, rng)
+@dataclass(frozen=True)
+class _Picks:
+    """The picks of one tomogram, (n,): what truly is there, and which kind of junk where none of the structures is."""
+
+    positions: np.ndarray
+    poses: np.ndarray
+    labels: np.ndarray
+    kinds: np.ndarray
+
+
+def _picks(settings: Settings, rng: np.random.Generator) -> _Picks:
     n_false = round(settings.false_picks * settings.particles)
     positions = place(settings, settings.particles + n_false, rng)
     labels = np.array(["a"] * settings.particles + ["false"] * n_false)
     labels[: round(settings.second_conformation * settings.particles)] = "b"
-    poses = Rotation.random(len(labels), rng=rng).as_matrix()
     kinds = settings.junk.split(",") if settings.junk else ["nothing"]
-    of_kind = np.array([""] * settings.particles + [kinds[n % len(kinds)] for n in range(n_false)], dtype=object)
-    # Streams of their own: data without motion or defocus errors are the same whether or not others have them.
-    moved = displacements(positions, tilts, settings.motion, np.random.default_rng([settings.seed, number, 1]))
-    images = sum(
-        project(structure, poses[labels == label], positions[labels == label], tilts, settings, moved[labels == label])
-        for label, structure in structures.items()
+    of_kind = [""] * settings.particles + [kinds[n % len(kinds)] for n in range(n_false)]
+    poses = Rotation.random(len(labels), rng=rng).as_matrix()
+    return _Picks(positions, poses, labels, np.array(of_kind, dtype=object))
+
+
+def _write_tilt_series(
+    directory: Path, settings: Settings, structures: dict[str, Structure], name: str, number: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Its picks in a random order, and what else is in the tomogram."""
+    rng = np.random.default_rng([settings.seed, number])
+    effects = settings.effects
+    tilts = tilt_table(settings, number, rng)
+    tilts = astigmatic(tilts, effects.astigmatism, settings.stream(number, Stream.ASTIGMATISM))
+    picks = _picks(settings, rng)
+    others = surroundings(settings, number, picks.positions, structures["a"])
+    extent = max(float(np.abs(picks.positions).max()), 1.0)
+
+    def moved(positions: np.ndarray) -> np.ndarray:
+        return displacements(positions, tilts, settings.motion, settings.stream(number, Stream.MOTION), extent)
+
+    images = _particle_images(settings, structures, picks, tilts, moved(picks.positions), number)
+    for group in others:
+        images = images + project(
+            group.structure, group.poses, group.positions, tilts, settings, moved(group.positions), group.diameter,
+            OVERSAMPLING,
+        )  # fmt: skip
+    drift = drifts(tilts, effects.drift, settings.stream(number, Stream.DRIFT))
+    signal = _signal(structures["a"], settings)
+    images = _recorded(images, tilts, drift, signal, settings, rng, settings.stream(number, Stream.ELECTRONS))
+    file = f"tilt_series/{name}.mrcs"
+    _write_stack(directory / file, images, settings.pixel_size)
+    tilts.insert(0, "rlnMicrographName", [f"{section}@{file}" for section in range(1, len(tilts) + 1)])
+    _write_tilts(directory, settings, name, number, tilts)
+    exposures = pd.DataFrame({"rlnTomoYTilt": tilts["rlnTomoYTilt"], "transmission": transmission(tilts, effects)})
+    exposures.assign(drift_x=drift[:, 0], drift_y=drift[:, 1]).to_csv(
+        directory / f"truth/{name}_exposures.csv", index=False
     )
-    for kind in dict.fromkeys(kinds if n_false else ()):
+    np.save(directory / f"truth/{name}_motion.npy", moved(picks.positions).astype(np.float32))
+    order = rng.permutation(len(picks.labels))
+    angles = matrix_to_euler(picks.poses)
+    columns = {"tomogram": name, "label": picks.labels}
+    columns |= {axis.lower(): picks.positions[:, i] for i, axis in enumerate(AXES)}
+    columns |= {angle: angles[:, i] for i, angle in enumerate(("rot", "tilt", "psi"))}
+    columns |= {"kind": picks.kinds} if settings.junk else {}
+    return pd.DataFrame(columns).iloc[order], pd.concat([pd.DataFrame(), *(group.rows(name) for group in others)])
+
+
+def _particle_images(
+    settings: Settings,
+    structures: dict[str, Structure],
+    picks: _Picks,
+    tilts: pd.DataFrame,
+    moved: np.ndarray,
+    number: int,
+) -> np.ndarray:
+    """Noise-free images of what is at the picks, (n_tilts, size, size) float32."""
+
+    def shown(structure: Structure, which: np.ndarray) -> np.ndarray:
+        return project(structure, picks.poses[which], picks.positions[which], tilts, settings, moved[which])
+
+    images = sum(shown(structure, picks.labels == label) for label, structure in structures.items())
+    for kind in dict.fromkeys(kind for kind in picks.kinds if kind):
         # Ice differs from place to place; of the others only the view does.
-        places = np.flatnonzero(of_kind == kind)
+        places = np.flatnonzero(picks.kinds == kind)
         for one, here in enumerate(np.split(places, len(places)) if kind == "blobs" else [places]):
             junk = make_junk(kind, settings.diameter, settings.seed + (1000 * number + one if kind == "blobs" else 0))
             if junk is not None:
-                images = images + project(junk, poses[here], positions[here], tilts, settings, moved[here])
-    images = images + rng.normal(0, settings.noise * _signal(structures["a"], settings), images.shape)
-    file = f"tilt_series/{name}.mrcs"
-    with mrcfile.new(directory / file, overwrite=True) as mrc:
+                images = images + shown(junk, here)
+    return images
+
+
+def _recorded(
+    images: np.ndarray,
+    tilts: pd.DataFrame,
+    drift: np.ndarray,
+    signal: float,
+    settings: Settings,
+    white: np.random.Generator,
+    electrons: np.random.Generator,
+) -> np.ndarray:
+    """What the detector has of noise-free images, (n_tilts, size, size) float.
+
+    With white noise images are scaled so that it is the same in all: the signal falls with the root of the electrons.
+    """
+    effects = settings.effects
+    if effects.dqe < 1 or effects.drift > 0:
+        images = blurred(images, settings.pixel_size, effects.dqe, drift)
+    left = transmission(tilts, effects)
+    # Drawn with shot noise, too: what is drawn after it stays the same.
+    noise = white.normal(0, settings.white_noise * signal, images.shape)
+    if effects.shot_noise:
+        background = settings.dose * settings.pixel_size**2 * left
+        return counted(images * (effects.contrast / signal), background, electrons)
+    return images * np.sqrt(left)[:, None, None] + noise
+
+
+def _write_stack(path: Path, images: np.ndarray, pixel_size: float) -> None:
+    with mrcfile.new(path, overwrite=True) as mrc:
         mrc.set_data(images.astype(np.float32))
         mrc.set_image_stack()
-        mrc.voxel_size = settings.pixel_size
+        mrc.voxel_size = pixel_size
         # The time of writing would make two runs differ.
         mrc.header.label[:] = b""
         mrc.header.nlabl = 0
-    names = [f"{section}@{file}" for section in range(1, len(tilts) + 1)]
-    tilts.insert(0, "rlnMicrographName", names)
-    (directory / "truth").mkdir(exist_ok=True)
+
+
+def _write_tilts(directory: Path, settings: Settings, name: str, number: int, tilts: pd.DataFrame) -> None:
+    """The tilt series' table with its errors, and without them in ``truth/``."""
+    write_star({name: tilts}, directory / f"truth/tilt_series/{name}.star")
     tilts[["rlnTomoYTilt", "rlnDefocusU"]].to_csv(directory / f"truth/{name}_defocus.csv", index=False)
-    np.save(directory / f"truth/{name}_motion.npy", moved.astype(np.float32))
-    error = np.random.default_rng([settings.seed, number, 2]).normal(0, settings.defocus_error)
-    tilts[["rlnDefocusU", "rlnDefocusV"]] += error
-    write_star({name: tilts}, directory / f"tilt_series/{name}.star")
-    order = rng.permutation(len(labels))
-    angles = matrix_to_euler(poses)
-    columns = {"tomogram": name, "label": labels}
-    columns |= {axis.lower(): positions[:, i] for i, axis in enumerate(AXES)}
-    columns |= {angle: angles[:, i] for i, angle in enumerate(("rot", "tilt", "psi"))}
-    columns |= {"kind": of_kind} if settings.junk else {}
-    return pd.DataFrame(columns).iloc[order]
+    kinds = (Stream.ALIGNMENT_SHIFT, Stream.ALIGNMENT_ROTATION, Stream.AXIS)
+    wrong = misaligned(tilts, settings.effects, tuple(settings.stream(number, kind) for kind in kinds))
+    wrong[["rlnDefocusU", "rlnDefocusV"]] += settings.stream(number, Stream.DEFOCUS).normal(0, settings.defocus_error)
+    write_star({name: wrong}, directory / f"tilt_series/{name}.star")
 
 
 def _signal(structure: Structure, settings: Settings) -> float:
     """Standard deviation of a particle's untilted image within its diameter."""
     tilts = pd.DataFrame([dict.fromkeys(("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot"), 0.0)])
     tilts = tilts.assign(rlnTomoXShiftAngst=0.0, rlnTomoYShiftAngst=0.0, rlnMicrographPreExposure=0.0)
-    tilts["rlnDefocusU"] = 1e4 * settings.defocus
+    tilts = tilts.assign(rlnDefocusU=1e4 * settings.defocus, rlnDefocusV=1e4 * settings.defocus, rlnDefocusAngle=0.0)
     image = project(structure, np.eye(3)[None], np.zeros((1, 3)), tilts, settings)[0]
     axis = (np.arange(settings.image_size) - settings.image_size // 2) * settings.pixel_size
     return float(image[np.hypot(axis[:, None], axis) < settings.diameter / 2].std())
 
 
-def _global_row(settings: Settings, name: str) -> dict[str, object]:
+def _global_row(settings: Settings, name: str, tilts: str) -> dict[str, object]:
     return {
         "rlnTomoName": name,
         "rlnVoltage": VOLTAGE,
@@ -357,7 +303,7 @@ def _global_row(settings: Settings, name: str) -> dict[str, object]:
         "rlnTomoHand": -1.0,
         "rlnOpticsGroupName": "opticsGroup1",
         "rlnTomoTiltSeriesPixelSize": settings.pixel_size,
-        "rlnTomoTiltSeriesStarFile": f"tilt_series/{name}.star",
+        "rlnTomoTiltSeriesStarFile": tilts,
         "rlnTomoSizeX": settings.image_size,
         "rlnTomoSizeY": settings.image_size,
         "rlnTomoSizeZ": settings.thickness,

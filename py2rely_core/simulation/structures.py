@@ -27,6 +27,8 @@ ATOM_SIGMA, RESIDUE_SIGMA = 0.9, 2.2
 SCATTERING = {"H": 0.529, "C": 2.509, "N": 2.211, "O": 1.983, "P": 5.488, "S": 5.160}
 #: Precision of the transforms.
 PRECISION = 1e-9
+#: Of a gold bead, Angstrom.
+BEAD_SIGMA = 25.0
 INVENTED = "invented"
 #: Second conformations of the ribosome: parts that are missing.
 MISSING = {"50S": ("30S", "tRNA"), "no tRNA": ("tRNA",)}
@@ -115,7 +117,7 @@ def make_junk(kind: str, diameter: float, seed: int) -> Structure | None:
     if kind == "other":
         return make_structure(diameter, "C1", seed + 5000)
     if kind == "beads":
-        return Structure(np.zeros((1, 3)), np.array([2000.0]), 25.0)
+        return Structure(np.zeros((1, 3)), np.array([2000.0]), BEAD_SIGMA)
     if kind == "blobs":
         return Structure(rng.normal(0, diameter / 5, (6, 3)), rng.uniform(40, 90, 6), diameter / 8)
     if kind == "membranes":
@@ -242,7 +244,7 @@ def _from_table(path: Path) -> Structure:
     return Structure(centres, weights, ATOM_SIGMA if "element" in table else RESIDUE_SIGMA)
 
 
-def transform(points: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
+def transform(points: np.ndarray, weights: np.ndarray, size: int, oversampling: float = 0.0) -> np.ndarray:
     """The discrete transform of points of a grid's units, as ``numpy.fft.rfftn`` orders it.
 
     Parameters
@@ -253,6 +255,8 @@ def transform(points: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
         Of each point.
     size : int
         Pixels along each axis.
+    oversampling : float
+        Of the grid within, as finufft takes it (0: its own choice); what is computed is as precise with each.
 
     Returns
     -------
@@ -265,7 +269,8 @@ def transform(points: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
     nufft = {2: finufft.nufft2d1, 3: finufft.nufft3d1}[points.shape[1]]
     angles = [np.ascontiguousarray(axis) for axis in (2 * pi / size * points).T]
     modes = (size,) * points.shape[1]
-    whole = nufft(*angles, weights.astype(complex), modes, eps=PRECISION, isign=-1, modeord=1, nthreads=1)
+    options = {"eps": PRECISION, "isign": -1, "modeord": 1, "nthreads": 1, "upsampfac": oversampling}
+    whole = nufft(*angles, weights.astype(complex), modes, **options)
     return whole[..., : size // 2 + 1]
 
 

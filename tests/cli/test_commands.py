@@ -3,6 +3,7 @@
 import json
 import subprocess
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from py2rely_core.data.tables import read_star
 from py2rely_core.maps.fsc import fsc
 from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.parameters.files import load_recipe
+from py2rely_core.simulation.effects import NO_EFFECTS, REALISTIC
 from py2rely_core.simulation.structures import density, make_structure
 
 LAUNCHER = REPO / "bin/py2rely"
@@ -189,6 +191,33 @@ def test_demo_data_with_every_flag(tmp_path, capsys):
     assert tilts["rlnMicrographPreExposure"].max() == 8
     assert "(truth: 3 a, 2 false, 1 b)" in capsys.readouterr().out
     cli("demo-data", tmp_path / "e", "--particles", 500, "--image-size", 100, code=65)
+
+
+def test_realistic_demo_data_are_as_stated_and_what_is_given_wins(tmp_path, capsys):
+    small = ["--tilt-series", 1, "--particles", 2, "--pixel-size", 8, "--image-size", 120, "--thickness", 60,
+             "--tilt-step", 30]  # fmt: skip
+
+    def effects(name, *options):
+        cli("demo-data", tmp_path / name, *small, *options)
+        return json.loads((tmp_path / name / "truth/settings.json").read_text())["effects"]
+
+    plain, realistic = effects("plain"), effects("realistic", "--realistic")
+    assert plain == asdict(NO_EFFECTS)
+    assert realistic == asdict(REALISTIC)
+    # What is tuned is at other values, what is a switch is on; only constants and another noise stay.
+    same = {name for name, value in realistic.items() if value == plain[name]}
+    assert same == {"mean_free_path", "snr", "contrast"}
+    assert effects("own", "--realistic", "--ice", 0, "--beads", 1, "--no-shot-noise") == realistic | {
+        "ice": 0.0, "beads": 1, "shot_noise": False,
+    }  # fmt: skip
+    assert effects("white", "--realistic", "--snr", 0.1) == realistic | {"snr": 0.1, "shot_noise": False}
+    assert not effects("known", "--realistic", "--noise", 0)["shot_noise"]
+    assert effects("some", "--dqe", 0.5, "--astigmatism", 500) == plain | {"dqe": 0.5, "astigmatism": 500.0}
+    capsys.readouterr()
+    cli("demo-data", tmp_path / "both", *small, "--snr", 0.1, "--shot-noise", code=2)
+    assert "--snr and --shot-noise" in capsys.readouterr().err
+    cli("demo-data", tmp_path / "full", *small, "--neighbours", 200, code=65)
+    assert "no room for another protein" in capsys.readouterr().err
 
 
 def test_compare_truth_names_what_is_missing(tmp_path, capsys):
