@@ -152,7 +152,7 @@ def source_text(timed: bool) -> str:
     """Where a forecast comes from."""
     if timed:
         return "from this run's own iterations"
-    return f"from constants that were measured on {MEASURED_ON}; the run's first iterations will correct them"
+    return f"from constants of {MEASURED_ON}, until the run's first iterations have been timed"
 
 
 def _round(number: float) -> str:

@@ -174,7 +174,7 @@ def test_levels_make_the_total_and_the_range_is_said():
     assert found["total"]["high"] == pytest.approx(UNSCALED * found["total"]["seconds"], rel=0.01)
     text = "\n".join(forecast_lines(found))
     assert text.count("about") == 3
-    assert "measured on one kind of CPU" in text
+    assert "from constants of one kind of CPU" in text
 
 
 def test_no_forecast_of_gpus_before_they_were_timed():
