@@ -125,10 +125,9 @@ def _left(step: Step, effort: Effort, scale: float) -> float:
     """Seconds that a step still takes; one with iterations at least what the present one does."""
     if step.state in ("waiting", "submitted"):
         return scale * effort.seconds
-    if not step.progress:
+    if not step.progress.get("history"):
         return max(0.0, scale * effort.seconds - (step.seconds or 0.0))
-    done = step.progress["iteration"] or 0
-    return max(scale * sum(effort.parts[done:]), step.progress["eta_seconds"] or 0.0)
+    return max(scale * sum(effort.parts[step.progress["iteration"] :]), step.progress["eta_seconds"] or 0.0)
 
 
 def forecast_text(found: dict[str, Any]) -> str:

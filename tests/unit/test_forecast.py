@@ -239,6 +239,16 @@ class TestARunThatGoesOn:
         assert found["seconds"] == pytest.approx(searches, rel=0.1)
         assert found["high"] == pytest.approx(SCALED * found["seconds"], rel=0.01)
 
+    def test_what_a_step_without_iterations_has_taken_is_no_more_to_come(self, tmp_path):
+        run = FakeRun(tmp_path)
+        run.plan(4, 2)
+        dataset = planned()
+        next(tmp_path.glob("work/aa/*/plan.json")).write_text(json.dumps({"datasets": [dataset]}))
+        before = run.status()[0]["remaining"]["seconds"]
+        run.task("ac", "STA:EXTRACT (bin4)", NOW - 30, "Extract/bin4")
+        assert seconds("Extract/bin4", dataset) > 30
+        assert before - run.status()[0]["remaining"]["seconds"] == pytest.approx(30, abs=0.2)
+
     def test_gpus_are_not_guessed_before_they_were_timed(self, tmp_path):
         found, _, _ = self.run(tmp_path, 0, Machine(32, ("0",), ("0",)))
         assert "Refine3D/bin4" in found["unscaled"] and "Refine3D/bin2" in found["unscaled"]
