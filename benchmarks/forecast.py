@@ -97,6 +97,9 @@ def main() -> None:
     )
     parser.add_argument("--after", type=int, default=3, help="iterations of a job that its scale is taken from")
     options = parser.parse_args()
+    for run in options.runs:
+        if not (run / "plan.json").is_file():
+            parser.error(f"{run} is no output directory of a run: it has no plan.json")
     print(f"{'job':28} box sym order  parts tilts  before alone ratio   after  next  wall ratio ratio")
     ratios: dict[tuple[str, str], list[float]] = {}
     for run in options.runs:
