@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -256,8 +256,9 @@ def _plan_one(dataset: dict[str, Any], machine: Machine, lose: str) -> tuple[Che
         plan["slabs"]["tomograms"] = _tomograms(recipe, dataset, context)
         add_slab_memory(plan["slabs"], inputs.tomograms, workload_of(len(inputs.particles), 0, inputs.stacks()))
     tilts = max((len(series.tilts) for series in inputs.tilt_series.values()), default=0)
-    add_memory(plan, workload_of(len(inputs.particles), tilts, inputs.stacks()))
-    said = {"recipe": dataset["recipe"], "imported": dataset["imported"]["notes"]}
+    work = workload_of(len(inputs.particles), tilts, inputs.stacks(), max(1, used))
+    add_memory(plan, work)
+    said = {"recipe": dataset["recipe"], "imported": dataset["imported"]["notes"], "workload": asdict(work)}
     tables = {series.star_file for series in inputs.tilt_series.values()}
     said |= {"files": [str(path) for path in [*sorted(tables), *inputs.stacks()]]}
     # What a task reads by its name alone.

@@ -37,6 +37,7 @@ def command(
 
     from py2rely_core.checks.preflight import Checked, check_parameters
     from py2rely_core.problems import ExitCode, ProblemError
+    from py2rely_core.results.forecast import forecast
 
     given = {
         "parameter": parameter,
@@ -55,18 +56,21 @@ def command(
         code = ExitCode.BAD_INPUT if any(one.is_error for one in checked.problems) else ExitCode.OK
     except ProblemError as error:
         checked = Checked(error.problems, [], [])
+    pairs = zip(checked.numbers, checked.plans, strict=True)
+    numbers = [one | {"forecast": forecast(plan)} for one, plan in pairs]
     errors = [one for one in checked.problems if one.is_error]
     warnings = [one for one in checked.problems if not one.is_error]
     if as_json:
         lists = {"errors": [one.as_dict() for one in errors], "warnings": [one.as_dict() for one in warnings]}
-        typer.echo(json.dumps({"exit_code": int(code)} | lists | {"datasets": checked.numbers}, indent=1))
+        typer.echo(json.dumps({"exit_code": int(code)} | lists | {"datasets": numbers}, indent=1))
     else:
-        _print(errors, warnings, checked.numbers)
+        _print(errors, warnings, numbers)
     raise typer.Exit(int(code))
 
 
 def _print(errors: list, warnings: list, numbers: list[dict]) -> None:
     from py2rely_core.problems import format_problems
+    from py2rely_core.results.forecast import forecast_lines
 
     for one in numbers:
         counts = f"{one['particles']} particles, {one['tilt_series']} tilt series, {one['tilts']} tilts"
@@ -78,6 +82,7 @@ def _print(errors: list, warnings: list, numbers: list[dict]) -> None:
             typer.echo(
                 f"  bin {level['binning']}: box {level['extraction_box']}, {seen}, {level['extraction_gb']:.1f} GB"
             )
+        typer.echo("\n".join(f"  {line}" for line in forecast_lines(one["forecast"])))
     for title, problems in (("Errors", errors), ("Warnings", warnings)):
         if problems:
             typer.echo(f"\n{title} ({len(problems)})\n{format_problems(problems)}")

@@ -49,6 +49,8 @@ def command(
 
 
 def _lines(found: dict[str, Any], colour: bool) -> list[str]:
+    from py2rely_core.results.forecast import forecast_text, source_text
+
     def paint(text: str, state: str, bold: bool = False) -> str:
         return typer.style(text, fg=COLOURS.get(state), bold=bold) if colour else text
 
@@ -59,6 +61,10 @@ def _lines(found: dict[str, Any], colour: bool) -> list[str]:
         f" on {run['host']}, {done} of {len(steps)} steps known so far are done",
         f"  {run['output_dir']}",
     ]
+    if run["remaining"]:
+        lines.append(
+            f"  RELION still needs {forecast_text(run['remaining'])}; {source_text(run['remaining']['timed'])}"
+        )
     if run["error"]:
         lines += [paint(f"  {line}", "failed") for line in str(run["error"]).splitlines()[:3]]
     if run["state"] == "crashed":

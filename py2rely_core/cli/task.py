@@ -107,10 +107,12 @@ def plan(request: Path, output: OutputOption) -> None:
     """Check every data set and write the plan."""
     from py2rely_core.checks.preflight import make_plan
     from py2rely_core.problems import format_problems
+    from py2rely_core.results.forecast import forecast, forecast_lines
 
     with problems_listed():
         result, warnings = make_plan(json.loads(request.read_text()))
     for one in result["datasets"]:
+        print("\n".join([f"Time for {one['id']}:", *(f"  {line}" for line in forecast_lines(forecast(one)))]))
         if one["imported"]:
             print("\n".join([f"Imported for {one['id']}:", *(f"  {note}" for note in one["imported"])]))
     if warnings:

@@ -73,6 +73,16 @@ def has_rotations_only(group: str) -> bool:
     return name in _GENERATORS or bool(re.fullmatch(r"[CD]\d+", name))
 
 
+def group_order(group: str) -> int:
+    """How many operations a group has, with mirrors and inversions."""
+    name = parse_point_group(group)
+    match = re.fullmatch(r"([CDS])(\d+)([VH]?)", name)
+    if match:
+        return int(match[2]) * (2 if match[1] == "D" else 1) * (2 if match[3] else 1)
+    whole = {"T": 12, "O": 24, "I": 60, "C": 1}[name[0]]  # CI and CS have one operation besides the identity
+    return whole * (2 if name[-1] in "HDIS" and len(name) > 1 else 1)
+
+
 def rotations_of(group: str) -> Rotation:
     """Every rotation of a group, identity first, on the axes that RELION gives it.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import shlex
 from dataclasses import dataclass
+from functools import cache
 from math import ceil, pi
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,14 @@ class Workload:
         Most tilts of a series.
     image : (int, int)
         Pixels of a tilt image.
+    tilt_series : int
+        Tilt series that hold particles.
     """
 
     particles: int = 10_000
     tilts: int = 60
     image: tuple[int, int] = (4096, 4096)
+    tilt_series: int = 1
 
 
 def translations(offset_range: float, offset_step: float) -> int:
@@ -185,16 +189,20 @@ def _add(block: Any, name: str, size: int, work: Workload) -> None:
 
 
 def _refinement(block: dict[str, Any], box: int, work: Workload) -> int:
-    offsets = translations(_value(block, "--offset_range", 6), _value(block, "--offset_step", 2))
-    pad, classes = int(_value(block, "--pad", 2)), int(block.get("classes") or 1)
+    offsets = translations(option_value(block, "--offset_range", 6), option_value(block, "--offset_step", 2))
+    pad, classes = int(option_value(block, "--pad", 2)), int(block.get("classes") or 1)
     return granted(refine_memory(box, work, block.get("ranks", 1), block["threads"], offsets, classes, pad))
 
 
-def _value(block: dict[str, Any], option: str, default: float) -> float:
+def option_value(block: dict[str, Any], option: str, default: float) -> float:
     """An option's value in a block's options; the last one counts, as for RELION."""
-    words = shlex.split(block["options"])
-    values = [value for word, value in itertools.pairwise(words) if word == option]
+    values = [value for word, value in itertools.pairwise(_words(block["options"])) if word == option]
     return float(values[-1]) if values else default
+
+
+@cache
+def _words(options: str) -> tuple[str, ...]:
+    return tuple(shlex.split(options))
 
 
 def granted(gigabytes: float) -> int:
@@ -202,7 +210,7 @@ def granted(gigabytes: float) -> int:
     return max(1, ceil(MARGIN * gigabytes))
 
 
-def workload_of(particles: int, tilts: int, stacks: list[Path]) -> Workload:
+def workload_of(particles: int, tilts: int, stacks: list[Path], tilt_series: int = 1) -> Workload:
     """The size of a data set; images as large as the largest of a sample of its stacks (RELION's own: 4096 squared)."""
     import mrcfile
 
@@ -214,4 +222,4 @@ def workload_of(particles: int, tilts: int, stacks: list[Path]) -> Workload:
         except (OSError, ValueError):
             continue  # the checks report it
     image = max(sizes, key=lambda size: size[0] * size[1], default=Workload.image)
-    return Workload(particles, tilts or Workload.tilts, image)
+    return Workload(particles, tilts or Workload.tilts, image, tilt_series)

@@ -10,6 +10,9 @@ from py2rely_core.problems import ProblemError
 from py2rely_core.results.remembered import remembered
 
 _PROGRESS = re.compile(r"(\d+(?:\.\d+)?)/\s*(\d+(?:\.\d+)?) (sec|min|hrs)\b")
+_SAMPLING = re.compile(
+    r"Nr(?P<what>Orientations|Translations)= (?P<number>\d+)|Expectation iteration +(?P<iteration>\d+)"
+)
 _UNITS = {"sec": 1, "min": 60, "hrs": 3600}
 
 
@@ -29,7 +32,8 @@ def read_progress(job: Path, script: Path, now: float) -> dict[str, Any]:
     -------
     dict
         Empty for other jobs. ``iteration`` (the last one that is complete), ``iterations`` (asked for, or None when
-        RELION decides), ``history`` (per iteration: resolution in Angstrom, seconds), ``resolution``, ``classes``
+        RELION decides), ``history`` (per iteration: resolution in Angstrom, seconds, and samples: orientations times
+        offsets of the first pass), ``resolution``, ``classes``
         (share and resolution of each), ``within`` (share of the present iteration), ``eta_seconds``, and
         ``eta_kind``: "about", or "at least" where RELION decides when it is done.
     """
@@ -51,11 +55,16 @@ def read_progress(job: Path, script: Path, now: float) -> dict[str, Any]:
     asked = re.findall(r"--iter (\d+)", _text(script))
     last = history[-1] if history else None
     within, left = _bar(output)
+    samples = read_samples(output)
     progress = {
         "iteration": last["iteration"] if last else None,
         "iterations": int(asked[-1]) if asked else None,
         "resolution": last["resolution"] if last else None,
-        "history": [{key: one[key] for key in ("iteration", "resolution", "seconds")} for one in history],
+        "history": [
+            {key: one[key] for key in ("iteration", "resolution", "seconds")}
+            | {"samples": samples.get(one["iteration"])}
+            for one in history
+        ],
         "classes": classes if len(classes) > 1 else [],
         "within": within,
         "eta_seconds": None,
@@ -86,6 +95,22 @@ def _model(path: Path) -> tuple[float | None, list[dict[str, float]]]:
         return None, []
     known = [one["resolution"] for one in shares if one["resolution"]]
     return (min(known) if known else None), shares
+
+
+@remembered
+def read_samples(output: Path) -> dict[int, int]:
+    """Orientations times offsets of the first pass of each iteration, from what RELION wrote of it in ``run.out``."""
+    found: dict[int, int] = {}
+    orientations = offsets = 0
+    for match in _SAMPLING.finditer(_text(output)):
+        if match["iteration"]:
+            found[int(match["iteration"])] = orientations * offsets
+            orientations = offsets = 0
+        elif match["what"] == "Orientations":
+            orientations = orientations or int(match["number"])  # the second pass comes after the first
+        else:
+            offsets = offsets or int(match["number"])
+    return found
 
 
 def _finite(value: Any) -> float | None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from py2rely_core.problems import Problem, ProblemError
 from py2rely_core.results.expected_jobs import expected_jobs
+from py2rely_core.results.forecast import remaining
 from py2rely_core.results.progress import read_progress
 from py2rely_core.results.remembered import remembered
 from py2rely_core.results.tasks import RECORD, TRACE, Step, own_jobs, read_json, steps_of
@@ -57,8 +58,9 @@ def read_status(place: Path, now: float | None = None) -> dict[str, Any]:
     Returns
     -------
     dict
-        JSON-ready: ``run`` (name, state, started, ended, seconds, host, directories, command, error) and ``steps``,
-        each as :class:`Step`. States of a run: running, finished, failed, and crashed, when it ended without a word.
+        JSON-ready: ``run`` (name, state, started, ended, seconds, host, directories, command, error; remaining, as
+        :func:`py2rely_core.results.forecast.remaining` returns it) and ``steps``, each as :class:`Step`. States of a
+        run: running, finished, failed, and crashed, when it ended without a word.
     """
     now = now or time.time()
     outdir = find_run(place)
@@ -68,7 +70,8 @@ def read_status(place: Path, now: float | None = None) -> dict[str, Any]:
     for step in steps:
         _complete(step, state, now)
     steps.sort(key=lambda step: (step.started is None, step.started or 0))
-    steps += _waiting(steps, plan_of(steps, outdir), state)
+    plan = plan_of(steps, outdir)
+    steps += _waiting(steps, plan, state)
     end = record.get("ended") or (now if state == "running" else _last_sign(outdir, record, steps))
     run = {
         "name": record["name"],
@@ -84,6 +87,7 @@ def read_status(place: Path, now: float | None = None) -> dict[str, Any]:
         "command": record["command"],
         "error": record.get("error"),
         "last_sign_of_life": _last_sign(outdir, record, steps),
+        "remaining": remaining(steps, plan) if state == "running" else None,
     }
     return {"run": run, "steps": [vars(step) for step in steps]}
 
@@ -134,13 +138,15 @@ def _complete(step: Step, run_state: str, now: float) -> None:
         if job.is_dir():
             step.progress = read_progress(job, directory / ".command.sh", now)
     elif step.state in ("done", "cached"):
-        step.result = _outcome_of(step.directory, step.name)
+        step.result, step.relion_seconds = _outcome_of(step.directory, step.name)
 
 
 @cache
-def _outcome_of(directory: str, name: str) -> str:
-    """The same of a job that is done, whose numbers do not change any more."""
-    return outcome(read_json(Path(directory) / name / "job.json"))
+def _outcome_of(directory: str, name: str) -> tuple[str, float | None]:
+    """What a job that is done gave, and the time of its RELION programs where they did all of it in one go."""
+    numbers = read_json(Path(directory) / name / "job.json")
+    whole = "continued_after_iteration" not in numbers
+    return outcome(numbers), numbers.get("relion_seconds") if whole else None
 
 
 def outcome(numbers: dict[str, Any]) -> str:

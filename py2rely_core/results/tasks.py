@@ -60,6 +60,8 @@ class Step:
         What came out of it, in a few words.
     progress : dict
         Of a refinement or classification that is not over: see :func:`read_progress`.
+    relion_seconds : float or None
+        Of what is done, how long its RELION programs took; None where some of it was done by an earlier attempt.
     task : str
         What the workflow calls it, such as ``REFINE3D (a: bin4)``; empty where it is not one yet.
     """
@@ -74,6 +76,7 @@ class Step:
     exit_code: int | None = None
     result: str = ""
     progress: dict[str, Any] = field(default_factory=dict)
+    relion_seconds: float | None = None
     task: str = ""
 
 

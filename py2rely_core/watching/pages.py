@@ -20,6 +20,7 @@ from py2rely_core.report import figures as report_figures
 from py2rely_core.report.charts import sky_map
 from py2rely_core.report.pictures import load, slice_images, small_mask, small_volume
 from py2rely_core.results.collect import datasets_so_far
+from py2rely_core.results.forecast import forecast_text, source_text
 from py2rely_core.results.remembered import remembered
 from py2rely_core.results.tasks import Step
 from py2rely_core.watching import classes, figures
@@ -52,7 +53,7 @@ class Pages:
         self.machine = Machine()
         self.desk = Desk()
         self.environment = environment("py2rely_core.watching")
-        self.environment.filters["step_id"] = step_id
+        self.environment.filters |= {"step_id": step_id, "forecast": forecast_text, "source": source_text}
         self.environment.globals |= {"link": link, "chip": self.chip, "classes_link": classes.classes_link}
         self.parts = self.environment.get_template("watch_parts.html.j2").module
         self._chip = lru_cache(maxsize=8192)(lambda *values: Markup(self.parts.chip_text(*values)))

@@ -257,7 +257,7 @@ class Project(Source):
         about = {
             "name": "RELION project", "state": "running" if runs else "at rest", "started": min(started, default=None),
             "ended": None, "seconds": None, "host": "", "output_dir": str(self.directory), "command": "", "error": None,
-            "last_sign_of_life": (self.directory / PIPELINE).stat().st_mtime,
+            "last_sign_of_life": (self.directory / PIPELINE).stat().st_mtime, "remaining": None,
         }  # fmt: skip
         return Look(about, steps, inputs)
 
