@@ -186,17 +186,13 @@ def summary(
 ) -> None:
     """Write all class averages with particles and resolution: a PDF of 25 classes a page, the largest first."""
     from py2rely_core.launching import slabs as jobs
-    from py2rely_core.report.choosing import class_rows
-    from py2rely_core.report.class_averages import pages, read_averages, write_pages
+    from py2rely_core.report.class_sheets import write_class_sheets
 
     found = jobs.job_of(source)
-    averages = read_averages(found.images)
-    if averages is None:
-        raise typer.BadParameter(f"there are no averages in {found.images}")
-    records = class_rows(found)
-    title = f"{found.job}, iteration {found.iteration}: {len(records)} classes"
+    if found.images is None:
+        raise typer.BadParameter(f"there are no averages of iteration {found.iteration} in {found.job}")
     path = output or found.images.with_suffix(".pdf")
-    write_pages(pages(*averages, records, title), path)
+    write_class_sheets(found, path)
     typer.echo(f"Wrote {path}")
 
 

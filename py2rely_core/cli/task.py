@@ -353,13 +353,14 @@ def select_classes(
 ) -> None:
     """Choose classes, write the particle set that goes on, and a page on which others can be chosen by looking."""
     from py2rely_core.judging.class_job import select_classes
-    from py2rely_core.judging.selection import Choice, as_records, class_maps
+    from py2rely_core.judging.classes import read_classification
+    from py2rely_core.judging.selection import Choice
     from py2rely_core.report.class_pages import write_class_pages
-    from py2rely_core.report.pictures import draw_classes
+    from py2rely_core.report.class_sheets import write_choice
 
     rule = Choice(**json.loads(choice))
     job, selection = select_classes(jobs, rule, diameter, mask, output, reference, of_classes)
-    draw_classes(as_records(selection), class_maps(job, len(selection.classes)), output / "classes.png")
+    write_choice(read_classification(job), selection, output / "classes.png")
     write_class_pages(jobs, job, selection, diameter, output, dataset)
     print((output / "classes.txt").read_text())
 
@@ -422,16 +423,13 @@ def select_slabs(
     keep_not_judged: Annotated[bool, typer.Option("--keep-not-judged")] = False,
 ) -> None:
     """Choose classes of slabs and write the particles that go on."""
-    from py2rely_core.judging.selection import as_records
     from py2rely_core.judging.slab_classes import SlabChoice, choose_slab_classes, read_class2d, select_slabs
-    from py2rely_core.report.class_averages import pages, read_averages, write_pages
+    from py2rely_core.report.class_sheets import write_choice
 
     found = read_class2d(class_job)
     selection = choose_slab_classes(found, diameter, SlabChoice(**json.loads(choice)))
     select_slabs(found, slabs, selection, output, keep_not_judged, [str(found.data)])
-    averages = read_averages(found.images)
-    if averages is not None:
-        write_pages(pages(*averages, as_records(selection), selection.reason), output / "classes.png")
+    write_choice(found, selection, output / "classes.png")
     print((output / "classes.txt").read_text())
 
 
