@@ -169,7 +169,7 @@ def averages(state) {
 // What cutting slabs is handed: the tomograms by their names, as the task reads them, and as files that it depends on.
 def with_tomograms(meta, state) {
     def tomograms = state.plan.slabs.tomograms
-    return [meta, [name: state.name, settings: state.settings, series: state.series.tables, tomograms: tomograms], state.series.imported, state.particles, existing(tomograms.values())]
+    return [meta, [name: state.name, settings: state.settings, series: state.series.tables, tomograms: tomograms], state.series.imported, state.particles, existing(tomograms.files.values() + [tomograms.copick?.config].findAll())]
 }
 
 def few(states) {

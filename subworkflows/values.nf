@@ -14,7 +14,18 @@ def word(value) {
 // The files of these names that are there, with what links lead to, so that it is bound into containers, too. Names are no
 // patterns, whatever is in them.
 def existing(names) {
-    return names.collect { name -> file(name, glob: false) }.findAll { found -> found.exists() }.collectMany { found -> [found, found.toRealPath()] }.unique()
+    return handed_over(names.collect { name -> file(name, glob: false) }.findAll { found -> found.exists() }.collectMany { found -> [found, found.toRealPath()] }.unique())
+}
+
+// Files as they are, if a task can be handed them: Nextflow writes their names into scripts, and quotes neither variables nor
+// patterns nor ends of lines.
+def handed_over(files) {
+    def wrong = files.findAll { found -> found.toString() =~ /\p{Cntrl}|\$[\p{Alnum}_{@#?!*$-]|[*?]|\[.*\]|\{.*(,|\.\.).*\}/ }
+    if (wrong) {
+        def shown = wrong.take(3).collect { found -> found.toString().replaceAll(/\p{Cntrl}/, '?') }
+        error("Names of files hold what a shell reads as a variable, a pattern or another line: ${shown.join(', ')}.\n    expected: no control characters, no * and ?, no \$ before a letter, no [...] and {..., ...}\n    to do: rename them, or give a link with another name in another directory")
+    }
+    return files
 }
 
 // Apptainer's options that make directories visible besides those of a task's inputs.

@@ -12,11 +12,12 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import mrcfile
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from py2rely_core.cli.main import main
-from py2rely_core.data.tables import read_star
+from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.maps.io import read_map
 from py2rely_core.simulation.simulate import Settings, write_dataset
 
@@ -79,6 +80,52 @@ def write_template_parameters(path: Path, data: Path, iterations: int = 3) -> Pa
         path, data, refine3D={"sampling": "15 degrees", "auto_local_sampling": "3.7 degrees", "offset_range": 2},
         class3D={"sampling": "15 degrees", "offset_range": 2}, initial_reference={"template_iterations": iterations},
     )  # fmt: skip
+
+
+#: Names of tilt series that a shell would take for commands and options.
+ODD_NAMES = {"TS_01": "TS;$(>MARKER)&", "TS_02": "-o`>MARKER`|x"}
+
+
+def ended_with_odd_names(results: Path) -> bool:
+    """Whether every pick of :func:`odd_slabs` was looked at, under its name, and no name was taken for a command."""
+    source = read_star(results / "Extract/slabs/source.star")["particles"]
+    images = read_star(results / "Extract/slabs/particles_relion.star")["particles"]
+    (found,) = json.loads((results / "results.json").read_text())["datasets"]
+    return (
+        set(source["rlnTomoName"]) == set(images["rlnMicrographName"]) == set(ODD_NAMES.values())
+        and found["status"] == "choose classes"
+        and not list(results.parent.rglob("MARKER"))
+    )
+
+
+def odd_slabs(home: Path, tiny: Path) -> list[object]:
+    """Arguments of a short run with real steps, on a copy of `tiny` whose directory and tilt series have odd names.
+
+    Slabs of tomograms of noise, which are there, are classified once, and the run waits for a choice.
+    """
+    data = shutil.copytree(tiny, home / "O'Brien's $(touch MARKER) ; data")
+    tables = {name: read_star(data / f"{name}.star") for name in ("tilt_series", "particles")}
+    series = tables["tilt_series"]["global"]
+    (data / "made").mkdir()
+    for old, name in ODD_NAMES.items():
+        file = data / f"tilt_series/{old}.star"
+        (tilts,) = read_star(file).values()
+        file.unlink()
+        write_star({name: tilts}, file.with_name(f"{name}.star"))
+        rows = series["rlnTomoName"] == old
+        series.loc[rows, "rlnTomoTiltSeriesStarFile"] = f"tilt_series/{name}.star"
+        with mrcfile.new(data / f"made/{name}.mrc") as mrc:
+            mrc.set_data(np.random.default_rng(1).normal(size=(32, 80, 80)).astype(np.float32))
+            mrc.voxel_size = 10
+    for blocks in tables.values():
+        for table in blocks.values():
+            if "rlnTomoName" in table:
+                table["rlnTomoName"] = table["rlnTomoName"].replace(ODD_NAMES)
+    for name, blocks in tables.items():
+        write_star(blocks, data / f"{name}.star")
+    slabs = {"tomograms": str(data / "made"), "box": 240, "thickness": 120, "nr_classes": 2, "nr_iter": 1}
+    parameters = write_parameters(data / "sta.json", data, slabs=slabs)
+    return ["--parameter", parameters, "--run_class2D", "--class2D_selection", "manual"]
 
 
 def _short(name: str) -> str:

@@ -1,5 +1,5 @@
 // What is known of a run before its first task: its parameters, each of its type, and what it can need at most.
-include { existing ; json } from '../subworkflows/values'
+include { existing ; handed_over ; json } from '../subworkflows/values'
 
 // nextflow_schema.json, which is made from the same table as the docs: groups of parameters with their types, in order.
 def schema() {
@@ -107,11 +107,11 @@ def configuration() {
 // name is looked up where the run is started, then beside the sheet.
 def parameter_files(given) {
     if (!given.sample_sheet) {
-        return given.parameter ? [file(given.parameter, glob: false)].findAll { found -> found.exists() } : []
+        return given.parameter ? handed_over([file(given.parameter, glob: false)].findAll { found -> found.exists() }) : []
     }
     def sheet = file(given.sample_sheet, glob: false)
     def names = sheet_rows(given).findResults { row -> row.parameters ?: null }.unique()
-    return ([sheet] + names.collect { name -> [file(name, glob: false), sheet.parent.resolve(name)].find { found -> found.exists() } }).findAll { found -> found?.exists() }
+    return handed_over(([sheet] + names.collect { name -> [file(name, glob: false), sheet.parent.resolve(name)].find { found -> found.exists() } }).findAll { found -> found?.exists() })
 }
 
 def sheet_rows(given) {
@@ -317,6 +317,11 @@ def check_configuration(given, container_engine) {
     }
     if (container_engine && given.image.toString().startsWith('/') && !file(given.image, glob: false).exists()) {
         error("The image is missing.\n    where: ${given.image}\n    to do: correct --image, or build one with 'make image'.")
+    }
+    handed_over([workflow.workDir])
+    // Nextflow's 'bash -c "cd ..."' in a container reads the directory once more.
+    if (container_engine && !(workflow.workDir.toString() ==~ /[\p{L}\p{N}_.,=+@%\/-]*/)) {
+        error("Tasks in an image cannot work in this directory.\n    where: ${workflow.workDir}\n    expected: letters, digits and . , = + @ % - _ in its path\n    to do: start in another directory, or name one with -w DIR; data may have any name.")
     }
     if (!(given.gpu_request in ['gres', 'gpus'])) {
         error("gpu_request is '${given.gpu_request}'.\n    expected: gres (--gres=gpu:N) or gpus (--gpus=N)")

@@ -25,12 +25,14 @@ workflow STA {
 
     main:
     imported = channel.value([])
+    tomograms = channel.value([:])
     if (needs.imports) {
         SOURCES(request, given, needs.places)
         IMPORT_DATA(
             SOURCES.out.flatMap { document -> json(document).datasets }
                 .map { one -> [[id: one.id, project: one.project, binds: binds_of(one.roots), label: label_of(one)], one.settings, existing(one.files)] }
         )
+        tomograms = SOURCES.out.map { document -> json(document).tomograms }
         imported = IMPORT_DATA.out.toSortedList { one, other -> one.first().id <=> other.first().id }
     }
     RECIPE(
@@ -38,6 +40,7 @@ workflow STA {
         given,
         imported.map { rows -> rows.collectEntries { meta, directory -> [meta.id, directory.parent.toString()] } },
         imported.map { rows -> rows.collect { _meta, directory -> directory } },
+        tomograms,
     )
     sources = RECIPE.out.map { document -> json(document).datasets }
     tables = sources.map { rows -> rows.findAll { row -> row.tilt_series }.collect { row -> [row.tilt_series, row.launch_dir] }.unique() }

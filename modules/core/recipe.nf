@@ -9,6 +9,7 @@ process RECIPE {
     path files, stageAs: 'parameters/?/*'
     val imported
     path directories, stageAs: 'imported/?/*'
+    val tomograms
 
     output:
     path 'datasets.json'
@@ -17,6 +18,7 @@ process RECIPE {
     """
     printf %s ${word(request)} > request.json
     printf %s ${json_word(imported)} > imported.json
-    py2rely task recipe request.json --imported imported.json --output datasets.json
+    printf %s ${json_word(tomograms)} > tomograms.json
+    py2rely task recipe request.json --imported imported.json --tomograms tomograms.json --output datasets.json
     """
 }

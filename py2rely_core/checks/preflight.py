@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from py2rely_core.checks import run_checks
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.checks.machine import Planned, check_machine, summary
@@ -16,11 +18,12 @@ from py2rely_core.checks.stacks import broken_stacks
 from py2rely_core.data.inputs import load_inputs
 from py2rely_core.data.tomograms import find_tomograms
 from py2rely_core.exporters.final_picks import export_problems
+from py2rely_core.importers.copick import series_of
 from py2rely_core.importers.run import run_imports
-from py2rely_core.importers.sources import source_files
+from py2rely_core.importers.sources import source_files, tomogram_files
 from py2rely_core.maps.io import Map, read_map
 from py2rely_core.parameters.files import parse_recipe
-from py2rely_core.parameters.imports import with_imported
+from py2rely_core.parameters.imports import with_imported, with_tomograms
 from py2rely_core.parameters.lost import lost_limit
 from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.parameters.request import SINGLE_ID, load_datasets
@@ -32,6 +35,7 @@ from py2rely_core.planning.resources import add_memory, add_slab_memory, workloa
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion.outputs.job import one_line
 from py2rely_core.relion.run import relion_version
+from py2rely_core.relion.slabs import check_size
 
 
 def make_plan(request: dict[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
@@ -153,7 +157,9 @@ def _without(place: str, problem: Problem) -> Problem:
 
 
 def _imported(dataset: dict[str, Any], place: Path) -> dict[str, Any]:
-    """A data set with its imports done."""
+    """A data set with its imports done, and the tomograms of its copick project looked up."""
+    if dataset["slab_copick"]:
+        dataset = with_tomograms(dataset, tomogram_files(dataset["slab_copick"]))
     if not dataset["imports"]:
         return dataset
     run_imports(source_files(dataset["imports"], dataset["export"])["settings"], place)
@@ -205,19 +211,67 @@ def _without_broken(context: CheckContext, limit: int) -> tuple[CheckContext, li
     return replace(context, inputs=context.inputs.without(broken)), lost
 
 
-def _tomograms(recipe: Recipe, dataset: dict[str, Any], context: CheckContext) -> dict[str, str]:
-    """The tomograms that slabs are cut from, by tilt series; none where RELION makes them, or where one is missing."""
-    inputs = context.inputs
-    if not recipe.slabs.tomograms or "rlnTomoName" not in inputs.tomograms:
-        return {}
+def _tomograms(recipe: Recipe, dataset: dict[str, Any], context: CheckContext) -> dict[str, Any]:
+    """The tomograms that slabs are cut from; none where RELION makes them, or where one is missing.
+
+    Returns
+    -------
+    dict
+        ``{"files": {tilt series: path}, "copick": None or what is opened by copick}``, JSON-ready.
+    """
+    inputs, none = context.inputs, {"files": {}, "copick": None}
+    if not (recipe.slabs.tomograms or dataset["slab_copick"]) or "rlnTomoName" not in inputs.tomograms:
+        return none
     used = inputs.tomograms["rlnTomoName"].astype(str).isin(set(map(str, context.particle_rows)))
     where = dataset["slab_tomograms"] or recipe.slabs.tomograms
     try:
+        if dataset["slab_copick"]:
+            return _of_copick(dataset["slab_copick"], inputs.tomograms[used])
         found = find_tomograms(where, inputs.tomograms[used], inputs.tilt_series_file, Path(dataset["launch_dir"]))
     except ProblemError as error:
-        inputs.problems += error.problems
-        return {}
-    return {name: str(path) for name, path in found.items()}
+        # What is wrong with a copick project is wrong for its picks, too.
+        known = {problem.what for problem in inputs.problems}
+        inputs.problems += [problem for problem in error.problems if problem.what not in known]
+        return none
+    return none | {"files": {name: str(path) for name, path in found.items()}}
+
+
+def _of_copick(asked: dict[str, Any], tilt_series: pd.DataFrame) -> dict[str, Any]:
+    """The tomograms of a copick project, by the tilt series that are used.
+
+    Raises
+    ------
+    ProblemError
+        The project cannot be opened; tomograms are missing, or have another size than their tilt series say.
+    """
+    found = asked["found"]
+    if found["problems"]:
+        raise ProblemError([Problem(**one) for one in found["problems"]])
+    names = list(tilt_series["rlnTomoName"].astype(str))
+    runs = {series_of(run, names, asked["prefix"], asked["remove"]): run for run in found["runs"]}
+    others = {series_of(run, names, asked["prefix"], asked["remove"]): has for run, has in found["others"].items()}
+    missing = [name for name in names if name not in runs]
+    if missing:
+        wanted = f"'{asked['tomo_alg']}' with voxels of {asked['voxel_spacing']:g} A"
+        what = f"{len(missing)} of {len(names)} tilt series have no tomogram {wanted}, such as {missing[0]}."
+        has = f"its run has {others[missing[0]] or 'none'}" if missing[0] in others else "it has no run"
+        fix = "Correct slabs.tomo_alg and slabs.voxel_spacing, or leave them out: tomograms are then made."
+        raise ProblemError(Problem(what, f"{asked['config']}: {has}", "a tomogram of each tilt series", fix))
+    problems: list[Problem] = []
+    for name in names:
+        try:
+            check_size(found["runs"][runs[name]]["size"][::-1], asked["voxel_spacing"], name, tilt_series)
+        except ProblemError as error:
+            problems += error.problems
+    if problems:
+        raise ProblemError(problems)
+    used = {name: found["runs"][runs[name]] for name in names}
+    opened = {key: asked[key] for key in ("config", "launch_dir", "tomo_alg", "voxel_spacing")}
+    opened |= {"runs": {name: runs[name] for name in names}, "seen": {name: used[name]["seen"] for name in names}}
+    return {
+        "files": {name: one["store"] for name, one in used.items() if one["store"]},
+        "copick": opened | {"roots": found["roots"]},
+    }
 
 
 def _readable(reference: Path | None, mode: str) -> Map | None:
@@ -262,9 +316,11 @@ def _plan_one(dataset: dict[str, Any], machine: Machine, lose: str) -> tuple[Che
     tables = {series.star_file for series in inputs.tilt_series.values()}
     said |= {"files": [str(path) for path in [*sorted(tables), *inputs.stacks()]]}
     # What a task reads by its name alone.
+    tomograms = plan["slabs"]["tomograms"] if plan["slabs"] else {"files": {}, "copick": None}
     outside = [
         *inputs.stacks(),
-        *map(Path, (plan["slabs"] or {}).get("tomograms", {}).values()),
+        *map(Path, tomograms["files"].values()),
+        *(Path(root) / "ExperimentRuns" for root in (tomograms["copick"] or {}).get("roots", [])),
         *([Path(recipe.postprocess.fn_mtf)] if recipe.postprocess.fn_mtf else []),
     ]
     return context, plan | said | {"binds": stack_binds(outside), "lose": limit, "lost": lost}

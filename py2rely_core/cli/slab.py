@@ -29,15 +29,19 @@ def slab() -> None:
 @app.command("make")
 def make(
     coordinates: Annotated[
-        str, typer.Option("--in-coords", "-ic", help="Picks: particles of RELION 5 (STAR), or a copick configuration.")
+        list[str],
+        typer.Option(
+            "--in-coords", "-ic",
+            help="Picks: particles of RELION 5 (STAR), or copick configurations; give it once for each.",
+        ),
     ],
     volumes: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             "--in-vols", "-iv",
-            help="Tomograms: a directory, a tilt-series STAR file (its tomograms, or RELION makes them), or a copick "
-            "configuration.",
-            show_default="that of the picks",
+            help="Tomograms: a directory, a tilt-series STAR file (its tomograms, or RELION makes them), or copick "
+            "configurations.",
+            show_default="those of the picks",
         ),
     ] = None,
     output: Annotated[
@@ -68,38 +72,40 @@ def make(
 ) -> None:  # fmt: skip
     """Cut a slab around each pick and sum it along z: a stack of images and their particles_relion.star."""
     from py2rely_core.data.tables import read_star
-    from py2rely_core.importers.copick import Picks
+    from py2rely_core.importers.copick import Picks, Volumes, runs_of, volumes_of
     from py2rely_core.launching import slabs as jobs
     from py2rely_core.relion.slabs import PARTICLES, Settings, read_index
 
     box, thickness = jobs.edges(shape)
-    of_copick = coordinates.endswith(".json")
+    of_copick = _of_copick(coordinates, "--in-coords")
     volumes = volumes or (coordinates if of_copick else None)
     if volumes is None:
         raise typer.BadParameter("say where the tomograms are: --in-vols")
-    if (of_copick or volumes.endswith(".json")) and kind is None:
+    in_copick = _of_copick(volumes, "--in-vols")
+    if (of_copick or in_copick) and kind is None:
         raise typer.BadParameter("say which of copick's tomograms are meant: --tomo-alg")
     if of_copick and name is None:
         raise typer.BadParameter("say which object of the copick project is meant: --particle-name")
     if not of_copick and (user or name or session):
         raise typer.BadParameter("--user-id, --particle-name and --session-id are of a copick project")
     folder = output / "stack" if output else None
-    particles = Path(coordinates)
+    particles = Path(coordinates[0])
     if of_copick:
-        particles = (output or Path()) / "picks.star"
+        configs, particles = [Path(one) for one in coordinates], (output or Path()) / "picks.star"
+        runs_of(configs)
         picks = Picks(name or "", user, session, voxel_size=voxel_spacing)
-        for note in jobs.picks_of_copick(Path(coordinates), picks, pixel_size, particles):
+        for note in jobs.picks_of_copick(configs, picks, pixel_size, particles):
             typer.echo(note)
-    tilt_series = Path(volumes) if volumes.endswith(".star") else None
+    tilt_series = Path(volumes[0]) if volumes[0].endswith(".star") else None
     source, where = None, label
     binning = 1.0
-    if volumes.endswith(".json"):
-        source = jobs.copick_tomograms(Path(volumes), voxel_spacing, kind or "")
+    if in_copick:
+        source = volumes_of(runs_of(map(Path, volumes)), Volumes(kind or "", voxel_spacing), Path.cwd())
     elif tilt_series:
         unbinned = float(read_star(tilt_series)["global"]["rlnTomoTiltSeriesPixelSize"].iloc[0])
         binning = max(1.0, voxel_spacing / unbinned)
     else:
-        where = volumes
+        where = volumes[0]
     settings = Settings(box, thickness, diameter or box / 2, binning, is_true(invert, "--invert"), threads)
     job = jobs.make(particles, settings, folder, source, tilt_series, where)
     index = read_index(job)
@@ -108,6 +114,14 @@ def make(
     if left:
         typer.echo(f"{left} picks are too near the border of their tomogram: they are not judged")
     typer.echo(f"Wrote {job / PARTICLES}")
+
+
+def _of_copick(names: list[str], option: str) -> bool:
+    """Whether these are copick configurations, which alone may be several."""
+    configs = [name.endswith(".json") for name in names]
+    if len(names) > 1 and not all(configs):
+        raise typer.BadParameter(f"several {option} are copick configurations (.json)")
+    return all(configs)
 
 
 @app.command("class2d")
@@ -172,17 +186,13 @@ def summary(
 ) -> None:
     """Write all class averages with particles and resolution: a PDF of 25 classes a page, the largest first."""
     from py2rely_core.launching import slabs as jobs
-    from py2rely_core.report.choosing import class_rows
-    from py2rely_core.report.class_averages import pages, read_averages, write_pages
+    from py2rely_core.report.class_sheets import write_class_sheets
 
     found = jobs.job_of(source)
-    averages = read_averages(found.images)
-    if averages is None:
-        raise typer.BadParameter(f"there are no averages in {found.images}")
-    records = class_rows(found)
-    title = f"{found.job}, iteration {found.iteration}: {len(records)} classes"
+    if found.images is None:
+        raise typer.BadParameter(f"there are no averages of iteration {found.iteration} in {found.job}")
     path = output or found.images.with_suffix(".pdf")
-    write_pages(pages(*averages, records, title), path)
+    write_class_sheets(found, path)
     typer.echo(f"Wrote {path}")
 
 

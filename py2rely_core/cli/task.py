@@ -43,17 +43,19 @@ def problems_listed() -> Iterator[None]:
 
 @app.command("sources")
 def sources(request: Path, output: OutputOption) -> None:
-    """Check every parameter, and list what the imports of each data set read."""
-    from py2rely_core.importers.sources import source_files
+    """Check every parameter, and list what the imports of each data set read, and the tomograms of copick projects."""
+    from py2rely_core.importers.sources import source_files, tomogram_files
     from py2rely_core.parameters.request import load_datasets
 
     with problems_listed():
+        datasets = load_datasets(json.loads(request.read_text()))["datasets"]
         found = [
             {"id": one["id"], "project": one["project"]} | source_files(one["imports"], one["export"])
-            for one in load_datasets(json.loads(request.read_text()))["datasets"]
+            for one in datasets
             if one["imports"]
         ]
-    output.write_text(json.dumps({"datasets": found}, indent=1))
+        tomograms = {one["id"]: tomogram_files(one["slab_copick"]) for one in datasets if one["slab_copick"]}
+    output.write_text(json.dumps({"datasets": found, "tomograms": tomograms}, indent=1))
 
 
 @app.command("import-data")
@@ -70,15 +72,20 @@ def recipe(
     request: Path,
     output: OutputOption,
     imported: Annotated[Path | None, typer.Option("--imported", help="JSON: what imports made, by data set.")] = None,
+    tomograms: Annotated[Path | None, typer.Option("--tomograms", help="JSON: copick's, by data set.")] = None,
 ) -> None:
     """Check every parameter and write the data sets."""
     from py2rely_core.parameters.request import load_datasets
     from py2rely_core.problems import ExitCode, Problem, ProblemError
 
-    made = json.loads(imported.read_text()) if imported else {}
+    made, found = (json.loads(path.read_text()) if path else {} for path in (imported, tomograms))
     with problems_listed():
-        datasets = load_datasets(json.loads(request.read_text()) | {"imported": made})
-        missing = [one["id"] for one in datasets["datasets"] if one["imports"] and one["id"] not in made]
+        datasets = load_datasets(json.loads(request.read_text()) | {"imported": made, "tomograms": found})
+        missing = [
+            one["id"]
+            for one in datasets["datasets"]
+            if (one["imports"] and one["id"] not in made) or (one["slab_copick"] and one["id"] not in found)
+        ]
         if missing:
             fix = "This is a fault of the pipeline's: please report it, with the parameters."
             problem = Problem(f"Imports are missing: {', '.join(missing)}.", "", "imports before the preflight", fix)
@@ -364,13 +371,14 @@ def select_classes(
 ) -> None:
     """Choose classes, write the particle set that goes on, and a page on which others can be chosen by looking."""
     from py2rely_core.judging.class_job import select_classes
-    from py2rely_core.judging.selection import Choice, as_records, class_maps
+    from py2rely_core.judging.classes import read_classification
+    from py2rely_core.judging.selection import Choice
     from py2rely_core.report.class_pages import write_class_pages
-    from py2rely_core.report.pictures import draw_classes
+    from py2rely_core.report.class_sheets import write_choice
 
     rule = Choice(**json.loads(choice))
     job, selection = select_classes(jobs, rule, diameter, mask, output, reference, of_classes)
-    draw_classes(as_records(selection), class_maps(job, len(selection.classes)), output / "classes.png")
+    write_choice(read_classification(job), selection, output / "classes.png")
     write_class_pages(jobs, job, selection, diameter, output, dataset)
     print((output / "classes.txt").read_text())
 
@@ -380,19 +388,24 @@ def slabs(
     job: Path,
     particles: ParticlesOption,
     tilt_series: Annotated[Path, typer.Option("--tilt-series")],
-    tomograms: Annotated[Path, typer.Option("--tomograms", help="JSON: those that are there, by tilt series.")],
+    tomograms: Annotated[Path, typer.Option("--tomograms", help="JSON: those that are there, as the plan has them.")],
     settings: SettingsOption,
     group: Annotated[bool, typer.Option("--group", help="Over a group of the tilt series.")] = False,
 ) -> None:
     """Cut the slab of every particle, from tomograms that are there or are made one at a time."""
     from py2rely_core.data.tables import read_star
+    from py2rely_core.importers.copick import planned_volumes
     from py2rely_core.parameters.lost import may_lose
     from py2rely_core.relion import slabs as work
 
     asked = work.Settings(**json.loads(settings))
     table = read_star(tilt_series)["global"]
-    files = {name: Path(path) for name, path in json.loads(tomograms.read_text()).items()}
-    source = work.opened(files) if files else work.reconstructed(job, table, asked)
+    given = json.loads(tomograms.read_text())
+    files = {name: Path(path) for name, path in given["files"].items()}
+    if given["copick"]:
+        source = planned_volumes(given["copick"])
+    else:
+        source = work.opened(files) if files else work.reconstructed(job, table, asked)
     work.make_slabs(job, particles, asked, source, table, work.least_tilt(table, Path), group, may_lose())
 
 
@@ -428,16 +441,13 @@ def select_slabs(
     keep_not_judged: Annotated[bool, typer.Option("--keep-not-judged")] = False,
 ) -> None:
     """Choose classes of slabs and write the particles that go on."""
-    from py2rely_core.judging.selection import as_records
     from py2rely_core.judging.slab_classes import SlabChoice, choose_slab_classes, read_class2d, select_slabs
-    from py2rely_core.report.class_averages import pages, read_averages, write_pages
+    from py2rely_core.report.class_sheets import write_choice
 
     found = read_class2d(class_job)
     selection = choose_slab_classes(found, diameter, SlabChoice(**json.loads(choice)))
     select_slabs(found, slabs, selection, output, keep_not_judged, [str(found.data)])
-    averages = read_averages(found.images)
-    if averages is not None:
-        write_pages(pages(*averages, as_records(selection), selection.reason), output / "classes.png")
+    write_choice(found, selection, output / "classes.png")
     print((output / "classes.txt").read_text())
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from py2rely_core.importers.coordinates import Coordinates, Unit, place
 from py2rely_core.importers.particles import Tomograms, finish
 from py2rely_core.importers.result import Import
 from py2rely_core.problems import ExitCode, Problem, ProblemError, nearest
+from py2rely_core.relion.slabs import Open, Tomogram
 
 #: Extents of a copick tomogram and of the tilt series' tomogram are the same within this share.
 SAME_EXTENT = 0.02
@@ -47,6 +50,28 @@ class Picks:
     runs: list[str] = field(default_factory=list)
     voxel_size: float | None = None
     authors: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Which tomograms of a copick project are meant.
+
+    Attributes
+    ----------
+    kind : str
+        Such as ``wbp`` or ``denoised``.
+    voxel_size : float
+        Angstrom.
+    """
+
+    kind: str
+    voxel_size: float
+
+    def of(self, run: Any) -> Any | None:
+        """The run's tomogram, as copick has it; None where there is none."""
+        spacings = [one for one in run.voxel_spacings if _same(one.voxel_size, self.voxel_size)]
+        found = [tomogram for one in spacings for tomogram in one.get_tomograms(self.kind)]
+        return found[0] if found else None
 
 
 def open_project(config: Path) -> Any:
@@ -107,12 +132,96 @@ def tomogram_of(run: Any, voxel_size: float | None = None) -> tuple[np.ndarray, 
 
     spacings = [one for one in run.voxel_spacings if one.tomograms]
     if voxel_size is not None:
-        spacings = [one for one in spacings if abs(one.voxel_size - voxel_size) <= 1e-3 * voxel_size]
+        spacings = [one for one in spacings if _same(one.voxel_size, voxel_size)]
     if not spacings:
         return None
     finest = min(spacings, key=lambda one: one.voxel_size)
     shape = zarr.open(finest.tomograms[0].zarr(), mode="r")["0"].shape
     return np.array(shape[::-1], dtype=float), float(finest.voxel_size)
+
+
+def runs_of(configs: Iterable[Path]) -> dict[str, Any]:
+    """Copick's runs of one or several projects, by name.
+
+    Raises
+    ------
+    ProblemError
+        Two projects have runs of one name: which tomogram is meant would not be known.
+    """
+    runs: dict[str, Any] = {}
+    for config in configs:
+        own = {run.name: run for run in open_project(config).runs}
+        both = sorted(runs.keys() & own)
+        if both:
+            what = f"{len(both)} runs are also in an earlier project, such as {both[0]}."
+            raise ProblemError(Problem(what, str(config), "runs of different names", "Give the projects one by one."))
+        runs |= own
+    return runs
+
+
+def what_there_is(run: Any) -> str:
+    """Voxel sizes and types of all tomograms of a run, for messages."""
+    return "; ".join(
+        f"{one.voxel_size:g} A: {', '.join(tomogram.tomo_type for tomogram in one.tomograms)}"
+        for one in run.voxel_spacings
+        if one.tomograms
+    )
+
+
+def series_of(run: str, known: Iterable[str], prefix: str = "", remove: str = "") -> str:
+    """The tilt series of a run: called like the run, without the text `remove`, after `prefix`.
+
+    A run may also be called as a program called its tomogram, where that means one of the `known` tilt series.
+    """
+    name = prefix + (run.replace(remove, "") if remove else run)
+    return match([name], known)[0].get(name, name)
+
+
+def volumes_of(runs: dict[str, Any], wanted: Volumes, launch: Path) -> Open:
+    """Tomograms of copick projects, by name; they are read where they lie, slab by slab.
+
+    Parameters
+    ----------
+    runs : dict of str to run
+        copick's runs, by the names of their tomograms.
+    wanted : Volumes
+    launch : Path
+        Relative names in a configuration start from it.
+    """
+    import zarr
+
+    @contextlib.contextmanager
+    def open_one(name: str) -> Any:
+        with contextlib.chdir(launch):
+            found = wanted.of(runs[name]) if name in runs else None
+            if found is None:
+                there = what_there_is(runs[name]) if name in runs else ""
+                what = f"Run {name} has no tomogram '{wanted.kind}' with voxels of {wanted.voxel_size:g} A."
+                fix = "Correct --tomo-alg and --voxel-spacing."
+                raise ProblemError(Problem(what, f"it has {there or 'none'}", "a tomogram of each run", fix))
+            try:
+                voxels = zarr.open(found.zarr(), mode="r")["0"]
+            except (OSError, KeyError, ValueError) as error:
+                what, fix = f"The tomogram of {name} cannot be read: {error}.", "Copy or write it again."
+                raise ProblemError(Problem(what, f"run {runs[name].name}", "a complete zarr store", fix)) from error
+        yield Tomogram(voxels, float(found.voxel_spacing.voxel_size))
+
+    return open_one
+
+
+def planned_volumes(planned: dict[str, Any]) -> Open:
+    """The tomograms of a copick project that a plan names.
+
+    Parameters
+    ----------
+    planned : dict
+        ``{"config", "launch_dir", "tomo_alg", "voxel_spacing", "runs": {tilt series: run}}``.
+    """
+    launch = Path(planned["launch_dir"])
+    with contextlib.chdir(launch):
+        runs = runs_of([Path(planned["config"])])
+    by_name = {name: runs[run] for name, run in planned["runs"].items() if run in runs}
+    return volumes_of(by_name, Volumes(planned["tomo_alg"], planned["voxel_spacing"]), launch)
 
 
 def import_copick(
@@ -163,9 +272,7 @@ def import_copick(
         if found is None or not found.points:
             notes.append(f"{run.name}: no picks")
             continue
-        name = prefix + (run.name.replace(remove, "") if remove else run.name)
-        # A run may be called as a program called its tomogram.
-        name = match([name], tomograms.sizes)[0].get(name, name)
+        name = series_of(run.name, tomograms.sizes, prefix, remove)
         try:
             table, positions, text = _read_run(run, found, name, tomograms, own_sizes)
         except _Unknown:
@@ -221,7 +328,12 @@ def _runs(root: Any, picks: Picks, config: Path) -> tuple[list[Any], list[str]]:
 
 
 def _has_spacing(run: Any, voxel_size: float) -> bool:
-    return any(abs(one.voxel_size - voxel_size) <= 1e-3 * voxel_size for one in run.voxel_spacings)
+    return any(_same(one.voxel_size, voxel_size) for one in run.voxel_spacings)
+
+
+def _same(one: float, other: float) -> bool:
+    """Whether two voxel sizes are the same, Angstrom."""
+    return abs(one - other) <= 1e-3 * other
 
 
 def _picks_of(run: Any, picks: Picks, config: Path) -> Any | None:

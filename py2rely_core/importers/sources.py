@@ -13,7 +13,7 @@ from typing import Any
 
 from py2rely_core import __version__
 from py2rely_core.data.tables import candidates, read_star
-from py2rely_core.importers.copick import open_project, tomogram_of
+from py2rely_core.importers.copick import Volumes, open_project, tomogram_of, what_there_is
 from py2rely_core.parameters.imports import copick_roots
 from py2rely_core.problems import ExitCode, ProblemError
 
@@ -96,6 +96,62 @@ def source_files(settings: dict[str, Any], export: dict[str, Any] | None = None)
     return {"settings": settings | known, "files": known["files"], "roots": [str(root) for root in roots]}
 
 
+def tomogram_files(asked: dict[str, Any]) -> dict[str, Any]:
+    """The tomograms of a copick project that slabs are cut from.
+
+    Parameters
+    ----------
+    asked : dict
+        Of ``parameters.imports.slab_settings``.
+
+    Returns
+    -------
+    dict
+        ``{"runs": {name: {"store": directory on this machine or "", "size": [x, y, z] in voxels, "seen": a sum over
+        names, sizes and times of its files}}, "others": {name: what tomograms a run has in place of those that are
+        asked for}, "roots": directories of the project, "problems": [...]}``, JSON-ready.
+
+    Raises
+    ------
+    ProblemError
+        copick is missing.
+    """
+    import zarr
+
+    config, wanted = Path(asked["config"]), Volumes(asked["tomo_alg"], asked["voxel_spacing"])
+    found: dict[str, Any] = {"runs": {}, "others": {}, "problems": []}
+    found["roots"] = [str(root) for root in copick_roots(config)]
+    with contextlib.chdir(asked["launch_dir"]):
+        try:
+            runs = sorted(open_project(config).runs, key=lambda run: run.name)
+        except ProblemError as error:
+            if error.exit_code == ExitCode.MISSING_COMPONENT:
+                raise
+            return found | {"problems": [one.as_dict() for one in error.problems]}
+        for run in runs:
+            tomogram = wanted.of(run)
+            if tomogram is None:
+                found["others"][run.name] = what_there_is(run)
+                continue
+            store = tomogram.zarr()
+            try:
+                size = zarr.open(store, mode="r")["0"].shape[::-1]
+            except (OSError, KeyError, ValueError) as error:
+                found["others"][run.name] = f"one that cannot be read: {error}"
+                continue
+            place = store.path if _on_this_machine(store.fs) else ""
+            found["runs"][run.name] = {"store": place, "size": list(size), "seen": _state(store)}
+    return found
+
+
+def _state(store: Any) -> str:
+    """A sum over the files of a tomogram: their names, sizes and times, as their file system knows them."""
+    known = ("size", "mtime", "ETag", "LastModified")
+    files = store.fs.find(f"{store.path}/0", detail=True)
+    said = [(name, [str(one.get(key)) for key in known]) for name, one in sorted(files.items())]
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()
+
+
 def _of_path(source: Path, project: Path) -> list[Path]:
     """A directory's files, or a file with those that it names and those that lie beside it under its name."""
     if source.is_dir():
@@ -165,7 +221,7 @@ def _of_copick(config: Path, name: str, options: dict[str, Any], launch: Path) -
     filters = {"user_id": options["user_id"] or None, "session_id": options["session_id"] or None}
     for run in runs:
         for picks in run.get_picks(object_name=name, **filters):
-            if _is_local(picks):
+            if _on_this_machine(getattr(picks, "fs", None)):
                 found.files.append(Path(picks.path))
             else:
                 points = [point.model_dump() for point in picks.points or []]
@@ -176,8 +232,8 @@ def _of_copick(config: Path, name: str, options: dict[str, Any], launch: Path) -
     return found
 
 
-def _is_local(picks: Any) -> bool:
-    protocol = getattr(getattr(picks, "fs", None), "protocol", ())
+def _on_this_machine(file_system: Any) -> bool:
+    protocol = getattr(file_system, "protocol", ())
     return "file" in ([protocol] if isinstance(protocol, str) else protocol)
 
 

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from py2rely_core.data.tables import Blocks, read_star, split_image_name, write_star
 from py2rely_core.data.tomograms import RECONSTRUCTED, find_tomograms
-from py2rely_core.importers.copick import Picks, import_copick, open_project
+from py2rely_core.importers.copick import Picks, import_copick
 from py2rely_core.importers.particles import Tomograms
-from py2rely_core.importers.result import write_import
+from py2rely_core.importers.result import Import, write_import
 from py2rely_core.judging.classes import CLASS_FILE, Classification, newest_whole
 from py2rely_core.judging.selection import Selection
 from py2rely_core.judging.slab_classes import kept_particles, read_class2d, select_slabs
@@ -29,13 +27,13 @@ from py2rely_core.relion.run import commands, run_job
 from py2rely_core.results.project import new_job, update_project
 
 
-def picks_of_copick(config: Path, picks: Picks, pixel_size: float, output: Path) -> list[str]:
-    """Write picks of a copick project as particles, with their orientations; what there is to say of them.
+def picks_of_copick(configs: list[Path], picks: Picks, pixel_size: float, output: Path) -> list[str]:
+    """Write picks of copick projects as particles, with their orientations; what there is to say of them.
 
     Parameters
     ----------
-    config : Path
-        copick configuration.
+    configs : list of Path
+        copick configurations, whose runs have different names.
     picks : Picks
     pixel_size : float
         Of the tilt series, unbinned, Angstrom.
@@ -43,40 +41,12 @@ def picks_of_copick(config: Path, picks: Picks, pixel_size: float, output: Path)
         The particle file.
     """
     optics = {"rlnOpticsGroup": 1, "rlnOpticsGroupName": "opticsGroup1", "rlnTomoTiltSeriesPixelSize": pixel_size}
-    result = import_copick(config, picks, output, Tomograms({}, pixel_size, optics | work.MICROSCOPE), own_sizes=True)
-    write_import(result, overwrite=True)
-    return result.notes
-
-
-def copick_tomograms(config: Path, voxel_size: float, kind: str) -> work.Open:
-    """Tomograms of a copick project, by the names of its runs; they are read where they lie, slab by slab.
-
-    Parameters
-    ----------
-    config : Path
-    voxel_size : float
-        Angstrom.
-    kind : str
-        Such as ``wbp`` or ``denoised``.
-    """
-    import zarr
-
-    root = open_project(config)
-    runs = {run.name: run for run in root.runs}
-
-    @contextmanager
-    def open_one(name: str) -> Any:
-        spacings = [one for one in runs[name].voxel_spacings] if name in runs else []
-        spacing = next((one for one in spacings if abs(one.voxel_size - voxel_size) <= 1e-3 * voxel_size), None)
-        found = spacing.get_tomograms(kind) if spacing else []
-        if not found:
-            there = ", ".join(f"{one.voxel_size:g} A: {t.tomo_type}" for one in spacings for t in one.tomograms)
-            what = f"Run {name} has no tomogram '{kind}' with voxels of {voxel_size:g} A."
-            fix = "Correct --tomo-alg and --voxel-spacing."
-            raise ProblemError(Problem(what, f"{config} (it has {there or 'none'})", "a tomogram of each run", fix))
-        yield work.Tomogram(zarr.open(found[0].zarr(), mode="r")["0"], float(spacing.voxel_size))
-
-    return open_one
+    tomograms = Tomograms({}, pixel_size, optics | work.MICROSCOPE)
+    made = [import_copick(config, picks, output, tomograms, own_sizes=True) for config in configs]
+    tables = [one.tables[output]["particles"] for one in made]
+    blocks = made[0].tables[output] | {"particles": pd.concat(tables, ignore_index=True)}
+    write_import(Import({output: blocks}), overwrite=True)
+    return [note for one in made for note in one.notes]
 
 
 def make(

@@ -153,6 +153,18 @@ def export_settings(config: Path, name: str, imports: Imports, launch: Path) -> 
     }  # fmt: skip
 
 
+def slab_settings(config: Path, recipe: Recipe, launch: Path) -> dict[str, Any]:
+    """Which tomograms of a copick project slabs are cut from, JSON-ready."""
+    return {
+        "config": str(config),
+        "launch_dir": str(launch),
+        "tomo_alg": recipe.slabs.tomo_alg,
+        "voxel_spacing": recipe.slabs.voxel_spacing,
+        "prefix": recipe.imports.run_prefix,
+        "remove": recipe.imports.run_remove,
+    }
+
+
 def copick_roots(config: Path) -> list[Path]:
     """The directories of this machine that a copick configuration names, those that exist."""
     try:
@@ -178,3 +190,8 @@ def with_imported(dataset: dict[str, Any], directory: Path) -> dict[str, Any]:
     made = {what: str(directory / file) if file else None for what, file in notes.pop("files").items()}
     root = {"launch_dir": str(directory)} if "tilt_series" in made else {}
     return dataset | root | made | {"imported": notes}
+
+
+def with_tomograms(dataset: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """A data set with the tomograms of its copick project, as ``importers.sources.tomogram_files`` found them."""
+    return dataset | {"slab_copick": dataset["slab_copick"] | {"found": found}}

@@ -273,6 +273,8 @@ class Slabs(Block):
         description="those that are there: a directory, or a label of the tilt-series table such as "
         "rlnTomoReconstructedTomogram; not given: RELION makes them, one at a time",
     )
+    tomo_alg: Name = Field("", description="those of the copick project (--copick), of this type, such as denoised")
+    voxel_spacing: float | None = Field(None, gt=0, description="of the copick project's tomograms, Angstrom")
     binning: float | None = Field(
         None, ge=1, description="of tomograms that are made; not given: a pixel is about a 20th of the diameter"
     )

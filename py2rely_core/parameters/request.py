@@ -18,7 +18,9 @@ from py2rely_core.parameters.imports import (
     export_settings,
     import_problems,
     import_settings,
+    slab_settings,
     with_imported,
+    with_tomograms,
 )
 from py2rely_core.parameters.lost import limit_problems
 from py2rely_core.parameters.recipe import KNOWN_BLOCKS, Recipe
@@ -51,7 +53,8 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
     ----------
     request : dict
         ``{"launch_dir": absolute path, "params": every parameter that Nextflow knows}``; and, when imports are done,
-        ``"imported"``: by data set, the directory that holds ``imported/``.
+        ``"imported"``: by data set, the directory that holds ``imported/``; ``"tomograms"``: by data set, the tomograms
+        of its copick project (``importers.sources.tomogram_files``).
 
     Returns
     -------
@@ -96,6 +99,8 @@ def load_datasets(request: dict[str, Any]) -> dict[str, Any]:
         raise ProblemError(problems, ExitCode.BAD_PARAMETERS)
     imported = {identity: Path(place) for identity, place in request.get("imported", {}).items()}
     datasets = [with_imported(one, imported[one["id"]]) if one["id"] in imported else one for one in datasets]
+    found = request.get("tomograms", {})
+    datasets = [with_tomograms(one, found[one["id"]]) if one["id"] in found else one for one in datasets]
     machine = {"gpus": _gpus(params)} | {name: params.get(name) for name in ("cpus", "tilt_series_per_task")}
     lose, keep = str(params.get("max_lost_tilt_series") or 0), params.get("keep_stacks") is not False
     return {"machine": machine, "lose": lose, "keep_stacks": keep, "datasets": datasets}
@@ -230,6 +235,7 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path, export: 
     )
     name = str(row.get("particle_name") or "")
     given = {key: str(_existing(str(row[key]), roots)) if row.get(key) else None for key in ("motion", "mask")}
+    of_copick = recipe.slabs.run and recipe.slabs.tomo_alg
     # Trajectories travel with the particles that they belong to.
     trajectories = _of_set(particles, "trajectories", launch) if particles else None
     if given["motion"]:
@@ -248,6 +254,7 @@ def _dataset(row: dict[str, Any], blocks: dict[str, Any], launch: Path, export: 
         "tilt_series": str(_of_set(tilt_series, "tilt series", launch)) if tilt_series else None,
         "reference": str(_existing(str(template), roots)) if template else None,
         "slab_tomograms": _tomogram_directory(recipe, roots),
+        "slab_copick": slab_settings(sources["copick"], recipe, launch) if of_copick else None,
         "imports": import_settings(sources, recipe, name, particles, tilt_series, launch),
         "export": export_settings(sources["copick"], name, recipe.imports, launch) if export else None,
         "imported": {"notes": [], "warnings": [], "problems": []},
@@ -302,6 +309,9 @@ def _start_problems(row: dict[str, Any], start: str, recipe: Recipe, where: str)
     if start != "picks" and recipe.slabs.run:
         clash(f"Picks are to be chosen by 2D classification, and start = {start}.", "start = picks",
               "Leave out run_class2D (slabs.run).")  # fmt: skip
+    if recipe.slabs.run and recipe.slabs.tomo_alg and not row.get("copick"):
+        clash("Slabs are to be cut from tomograms of a copick project, and there is none.", "--copick CONFIG",
+              "Add --copick and --particle_name, or leave out slabs.tomo_alg.")  # fmt: skip
     if start == "polish" and not recipe.polishing.cycles:
         clash("polishing.cycles = 0, and start = polish.", "1 or more", "Set --polishing.cycles.")
     return problems

@@ -49,6 +49,13 @@ def _slab_problems(recipe: Recipe) -> list[Problem]:
             what, fix = "Classes of slabs are to be chosen, and there are none.", "Add --run_class2D, or leave it out."
             problems.append(Problem(what, "slabs", "slabs.run: yes", fix))
         return problems
+    if slabs.tomo_alg and slabs.tomograms:
+        what, fix = "Slabs are to be cut from copick's tomograms, and from others.", "Leave out one of the two."
+        problems.append(Problem(what, "slabs.tomo_alg, slabs.tomograms", "one of them", fix))
+    if bool(slabs.tomo_alg) != (slabs.voxel_spacing is not None):
+        what = "Of copick's tomograms only one of type and voxel size is given."
+        fix = "Give both, such as denoised and 10, or none: tomograms are then made."
+        problems.append(Problem(what, "slabs.tomo_alg, slabs.voxel_spacing", "both", fix))
     if slabs.keep_classes and slabs.selection != "manual":
         what, fix = "Classes of slabs are named, and the rule chooses.", "Add --class2D_selection manual."
         problems.append(Problem(what, "slabs.keep_classes", "slabs.selection: manual", fix))

@@ -114,7 +114,8 @@ def plan_dataset(
 def _slabs(recipe: Recipe, n_particles: int, n_tilt_series: int, machine: Machine) -> dict[str, Any]:
     """How slabs are cut (`cut`), classified (`rounds`) and chosen (`choice`): a later part repeats none before it."""
     block, diameter = recipe.slabs, recipe.refine3D.particle_diameter
-    binning = block.binning or max(1, round(SLAB_PIXEL * diameter / recipe.resolutions.angpix))
+    made = block.binning or max(1, round(SLAB_PIXEL * diameter / recipe.resolutions.angpix))
+    binning = block.voxel_spacing / recipe.resolutions.angpix if block.voxel_spacing else made
     numbers = [block.nr_classes or default_slab_classes(n_particles)]
     numbers += [block.second_classes] if block.second_classes else []
     threads = max(1, min(machine.cpus, block.nr_threads))

@@ -131,7 +131,7 @@ def make_slabs(
         try:
             with open_tomogram(str(name)) as tomogram:
                 grid = _same_grid(grid, tomogram, str(name), settings)
-                _check_size(tomogram, str(name), tilt_series)
+                check_size(tomogram.voxels.shape, tomogram.voxel_size, str(name), tilt_series)
                 slabs, kept = _slabs_of(tomogram, positions[rows], settings, grid)
         except ProblemError as error:
             if not may_fail or error.exit_code not in _OF_ONE:
@@ -361,14 +361,31 @@ def _same_grid(grid: tuple[int, float] | None, tomogram: Tomogram, name: str, se
     return grid
 
 
-def _check_size(tomogram: Tomogram, name: str, tilt_series: pd.DataFrame | None) -> None:
-    """Stop where a tomogram has another size than its tilt series says: positions would be wrong."""
+def check_size(shape: tuple[int, ...], voxel_size: float, name: str, tilt_series: pd.DataFrame | None) -> None:
+    """Stop where a tomogram has another size than its tilt series says: positions would be wrong.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        z, y, x in voxels.
+    voxel_size : float
+        Angstrom.
+    name : str
+        Of the tilt series.
+    tilt_series : DataFrame or None
+        The tilt series; of those without sizes nothing is said.
+
+    Raises
+    ------
+    ProblemError
+        More than :data:`SAME_SIZE` voxels are missing, or too many.
+    """
     labels = [f"rlnTomoSize{axis}" for axis in "XYZ"]
     if tilt_series is None or not set(labels) <= set(tilt_series):
         return
     row = tilt_series[tilt_series["rlnTomoName"].astype(str) == name].iloc[0]
-    said = row[labels].to_numpy(dtype=float) * float(row["rlnTomoTiltSeriesPixelSize"]) / tomogram.voxel_size
-    found = np.array(tomogram.voxels.shape[::-1])
+    said = row[labels].to_numpy(dtype=float) * float(row["rlnTomoTiltSeriesPixelSize"]) / voxel_size
+    found = np.array(shape[::-1])
     if (np.abs(found - said) > SAME_SIZE).any():
         shown = [" x ".join(f"{value:.0f}" for value in sizes) for sizes in (found, said)]
         what = f"The tomogram of {name} has {shown[0]} voxels, and its tilt series says {shown[1]}."

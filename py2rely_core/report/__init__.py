@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from py2rely_core.parameters.recipe import Recipe
-from py2rely_core.report import class_averages, figures, pictures
+from py2rely_core.report import figures, pictures
 from py2rely_core.report.charts import sky_map
 from py2rely_core.results.collect import resolution_text
 
@@ -52,7 +52,7 @@ def report_page(results: dict[str, Any], find: Finder) -> str:
     maps = _Maps(find, pictures.volume_edge(len(results["datasets"])))
     return environment().get_template("report.html.j2").render(
         results=results, slices=maps.slices, local_slices=maps.local_slices, volume=maps.volume, shown=shown_level,
-        averages=lambda name: class_averages.addresses(find(name)) if name else [], defaults=_defaults(),
+        averages=lambda name: pictures.average_addresses(find(name)) if name else [], defaults=_defaults(),
     )  # fmt: skip
 
 

@@ -29,8 +29,6 @@ KEEP, BEST, RUN = "\ue000", "\ue001", "\ue002"
 IMAGE_EDGE = 192
 #: Edge of a slice of a class map, pixels.
 SLICE_EDGE = 176
-#: Densities of black and white, percentiles.
-CONTRAST = (0.5, 99.7)
 
 
 @dataclass(frozen=True)
@@ -207,7 +205,7 @@ class _Pictures:
     def of(self, number: int) -> ClassPicture:
         """What is seen of a class."""
         if self.classification.images:
-            tile = average_tile(self.averages, number, IMAGE_EDGE)
+            tile = pictures.average_tile(self.averages, number, IMAGE_EDGE)
             return ClassPicture([("average", _png(tile))] if tile else [])
         volume = pictures.load(self.classification.maps.get(number))
         if volume is None:
@@ -237,19 +235,6 @@ def averages_of(classification: Classification) -> tuple[np.ndarray, float]:
     if general is not None and "rlnPixelSize" in general:
         pixel_size = float(general["rlnPixelSize"].iloc[0])
     return data, pixel_size
-
-
-def average_tile(averages: np.ndarray, number: int, edge: int) -> Image.Image | None:
-    """A class average as a picture of at most `edge` pixels, in its own grey scale; None for one of nothing."""
-    if number > len(averages):
-        return None
-    image = averages[number - 1]
-    low, high = np.percentile(image, CONTRAST)
-    if not (np.isfinite(image).all() and high > low):
-        return None
-    scaled = np.clip((image - low) / (high - low) * 255, 0, 255).round().astype(np.uint8)[::-1]
-    picture = Image.fromarray(scaled)
-    return picture if max(picture.size) <= edge else picture.resize((edge, edge), Image.Resampling.LANCZOS)
 
 
 def shared_limits(classification: Classification) -> np.ndarray:

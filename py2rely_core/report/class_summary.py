@@ -8,7 +8,7 @@ from typing import Any
 
 from py2rely_core.judging.classes import Classification, Verdict
 from py2rely_core.report.choosing import ways_by_hand, write_class_page
-from py2rely_core.report.class_pdf import write_class_pdf
+from py2rely_core.report.class_sheets import write_class_sheets
 
 
 def write_by_hand(
@@ -45,7 +45,7 @@ def write_summary(
     """Write the page, and beside it a PDF; parameters as of :func:`write_by_hand`."""
     page = write_by_hand(classification, output, verdicts=verdicts, reason=reason, **settings)
     document = page.with_suffix(".pdf")
-    write_class_pdf(classification, document, verdicts=verdicts, reason=reason)
+    write_class_sheets(classification, document, verdicts=verdicts, reason=reason)
     return page, document
 
 

@@ -6,16 +6,15 @@ import base64
 import io
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from py2rely_core.maps.io import Map, Volume, read_map
+from py2rely_core.maps.io import Map, Volume, read_images, read_map
 from py2rely_core.maps.masks import density_threshold, is_degenerate
 from py2rely_core.maps.resample import resample
-from py2rely_core.report.drawing import SOFT, grey_tile, paper, ramp, text, upright
+from py2rely_core.report.drawing import grey_tile, ramp
 
 #: Edge of a slice's picture, pixels.
 SLICE_EDGE = 320
@@ -24,6 +23,10 @@ SLICE_EDGE = 320
 VOLUME_EDGE, VOLUMES_BYTES = 96, 3_500_000
 #: Voxels along the edge of what colours it: local resolution changes slowly.
 TINT_EDGE = 40
+#: Edge of a class average in a table, pixels.
+AVERAGE_EDGE = 110
+#: Densities of a class average that are black and white, percentiles.
+CONTRAST = (0.5, 99.7)
 SLICE_NAMES = ("xy", "xz", "yz")
 
 
@@ -87,32 +90,26 @@ def slice_tiles(volume: Map, edge: int = SLICE_EDGE, limits: np.ndarray | None =
     return [grey_tile(image[inner, inner], low, high, edge) for image in central_slices(volume.data)]
 
 
-def draw_classes(classes: list[dict[str, Any]], maps: dict[int, Path], path: Path) -> None:
-    """Write a PNG: the central slices of every class, in one grey scale, with its share and whether it is kept.
+def average_tile(averages: np.ndarray, number: int, edge: int) -> Image.Image | None:
+    """A class average, y upwards and in its own grey scale, of at most `edge` pixels; None for one of nothing."""
+    if number > len(averages):
+        return None
+    image = averages[number - 1]
+    low, high = np.percentile(image, CONTRAST)
+    if not (np.isfinite(image).all() and high > low):
+        return None
+    scaled = np.clip((image - low) / (high - low) * 255, 0, 255).round().astype(np.uint8)[::-1]
+    picture = Image.fromarray(scaled)
+    return picture if max(picture.size) <= edge else picture.resize((edge, edge), Image.Resampling.LANCZOS)
 
-    Parameters
-    ----------
-    classes : list of dict
-        As :func:`py2rely_core.judging.selection.as_records` returns them.
-    maps : dict of int to Path
-        Map of each class.
-    path : Path
-        The PNG.
-    """
-    volumes = {number: read_map(one) for number, one in maps.items()}
-    limits = np.percentile(np.concatenate([volume.data.ravel() for volume in volumes.values()]), [0.5, 99.9])
-    edge, gap, top = 240, 12, 60
-    picture = paper(len(classes) * (edge + gap) + 3 * gap, 3 * (edge + gap) + top)
-    for column, row in enumerate(classes):
-        x = 3 * gap + column * (edge + gap)
-        kept = "kept" if row["kept"] else "to be chosen" if row["why"] == "to be chosen" else "left out"
-        resolution = "" if row["resolution"] is None else f", {row['resolution']:.1f} A"
-        text(picture, (x + edge / 2, top / 2), f"class {row['class']}: {kept}\n{row['share']:.0%}{resolution}")
-        for line, tile in enumerate(slice_tiles(volumes[row["class"]], edge, limits)):
-            picture.paste(tile, (x, top + line * (edge + gap)))
-    for line, name in enumerate(SLICE_NAMES):
-        picture.paste(upright(name, 14, SOFT), (4, top + line * (edge + gap) + edge // 2 - gap))
-    picture.save(path)
+
+def average_addresses(path: Path | None, edge: int = AVERAGE_EDGE) -> list[str | None]:
+    """Data address of each class average of a stack, None for one of nothing; none where the stack is missing."""
+    if path is None or not path.is_file() or path.stat().st_size == 0:
+        return []
+    averages = read_images(path)[0]
+    tiles = (average_tile(averages, number, edge) for number in range(1, len(averages) + 1))
+    return [tile and data_address(tile) for tile in tiles]
 
 
 def slice_images(volume: Map, edge: int = SLICE_EDGE) -> list[tuple[str, str]]:

@@ -1,9 +1,10 @@
 """``py2rely slab`` as the reference's pages print it: on copick's picks and tomograms, and with real RELION."""
 
 import copick
+import mrcfile
 import numpy as np
 import pytest
-from helpers import cli, copick_project
+from helpers import cli, copick_project, write_picks
 
 from py2rely_core.data.tables import read_star, split_image_name
 from py2rely_core.relion.slabs import read_index
@@ -78,3 +79,25 @@ def test_what_is_missing_is_said(picked, capsys):
         cli("slab", *words, code=2)
     cli("slab", "make", "-ic", picked, "-ta", "denoised", "-pn", "ribosome", "-vs", 10, "-o", "x", code=65)
     assert "10 A: wbp" in capsys.readouterr().err
+
+
+def test_several_copick_projects(picked, tmp_path, capsys):
+    """Slabs of all of them in one table; runs of one name are refused, as are several files of other kinds."""
+    other = copick_project(tmp_path / "other", {"run3": (SIZE, VOXEL)})
+    places = np.array([(30, 30, 20), (50, 40, 20)]) * VOXEL
+    write_picks(other, "octopi", {"run3": places})
+    words = ["-o", "both", "-es", "240,240,100", "-vs", VOXEL, "-ps", 2.5, "-ta", "wbp", "-pn", "ribosome"]
+    cli("slab", "make", "-ic", picked, "-ic", other, *words)
+    assert "40 slabs of 42 picks" in capsys.readouterr().out
+    images = read_star(tmp_path / "both/stack/particles_relion.star")["particles"]
+    assert images["rlnMicrographName"].value_counts().to_dict() == {"run1": 19, "run2": 19, "run3": 2}
+    cli("slab", "make", "-ic", picked, "-o", "one", *words[2:])
+    alone = read_star(tmp_path / "one/stack/particles_relion.star")["particles"]
+    for name in ("run1", "run2"):
+        assert (images["rlnMicrographName"] == name).sum() == (alone["rlnMicrographName"] == name).sum()
+        stacks = [mrcfile.read(tmp_path / f"{job}/stack/stacks/{name}.mrcs") for job in ("both", "one")]
+        assert np.array_equal(*stacks)
+    cli("slab", "make", "-ic", picked, "-ic", picked, *words, code=65)
+    assert "2 runs are also in an earlier project, such as run1" in capsys.readouterr().err
+    cli("slab", "make", "-ic", picked, "-ic", "picks.star", *words, code=2)
+    cli("slab", "make", "-ic", picked, "-iv", "a", "-iv", "b", *words, code=2)

@@ -14,7 +14,9 @@ from helpers import (
     REPO,
     WITH_OPTIONS,
     assert_same_numbers,
+    ended_with_odd_names,
     environment,
+    odd_slabs,
     pipeline,
     stand_in,
     write_parameters,
@@ -86,6 +88,36 @@ def test_the_same_numbers_as_outside(blind, image, outside, tmp_path, elsewhere)
     again = pipeline(home, *arguments, "-resume", "--timeout", "7", "--relion_load", "true", "--slurm_account", "x",
                      env=env, profile="local,apptainer", checkout=checkout)  # fmt: skip
     assert (again.code, again.executed) == (0, set()), again.text
+
+
+def test_names_that_a_shell_would_run(tiny, image, tmp_path):
+    """Data and tilt series, with every process in the image."""
+    words = odd_slabs(tmp_path, tiny)
+    env = strict_apptainer(tmp_path / "strict")
+    run = pipeline(tmp_path, "--image", image, *words, env=env, profile="local,apptainer")
+    assert run.code == 0, run.text
+    assert ended_with_odd_names(tmp_path / "results")
+
+
+@pytest.mark.parametrize(
+    ("directory", "name", "text"),
+    [
+        ("$(touch MARKER)", "sta.json", "cannot work in this directory"),
+        ("run", "sta\ntouch MARKER\n.json", "sta?touch MARKER?.json"),
+        ("run", "a${IFS}b.json", "no $ before a letter"),
+    ],
+)
+def test_names_that_nextflow_does_not_quote(tmp_path, directory, name, text):
+    """They are refused before any task."""
+    home = tmp_path / directory
+    home.mkdir()
+    (tmp_path / "x.sif").write_text("")
+    (home / name).write_text("{}")
+    run = pipeline(home, "--image", tmp_path / "x.sif", "--parameter", name, profile="local,apptainer")
+    assert run.code != 0
+    assert text in run.text
+    assert not run.tasks
+    assert not list(tmp_path.rglob("MARKER"))
 
 
 #: Runs a command on a machine whose /tmp is a link to a larger disk.

@@ -68,13 +68,27 @@ def fsc_to_truth(run, data, name):
     return float(curve[len(curve) // 3 : -1].mean())
 
 
-def _is_what_one_job_gives(job):
-    """The tables of a job that was worked on in groups, against those of its command without them."""
+def _again_as_one_job(job):
+    """The command of a job that was worked on in groups without them, into ``again/``."""
     *_, last = commands(job)
     words = [word for word in last["command"] if word != "--only_do_unfinished"]
     assert len(words) == len(last["command"]) - 1
     words[words.index("--o") + 1] = "again/"
     subprocess.run(words, check=True, capture_output=True)
+
+
+def _is_the_map_of_one_job(job):
+    """The maps by which a step was judged, whose sums were made in groups, against those of one job."""
+    _again_as_one_job(job)
+    for name in ("half1.mrc", "half2.mrc", "merged.mrc"):
+        found, expected = (read_map(folder / name).data for folder in (job, Path("again")))
+        assert np.abs(found - expected).max() < 1e-4 * expected.std(), name
+    shutil.rmtree("again")
+
+
+def _are_the_tables_of_one_job(job):
+    """The tables of a job that was worked on in groups, against those of its command without them."""
+    _again_as_one_job(job)
     tables = sorted(path.relative_to("again") for path in Path("again").rglob("*.star"))
     assert len(tables) >= 6
     for table in tables:
@@ -117,7 +131,8 @@ def test_wrong_defocus_and_motion_are_corrected(tmp_path, monkeypatch):
     motion = json.loads(Path("Polish/bin1_cycle1/job.json").read_text())["motion"]
     assert 0.02 < motion["rms"] < 10
     for job in ("CtfRefine/bin1_cycle1", "Polish/bin1_cycle1"):
-        _is_what_one_job_gives(Path(job))
+        _are_the_tables_of_one_job(Path(job))
+    _is_the_map_of_one_job(Path("Reconstruct/bin1_cycle1_polish"))
 
 
 def _the_best_map_is_looked_at(run, dataset):

@@ -14,7 +14,9 @@ from helpers import (
     assert_same_numbers,
     cli,
     command,
+    ended_with_odd_names,
     environment,
+    odd_slabs,
     stand_in,
     tasks_of,
     write_parameters,
@@ -135,6 +137,15 @@ def test_the_whole_chain_from_the_job_script(slurm, blind, outside, image, tmp_p
     for words in ("-c 3", "-t 01:00:00", "--mem 6144M", "-p cpu", "--account=structures", "--comment=py2rely"):
         assert words in asked, asked
     assert "gpu" not in asked
+
+
+def test_names_that_a_shell_would_run(slurm, tiny, image, start, tmp_path):
+    """Data and tilt series, with every larger step a job in the image."""
+    words = odd_slabs(tmp_path, tiny)
+    code, text, rows = start(tmp_path, *words, "--image", image, "--slurm_partition", "cpu", env=slurm.env).end()
+    assert code == 0, text
+    assert {"SLABS (slabs)", "CLASS2D (slabs)"} <= rows.keys()
+    assert ended_with_odd_names(tmp_path / "results")
 
 
 def test_what_a_cluster_does_to_jobs(slurm, tiny, image, start, tmp_path):

@@ -1,17 +1,21 @@
 """Classifications as pages and PDFs: what is read, what is written, and what is refused."""
 
+import base64
+import io
 import json
 import re
 
+import mrcfile
 import numpy as np
 import pandas as pd
 import pytest
 from class_fixture import CLASSES_2D, CLASSES_3D, DIAMETER, GOOD_2D, PIXEL_SIZE, make_class2d, make_class3d, settings_of
+from PIL import Image, ImageColor
 
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.judging.class_job import select_classes
 from py2rely_core.judging.classes import Verdict, judge, open_classification, verdicts_of
-from py2rely_core.judging.selection import Choice
+from py2rely_core.judging.selection import Choice, Selection, class_table
 from py2rely_core.maps.io import read_images, write_map
 from py2rely_core.problems import ProblemError
 from py2rely_core.report.choosing import (
@@ -27,7 +31,8 @@ from py2rely_core.report.choosing import (
     ways_of_run,
 )
 from py2rely_core.report.class_pages import write_class_pages
-from py2rely_core.report.class_pdf import write_class_pdf
+from py2rely_core.report.class_sheets import GRIDS, HEAD, KEPT, MARGIN, PAGE, write_choice, write_class_sheets
+from py2rely_core.report.pictures import average_addresses
 
 
 @pytest.fixture(scope="module")
@@ -177,12 +182,14 @@ def test_an_empty_map_is_shown_as_empty(tmp_path):
     page = class_page(found, ways_by_hand(found))
     assert page.count('<span class="empty">') == 1
     assert page.count('<figure class="view"') == 3
-    assert write_class_pdf(found, tmp_path / "classes.pdf") == 1
+    assert write_class_sheets(found, tmp_path / "classes.pdf") == 1
 
 
 def test_the_pdf(project, tmp_path):
     found = open_classification("job004", project)
-    assert write_class_pdf(found, tmp_path / "two.pdf", verdicts={1: Verdict(True, "like the template " * 4, 0.8)}) == 1
+    assert (
+        write_class_sheets(found, tmp_path / "two.pdf", verdicts={1: Verdict(True, "like the template " * 4, 0.8)}) == 1
+    )
     text = (tmp_path / "two.pdf").read_bytes()
     assert text.startswith(b"%PDF")
     assert len(text) > 50_000
@@ -191,9 +198,37 @@ def test_the_pdf(project, tmp_path):
     blocks = read_star(many / "run_it025_model.star")
     blocks["model_classes"] = pd.concat([blocks["model_classes"]] * 3)
     write_star(blocks, many / "run_it025_model.star")
-    assert write_class_pdf(open_classification(many), tmp_path / "many.pdf") == 2
+    assert write_class_sheets(open_classification(many), tmp_path / "many.pdf") == 2
     assert len(re.findall(rb"/Type\s*/Page\b", (tmp_path / "many.pdf").read_bytes())) == 2
-    assert write_class_pdf(open_classification("bin4", project), tmp_path / "three.pdf", kept=[1]) == 1
+    assert write_class_sheets(open_classification("bin4", project), tmp_path / "three.pdf", kept=[1]) == 1
+
+
+@pytest.mark.parametrize(("make", "rows"), [(make_class2d, 3), (make_class3d, 2)])
+def test_the_picture_of_a_choice(tmp_path, make, rows):
+    """As tall as its classes need, framed by what was decided; without frames where nothing is."""
+    job = make(tmp_path / f"Class{'2D' if rows == 3 else '3D'}/job001")
+    found = open_classification(job)
+    table = class_table(read_star(found.model), read_star(found.data)["particles"])
+    pixels = {}
+    for name, kept in (("kept", True), ("waits", False)):
+        selection = Selection(table.assign(kept=kept, why="so"), None, "A reason.")
+        write_choice(found, selection, tmp_path / f"{name}.png")
+        pixels[name] = np.asarray(Image.open(tmp_path / f"{name}.png").convert("RGB"))
+    _, down = GRIDS[found.kind]
+    assert pixels["kept"].shape == (HEAD + rows * ((PAGE[1] - HEAD - MARGIN) // down), PAGE[0], 3)
+    framed = {name: (one == np.array(ImageColor.getrgb(KEPT))).all(axis=2).sum() for name, one in pixels.items()}
+    assert framed["kept"] > 1000 * min(len(table), 4) and framed["waits"] == 0
+
+
+def test_averages_in_a_table_stand_y_upwards(tmp_path):
+    stack = np.zeros((2, 8, 8), np.float32)
+    stack[0, 6:] = 1
+    with mrcfile.new(tmp_path / "a.mrcs") as mrc:
+        mrc.set_data(stack)
+    address, nothing = average_addresses(tmp_path / "a.mrcs")
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))).convert("L")).astype(int)
+    assert nothing is None and shown[0].mean() > 200 > 50 > shown[-1].mean()
+    assert average_addresses(tmp_path / "none.mrcs") == []
 
 
 def test_the_scale_bar_is_round():

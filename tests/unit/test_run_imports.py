@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -18,8 +19,9 @@ from py2rely_core.data.geometry import CENTRED
 from py2rely_core.data.inputs import load_inputs
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.exporters.final_picks import export_particles
+from py2rely_core.importers.copick import planned_volumes
 from py2rely_core.importers.run import run_imports
-from py2rely_core.importers.sources import source_files
+from py2rely_core.importers.sources import source_files, tomogram_files
 from py2rely_core.parameters.files import new_recipe, write_recipe
 from py2rely_core.parameters.imports import NOTES, needs_import
 from py2rely_core.parameters.request import load_datasets
@@ -339,3 +341,90 @@ def test_a_sample_sheet_imports_for_each_data_set(home):
     assert (one["particles"], one["tilt_series"]) == (None, None)
     assert one["export"]["config"] == str(home / "copick/config.json")
     assert (two["imports"], two["export"]) == (None, None)
+
+
+#: Slabs of the copick project's own tomograms.
+SLABS = RUN | {"slabs": {"run": "yes", "tomo_alg": "wbp", "voxel_spacing": 4 * PIXEL}}
+
+
+def slab_errors(home: Path, **fields: object) -> str:
+    checked = check(home, **SLABS | {"slabs": SLABS["slabs"] | fields})
+    return "\n".join(str(one) for one in checked.problems if one.is_error)
+
+
+def test_slabs_of_copicks_own_tomograms(home):
+    """The preflight finds each tilt series' tomogram, and says where one is missing or is another volume."""
+    checked = check(home, **SLABS)
+    assert not [one for one in checked.problems if one.is_error]
+    found = checked.plans[0]["slabs"]["tomograms"]
+    assert found["copick"]["runs"] == {"A": "A", "B": "B"}
+    assert [Path(found["files"][name]).parts[-3:] for name in "AB"] == [
+        (name, "VoxelSpacing16.000", "wbp.zarr") for name in "AB"
+    ]
+    assert str(home).split("/")[2] in checked.plans[0]["binds"]
+    for fields in ({"tomo_alg": "denoised"}, {"voxel_spacing": 10}):
+        text = slab_errors(home, **fields)
+        assert "2 of 2 tilt series have no tomogram" in text and "its run has 16 A: wbp" in text
+    import copick
+
+    run = copick.from_file("copick/config.json").get_run("B")
+    run.get_voxel_spacing(16).new_tomogram("denoised").from_numpy(np.zeros((10, 24, 24), np.float32))
+    assert "1 of 2 tilt series" in slab_errors(home, tomo_alg="denoised")
+    run.get_voxel_spacing(16).get_tomograms("wbp")[0].from_numpy(np.zeros((24, 24, 10), np.float32))
+    text = slab_errors(home)
+    assert "The tomogram of B has 10 x 24 x 24 voxels, and its tilt series says 24 x 24 x 10" in text
+    (home / "copick/config.json").write_text("{}")
+    assert slab_errors(home).count("copick project cannot be opened") == 1
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"slabs": {"run": "yes", "tomo_alg": "wbp"}}, "only one of type and voxel size"),
+        ({"slabs": {"run": "yes", "voxel_spacing": 10}}, "only one of type and voxel size"),
+        ({"slabs": SLABS["slabs"] | {"tomograms": "rec"}}, "from copick's tomograms, and from others"),
+        ({"copick": None, "particle_name": None, "particles": "p.star"}, "--copick CONFIG"),
+    ],
+)
+def test_which_tomograms_are_meant_is_said_once(home, changed, text):
+    assert text in problems_of(home, **SLABS | changed)
+
+
+def test_a_changed_tomogram_is_another_one(home):
+    """Of files of this machine, and of those elsewhere: what a task is handed changes with the voxels."""
+    import copick
+
+    config = json.loads((home / "copick/config.json").read_text()) | {"overlay_root": "memory://volumes"}
+    (home / "remote.json").write_text(json.dumps(config | {"overlay_fs_args": {}}))
+    copick.from_file("remote.json").new_run("A").new_voxel_spacing(16).new_tomogram("wbp").from_numpy(
+        np.zeros((10, 24, 24), np.float32)
+    )
+    for name, stores in (("copick/config.json", True), ("remote.json", False)):
+        asked = dataset_of(home, **SLABS | {"copick": name})["slab_copick"]
+        first = tomogram_files(asked)["runs"]["A"]
+        assert bool(first["store"]) == stores and first["size"] == [24, 24, 10]
+        assert tomogram_files(asked)["runs"]["A"] == first
+        tomogram = copick.from_file(name).get_run("A").get_voxel_spacing(16).get_tomograms("wbp")[0]
+        tomogram.from_numpy(np.random.default_rng(1).normal(size=(10, 24, 24)).astype(np.float32))
+        assert tomogram_files(asked)["runs"]["A"]["seen"] != first["seen"]
+
+
+def test_runs_that_are_not_called_as_their_tilt_series(home):
+    """Names are put together as for the picks; where the configuration's directory is relative, from the run's on."""
+    import copick
+
+    config = json.loads((home / "copick/config.json").read_text()) | {"overlay_root": "local://other"}
+    (home / "other.json").write_text(json.dumps(config))
+    for name in ("x-A_rec", "x-B_rec"):
+        volume = copick.from_file("other.json").new_run(name).new_voxel_spacing(16).new_tomogram("wbp")
+        volume.from_numpy(np.ones((10, 24, 24), np.float32))
+    write_picks(Path("other.json"), "picker", {f"x-{name}_rec": positions(1) for name in "AB"})
+    run = SLABS | {"copick": "other.json", "imports": {"run_remove": "x-"}}
+    checked = check(home, **run)
+    assert not [one for one in checked.problems if one.is_error]
+    planned = checked.plans[0]["slabs"]["tomograms"]["copick"]
+    assert planned["runs"] == {"A": "x-A_rec", "B": "x-B_rec"}
+    (home / "elsewhere").mkdir()
+    with contextlib.chdir(home / "elsewhere"), planned_volumes(planned)("B") as tomogram:
+        assert (tomogram.voxels.shape, tomogram.voxel_size) == ((10, 24, 24), 16)
+        assert np.asarray(tomogram.voxels[2:4]).mean() == 1

@@ -14,7 +14,6 @@ from py2rely_core.judging.selection import (
     agreement,
     as_records,
     choose_classes,
-    class_maps,
     correlation,
     likeness,
     of_classes,
@@ -23,7 +22,6 @@ from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.fsc import shell_resolutions
 from py2rely_core.maps.io import Map, write_map
 from py2rely_core.problems import ExitCode, ProblemError
-from py2rely_core.report.pictures import draw_classes
 from py2rely_core.simulation.structures import density, make_structure
 
 BOX, PIXEL, DIAMETER = 32, 5.0, 130.0
@@ -232,10 +230,6 @@ def test_what_a_selection_writes(maps, tmp_path):
     assert not reference.exists()
     assert not (output / "particles.star").exists()
     assert "to be chosen" in (output / "classes.txt").read_text()
-    draw_classes(
-        as_records(choose_classes(path, DIAMETER, Choice("manual"))), class_maps(path, 3), output / "classes.png"
-    )
-    assert (output / "classes.png").stat().st_size > 5000
     select_classes([path], Choice("manual", (1, 3), 3), DIAMETER, None, output, reference)
     assert read_star(output / "particles.star")["particles"]["rlnClassNumber"].value_counts().to_dict() == {
         1: 60,

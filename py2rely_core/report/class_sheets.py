@@ -1,4 +1,4 @@
-"""A classification as a PDF: a page of pictures after the other, the classes with most particles first."""
+"""A classification as sheets of pictures, the classes with most particles first: pages of a PDF, or one PNG."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from py2rely_core.judging.classes import Classification, Verdict
+from py2rely_core.judging.classes import Classification, Verdict, verdicts_of
+from py2rely_core.judging.selection import Selection
 from py2rely_core.report import pictures
-from py2rely_core.report.choosing import average_tile, averages_of, class_rows, scale_bar, shared_limits
+from py2rely_core.report.choosing import averages_of, class_rows, scale_bar, shared_limits
 from py2rely_core.report.drawing import INK, SOFT, paper, text
 
 #: Of a page, A4, dots per inch and pixels.
@@ -22,7 +23,7 @@ GRIDS = {"2D": (5, 5), "3D": (2, 5)}
 KEPT, DROPPED = "#0b6e62", "#8a5200"
 
 
-def write_class_pdf(
+def write_class_sheets(
     classification: Classification,
     path: Path,
     *,
@@ -31,13 +32,13 @@ def write_class_pdf(
     reason: str = "",
     name: str = "",
 ) -> int:
-    """Write a PDF with the picture, the particles, resolution and accuracies of every class.
+    """Write pages with the picture, the particles, resolution and accuracies of every class.
 
     Parameters
     ----------
     classification : Classification
     path : Path
-        The PDF.
+        A PDF of these pages; or by its ending a PNG, in which they stand below one another without what is empty.
     verdicts : mapping of int to Verdict, optional
         What a rule thinks of each class, by its number.
     kept : sequence of int, optional
@@ -71,8 +72,29 @@ def write_class_pdf(
             frame = _frame(row["class"], verdicts, kept)
             _draw(page, _corner(place, across, down), row, next(drawn), verdicts.get(row["class"]), frame, slices)
         pages.append(page)
-    pages[0].save(path, "PDF", save_all=True, append_images=pages[1:], resolution=DPI, quality=92, title=title)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix.lower() == ".png":
+        last = pages[-1]
+        filled = -(-(len(rows) - (count - 1) * across * down) // across) or 1
+        pages[-1] = last.crop((0, 0, last.width, HEAD + filled * _cell(across, down)[1]))
+        _below_one_another(pages).save(path)
+    else:
+        pages[0].save(path, "PDF", save_all=True, append_images=pages[1:], resolution=DPI, quality=92, title=title)
     return count
+
+
+def write_choice(classification: Classification, selection: Selection, path: Path) -> None:
+    """Write the sheets of a classification with what was decided of each class; nothing is, where none is kept."""
+    verdicts = verdicts_of(selection) if selection.kept else {}
+    write_class_sheets(classification, path, verdicts=verdicts, reason=selection.reason)
+
+
+def _below_one_another(pages: list[Image.Image]) -> Image.Image:
+    whole, top = paper(PAGE[0], sum(page.height for page in pages)), 0
+    for page in pages:
+        whole.paste(page, (0, top))
+        top += page.height
+    return whole
 
 
 def _cell(across: int, down: int) -> tuple[int, int]:
@@ -93,7 +115,7 @@ def _drawn(classification: Classification, numbers: list[int], cell: tuple[int, 
         averages, pixel_size = averages_of(classification)
         extent = pixel_size * averages.shape[-1]
         for number in numbers:
-            tile = average_tile(averages, number, width)
+            tile = pictures.average_tile(averages, number, width)
             yield tile and _with_bar(tile.resize((width, width), Image.Resampling.BICUBIC), extent)
         return
     limits, edge = shared_limits(classification), (width - 2 * 6) // 3
