@@ -8,6 +8,8 @@ from py2rely_core.parameters.recipe import Recipe
 
 #: Without another reason, a third of the particle's diameter, and never coarser than this, Angstrom.
 COARSEST, OF_DIAMETER = 60.0, 1 / 3
+#: A template that is nearly a ball to any low-pass is taken to the coarsest with this share of what the finest shows.
+NO_MORE = 0.75
 #: How many times coarser than `class3D.ini_high` the alignment to a template begins.
 ALIGNMENT = 1.5
 
@@ -16,7 +18,7 @@ def with_low_passes(recipe: Recipe, template: Map | None = None) -> Recipe:
     """The recipe with a first low-pass where it gives none: coarse, and finer only where the template needs it.
 
     A third of the particle's diameter, at most 60 A; of a template that is nearly a ball to this, the coarsest with
-    which it is none any more.
+    which it is none any more, or shows as much as to any other.
 
     Parameters
     ----------
@@ -45,8 +47,9 @@ def _chosen(recipe: Recipe, template: Map | None) -> float:
     if template is None or not template.pixel_size:
         return round(coarsest, 1)
     tried = [coarsest, *(one for one in LOW_PASSES if finest <= one < coarsest and one > 2 * template.pixel_size)]
-    enough = (one for one in tried if shape_to_align(template, diameter, one) >= LITTLE)
-    return round(next(enough, tried[-1]), 1)
+    shares = [shape_to_align(template, diameter, one) for one in tried]
+    enough = min(LITTLE, NO_MORE * max(shares))
+    return round(next(one for one, share in zip(tried, shares, strict=True) if share >= enough), 1)
 
 
 def template_low_pass(recipe: Recipe) -> float:

@@ -268,8 +268,11 @@ def test_the_first_low_pass_where_none_is_given():
     assert shape_to_align(maps["apoferritin"], 150, found) >= LITTLE
     coarser = min(one for one in LOW_PASSES if one > found)
     assert shape_to_align(maps["apoferritin"], 150, coarser) < LITTLE
-    # No finer than the first level holds, though it be a ball then.
-    assert template_low_pass(chosen(150, "apoferritin", 4.0)) == 35
+    # No finer than the first level holds, though it be nearly a ball then.
+    assert template_low_pass(chosen(150, "apoferritin", 4.0)) == 40
+    # Nor finer than it shows more: this one ends at 40 A.
+    maps["blurred"] = Map(gaussian_low_pass(maps["apoferritin"].data, 5.0, 40.0), 5.0)
+    assert 25 <= template_low_pass(chosen(150, "blurred")) < 45
     assert template_low_pass(chosen(150, angpix=10.0)) == 80
     given = chosen(150, "apoferritin", ini_high=40.0)
     assert (given.refine3D.ini_high, template_low_pass(given)) == (40, 40)
