@@ -26,7 +26,7 @@ process CLASS3D_ALIGN {
         --iter ${settings.iterations} --tau2_fudge ${settings.tau} \\
         --particle_diameter ${settings.diameter} --sym ${settings.symmetry} --j ${settings.threads} ${gpu} \\
         ${settings.options}
-    py2rely task check-class3d ${directory} --iterations ${settings.iterations} --particles ${particles} --reference ${reference}
+    py2rely task check-class3d ${directory} --iterations ${settings.iterations} --particles ${particles} --reference ${reference} ${job.half ? "--source ${extract}/particles.star" : ''}
     """
 
     stub:

@@ -318,13 +318,15 @@ def check_class3d(
     iterations: Annotated[int, typer.Option("--iterations")],
     particles: Annotated[Path, typer.Option("--particles")],
     reference: Annotated[Path, typer.Option("--reference")],
+    source: Annotated[Path | None, typer.Option("--source", help="Of what the particles are a half set.")] = None,
 ) -> None:
     """Prove a one-class alignment, and name its last iteration's files as a result."""
     from py2rely_core.relion.outputs.job import write_numbers
     from py2rely_core.relion.outputs.refinements import check_refinement, finish_classification
 
     finish_classification(job, iterations)
-    write_numbers(job, **check_refinement(job, particles, reference, ["run_class001.mrc"]))
+    numbers = check_refinement(job, particles, reference, ["run_class001.mrc"])
+    write_numbers(job, **numbers, inputs=[str(source)] if source else [])
 
 
 @app.command("half-set")
