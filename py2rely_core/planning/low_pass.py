@@ -58,7 +58,7 @@ def template_low_pass(recipe: Recipe) -> float:
     The recipe is one of :func:`with_low_passes`.
     """
     block, factor = template_field(recipe)
-    return factor * getattr(recipe, block).ini_high
+    return round(factor * getattr(recipe, block).ini_high, 3)
 
 
 def template_field(recipe: Recipe) -> tuple[str, float]:
