@@ -47,9 +47,12 @@ def _chosen(recipe: Recipe, template: Map | None) -> float:
     if template is None or not template.pixel_size:
         return round(coarsest, 1)
     tried = [coarsest, *(one for one in LOW_PASSES if finest <= one < coarsest and one > 2 * template.pixel_size)]
-    shares = [shape_to_align(template, diameter, one) for one in tried]
-    enough = min(LITTLE, NO_MORE * max(shares))
-    return round(next(one for one, share in zip(tried, shares, strict=True) if share >= enough), 1)
+    shares: dict[float, float] = {}
+    for one in tried:  # the finer, the longer it takes
+        shares[one] = shape_to_align(template, diameter, one)
+        if shares[one] >= LITTLE:
+            return round(one, 1)
+    return round(next(one for one, share in shares.items() if share >= NO_MORE * max(shares.values())), 1)
 
 
 def template_low_pass(recipe: Recipe) -> float:
