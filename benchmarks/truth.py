@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from py2rely_core.data.tables import read_star
+from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.maps.io import write_map
 from py2rely_core.maps.masks import spherical_mask
 from py2rely_core.simulation.truth import compare_map, compare_poses, compare_run
@@ -225,12 +225,16 @@ def by_hand(name: str, case: Case, place: Path) -> Outcome:
     work.mkdir()
     for entry in data.iterdir():
         (work / entry.name).symlink_to(entry)
+    blocks = read_star(data / "particles.star")
+    names = blocks["particles"]["rlnTomoName"] + [f"/{number}" for number in range(len(blocks["particles"]))]
+    blocks["particles"]["rlnTomoParticleName"] = names
+    write_star(blocks, work / "picks.star")
     cores = os.cpu_count() or 1
     grid = ["-b", box, "--output-voxel-size", pixel_size, "-lp", 2 * pixel_size, "-o", "reference.mrc"]
     tables = ["--t", "tilt_series.star", "--b", box, "--bin", binning, "--j", cores]
     steps: dict[str, list[object]] = {
         "template": ["py2rely", "prepare", "template", "-i", "template.mrc", *grid],
-        "extract": ["relion_tomo_subtomo", "--p", "particles.star", "--o", "Extract/", *tables, "--stack2d"],
+        "extract": ["relion_tomo_subtomo", "--p", "picks.star", "--o", "Extract/", *tables, "--stack2d"],
         "refine": [
             "mpirun", "-n", 3, "relion_refine_mpi", "--o", "run", "--auto_refine",
             "--split_random_halves", "--low_resol_join_halves", 40, "--i", "Extract/particles.star",
@@ -251,7 +255,7 @@ def by_hand(name: str, case: Case, place: Path) -> Outcome:
                            align=case.symmetry.startswith("C"))  # fmt: skip
     claimed = re.search(r"FINAL RESOLUTION:\s*([\d.]+)", (work / "postprocess.txt").read_text())
     outcome = Outcome(f"{name}, by hand", claimed and float(claimed[1]), compared.resolution, seconds=seconds)
-    outcome.particles = len(read_star(data / "particles.star")["particles"])
+    outcome.particles = len(blocks["particles"])
     outcome.correlations = at_resolutions(compared.resolutions, compared.fsc)
     return with_poses(outcome, compare_poses(work / "run_data.star", data, case.symmetry, compared.frame))
 
