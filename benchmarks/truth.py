@@ -8,9 +8,11 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +148,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--seed", type=int)
-    arguments, options = parser.parse_known_args()
+    words = sys.argv[1:]
+    end = words.index("--") if "--" in words else len(words)
+    arguments, options = parser.parse_args(words[:end]), words[end + 1 :]
     if arguments.list:
         print("\n".join(CASES))
         return
@@ -155,7 +159,7 @@ def main() -> None:
         parser.error(f"no case is called {', '.join(sorted(unknown))}: see --list")
     HOME.mkdir(parents=True, exist_ok=True)
     with (HOME / "table.md").open("w") as table:
-        for line in [HEAD, *rows(arguments.names or list(CASES), options, arguments.seed)]:
+        for line in chain([HEAD], rows(arguments.names or list(CASES), options, arguments.seed)):
             print(line, flush=True)
             print(line, file=table, flush=True)
 
@@ -164,11 +168,11 @@ def rows(names: list[str], options: list[str], seed: int | None) -> Iterator[str
     """A line of the table after the other, as cases end."""
     for name in names:
         case = CASES[name]
-        seed = case.seed if seed is None else seed
-        place = HOME / f"{name}-{seed}"
+        own = case.seed if seed is None else seed
+        place = HOME / f"{name}-{own}"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
-        simulate(case, place, seed)
+        simulate(case, place, own)
         yield by_pipeline(name, case, place, options).row()
         if case.by_hand:
             yield by_hand(name, case, place).row()
