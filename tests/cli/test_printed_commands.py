@@ -243,7 +243,8 @@ def test_tilt_series_without_particles(printed):
             "py2rely prepare relion5-parameters --tilt-series input/tiltSeries/aligned_tilt_series.star --particles "
             "input/full_picks.star --tilt-series-pixel-size 1.54 --symmetry C1 --protein-diameter 290 --output "
             "sta_parameters.json",
-            {"symmetry": "C1", "box_scaling": 2.0, "low_pass": 50},
+            # The reference's default is 50 A; here it follows from the particle.
+            {"symmetry": "C1", "box_scaling": 2.0, "low_pass": None},
         ),
         (
             "py2rely prepare relion5-parameters -p input/24jan01_virus_like_particle.star -ts "
