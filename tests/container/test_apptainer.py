@@ -104,7 +104,7 @@ def test_names_that_a_shell_would_run(tiny, image, tmp_path):
     [
         ("$(touch MARKER)", "sta.json", "cannot work in this directory"),
         ("run", "sta\ntouch MARKER\n.json", "sta?touch MARKER?.json"),
-        ("run", "a${IFS}b.json", "no $ before a letter"),
+        pytest.param("run", "a${IFS}b.json", "no $ before a letter", marks=pytest.mark.long),
     ],
 )
 def test_names_that_nextflow_does_not_quote(tmp_path, directory, name, text):
