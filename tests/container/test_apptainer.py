@@ -196,7 +196,10 @@ def test_mpi_runs_side_by_side(image, tiny, extracted, tmp_path):
     assert not [path for own in shared.values() for path in own.glob("mpi_*")]
 
 
-@pytest.mark.parametrize(("image_given", "text"), [(None, "make image"), ("/none/such.sif", "/none/such.sif")])
+@pytest.mark.parametrize(
+    ("image_given", "text"),
+    [(None, "make image"), pytest.param("/none/such.sif", "/none/such.sif", marks=pytest.mark.long)],
+)
 def test_no_image(tmp_path, image_given, text):
     (tmp_path / "sta.json").write_text("{}")
     arguments = ["--image", image_given] if image_given else []

@@ -54,7 +54,7 @@ def _can_be_looked_at(home):
 
 
 @pytest.mark.nextflow
-@pytest.mark.parametrize("core", ["there", "missing"])
+@pytest.mark.parametrize("core", [pytest.param("there", marks=pytest.mark.long), "missing"])
 def test_an_earlier_result_is_replaced(tmp_path, core):
     """Also where the head has no Python packages: then by what Nextflow itself knows."""
     outdir = tmp_path / "results"

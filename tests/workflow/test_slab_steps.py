@@ -61,7 +61,7 @@ def test_a_second_round_and_data_sets_side_by_side(tmp_path):
 
 @pytest.mark.nextflow
 @pytest.mark.relion
-@pytest.mark.slow
+@pytest.mark.long
 def test_slabs_of_copicks_tomograms(tmp_path, monkeypatch):
     """What RELION made, kept in a copick project, gives the same images there; a changed voxel repeats them."""
     copick = pytest.importorskip("copick")
