@@ -3,7 +3,7 @@ include { REFERENCE } from '../modules/core/reference'
 include { CLASS3D_ALIGN } from '../modules/relion/class3d_align'
 include { JOIN_HALVES } from '../modules/core/join_halves'
 include { INITIAL_MODEL } from '../modules/relion/initial_model'
-include { alone ; half_maps ; named ; particles_of ; together } from './states'
+include { half_maps ; named ; particles_of ; together } from './states'
 
 workflow INITIAL_REFERENCE {
     take:
@@ -49,7 +49,7 @@ workflow INITIAL_REFERENCE {
                     [meta, state + [star: particles_of(job), alignment: [], selection: job, reference: half_maps(job)]]
                 },
             )
-        jobs = REFERENCE.out.mix(CLASS3D_ALIGN.out.map { meta, job -> [alone(meta), job] }, JOIN_HALVES.out)
+        jobs = REFERENCE.out.mix(CLASS3D_ALIGN.out, JOIN_HALVES.out)
     }
     if (needs.denovo) {
         INITIAL_MODEL(modes.denovo.map { meta, state -> [meta, [name: state.level.name, settings: state.settings], state.series.imported, state.extract] })

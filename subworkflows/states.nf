@@ -31,13 +31,9 @@ def step(states, key, ending = '') {
 // One list of jobs per data set, by name, of those that stand side by side: their meta has how many, `together`.
 def together(jobs) {
     return jobs
-        .map { meta, job -> [groupKey(alone(meta), meta.together), job] }
+        .map { meta, job -> [groupKey(meta.findAll { key, _value -> key != 'together' }, meta.together), job] }
         .groupTuple()
         .map { key, found -> [key.getGroupTarget(), found.sort { job -> job.name }] }
-}
-
-def alone(meta) {
-    return meta.findAll { key, _value -> key != 'together' }
 }
 
 // The jobs that hold the tilt-series tables, in the order in which processes take them.

@@ -168,7 +168,7 @@ def shown(job) {
     if (job.parent.name == 'LocalRes') {
         return ['relion_locres.mrc', 'relion_locres_filtered.mrc'].collect { name -> job / name }
     }
-    if (job.parent.name == 'Class3D' && !job.name.endsWith('_template')) {
+    if (job.parent.name == 'Class3D' && !job.name.contains('_template')) {
         return job.listFiles().findAll { map -> map.name ==~ /run_class\d+\.mrc/ }.sort { map -> map.name }
     }
     return []

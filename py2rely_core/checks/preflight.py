@@ -274,9 +274,9 @@ def _of_copick(asked: dict[str, Any], tilt_series: pd.DataFrame) -> dict[str, An
     }
 
 
-def _readable(reference: Path | None, mode: str) -> Map | None:
-    """The template that particles are aligned to; None where there is none that can be read: a check says so."""
-    if reference is None or mode != "template":
+def _readable(reference: Path | None, mode: str, recipe: Recipe) -> Map | None:
+    """The template, where a low-pass is to follow from it; None, too, if it cannot be read: a check says so."""
+    if reference is None or mode != "template" or recipe.refine3D.ini_high is not None:
         return None
     try:
         return read_map(reference)
@@ -286,7 +286,8 @@ def _readable(reference: Path | None, mode: str) -> Map | None:
 
 def _plan_one(dataset: dict[str, Any], machine: Machine, lose: str) -> tuple[CheckContext, dict[str, Any]]:
     reference = Path(dataset["reference"]) if dataset["reference"] else None
-    recipe = with_low_passes(parse_recipe(dataset["recipe"], dataset["id"]), _readable(reference, dataset["mode"]))
+    recipe = parse_recipe(dataset["recipe"], dataset["id"])
+    recipe = with_low_passes(recipe, _readable(reference, dataset["mode"], recipe))
     particles, tilt_series = (Path(dataset[key]) if dataset[key] else None for key in ("particles", "tilt_series"))
     inputs = load_inputs(particles, tilt_series, Path(dataset["launch_dir"]))
     # Checks pass over what could not be imported, as they do over what could not be read.

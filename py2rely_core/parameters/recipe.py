@@ -566,6 +566,11 @@ class Recipe(Block):
         return sorted(numbers) if isinstance(numbers, list) else [numbers]
 
     @property
+    def first_nyquist(self) -> float:
+        """The finest resolution that the first level holds, Angstrom."""
+        return 2 * self.resolutions.angpix * self.resolutions.binning_list[0]
+
+    @property
     def symmetry(self) -> str:
         """The particle's point group, upper case."""
         return parse_point_group(self.refine3D.sym_name)

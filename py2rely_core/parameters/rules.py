@@ -239,7 +239,7 @@ def _box_problems(recipe: Recipe) -> list[Problem]:
         if diameter > edge:
             what = f"The particle diameter, {diameter:g} A, is larger than the box at bin {binning}, {edge:.0f} A."
             problems.append(Problem(what, "resolutions.box_scaling", "1.2 or more", "Use a larger box scaling."))
-    nyquist = 2 * resolutions.angpix * resolutions.binning_list[0]
+    nyquist = recipe.first_nyquist
     if recipe.refine3D.ini_high is not None and recipe.refine3D.ini_high < nyquist:
         what = f"The first low-pass, {recipe.refine3D.ini_high:g} A, is finer than the first level holds."
         fix = "Use a coarser low-pass or a smaller first binning."

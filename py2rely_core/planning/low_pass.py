@@ -36,13 +36,8 @@ def with_low_passes(recipe: Recipe, template: Map | None = None) -> Recipe:
     )
 
 
-def _nyquist(recipe: Recipe) -> float:
-    """Of the first level, Angstrom."""
-    return 2 * recipe.resolutions.angpix * recipe.resolutions.binning_list[0]
-
-
 def _chosen(recipe: Recipe, template: Map | None) -> float:
-    diameter, finest = recipe.refine3D.particle_diameter, _nyquist(recipe)
+    diameter, finest = recipe.refine3D.particle_diameter, recipe.first_nyquist
     coarsest = max(min(OF_DIAMETER * diameter, COARSEST), finest)
     if template is None or not template.pixel_size:
         return round(coarsest, 1)

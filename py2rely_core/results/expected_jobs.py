@@ -6,6 +6,10 @@ from typing import Any
 
 from py2rely_core.results.collect import ANALYSES, LEVEL_JOBS, SLAB_JOBS
 
+#: Jobs of an alignment to a template: of all particles, or of the half sets.
+TOGETHER = {"Class3D/bin{}_template"}
+APART = {name for name in LEVEL_JOBS if "_template" in name} - TOGETHER
+
 
 def expected_jobs(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
     """Jobs that a data set's plan has for sure, each with its binning, in the order in which they run."""
@@ -73,16 +77,7 @@ def _untested(level: dict[str, Any]) -> set[str]:
 
 
 def _not_first() -> set[str]:
-    return {"Reference/template", "InitialModel/bin{}"} | _alignments()
-
-
-def _alignments(halves: list[int] | None = None) -> set[str]:
-    """Jobs of an alignment to a template: those that are not of these halves."""
-    together, apart = {"Class3D/bin{}_template"}, {name for name in LEVEL_JOBS if "_template" in name}
-    apart -= together
-    if halves is None:
-        return together | apart
-    return apart if halves == [0] else together
+    return {"Reference/template", "InitialModel/bin{}"} | TOGETHER | APART
 
 
 def _not_at_first(dataset: dict[str, Any]) -> set[str]:
@@ -93,5 +88,7 @@ def _not_at_first(dataset: dict[str, Any]) -> set[str]:
     left_out |= set() if oriented or mode == "known" else {"Reconstruct/bin{}_start"}
     left_out |= set() if mode == "template" else {"Reference/template"}
     aligned = mode == "template" and first.get("iterations")
-    left_out |= _alignments(first.get("halves", [0]) if aligned else None)
+    # Plans of earlier versions have all particles aligned together.
+    alignment = TOGETHER if first.get("halves", [0]) == [0] else APART
+    left_out |= (TOGETHER | APART) - (alignment if aligned else set())
     return left_out | (set() if mode == "denovo" else {"InitialModel/bin{}"})
