@@ -372,7 +372,7 @@ def test_slabs_of_copicks_own_tomograms(home):
     assert "1 of 2 tilt series" in slab_errors(home, tomo_alg="denoised")
     run.get_voxel_spacing(16).get_tomograms("wbp")[0].from_numpy(np.zeros((24, 24, 10), np.float32))
     text = slab_errors(home)
-    assert "The tomogram of B has 10 x 24 x 24 voxels, and its tilt series says 24 x 24 x 10" in text
+    assert "The tomogram of run B is 160 x 384 x 384 A, that of its tilt series 384 x 384 x 160 A" in text
     (home / "copick/config.json").write_text("{}")
     assert slab_errors(home).count("copick project cannot be opened") == 1
 
