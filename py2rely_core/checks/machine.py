@@ -31,7 +31,7 @@ import numpy as np
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.planning.plan import Machine
 from py2rely_core.problems import Problem
-from py2rely_core.relion.programs import own_session
+from py2rely_core.relion.programs import giving_way, own_session
 from py2rely_core.relion.run import relion_version
 
 GB = 1e9
@@ -151,7 +151,9 @@ def _ask_mpi(command: list[str], ranks: int) -> tuple[str, str] | None:
     with (
         own_session(command) as session,
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(command, env=os.environ | session, stdout=subprocess.PIPE, stderr=errors) as running,
+        subprocess.Popen(
+            giving_way(command), env=os.environ | session, stdout=subprocess.PIPE, stderr=errors
+        ) as running,
     ):
         output, deadline = b"", time.monotonic() + MPI_SECONDS
         while ready := select.select([running.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:

@@ -17,6 +17,8 @@ IMAGE_VARIABLE = "PY2RELY_IMAGE"
 _IN_CONTAINER = {"APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"}
 #: Where Open MPI has memory that its ranks share, and the names (Open MPI 5 and 4) under which another place is given.
 SHARED_MEMORY = Path("/dev/shm")
+#: How far the leading rank of ``relion_refine_mpi`` gives way to the ranks that compute.
+LEADER_NICENESS = 10
 _BACKING = ("OMPI_MCA_btl_sm_backing_directory", "OMPI_MCA_btl_vader_backing_directory")
 
 
@@ -83,6 +85,24 @@ def own_session(command: list[str]) -> Iterator[dict[str, str]]:
         if os.access(SHARED_MEMORY, os.W_OK):
             memory = stack.enter_context(tempfile.TemporaryDirectory(prefix="mpi_", dir=SHARED_MEMORY))
         yield {"TMPDIR": session} | dict.fromkeys(_BACKING, memory)
+
+
+def giving_way(command: list[str]) -> list[str]:
+    """A command as it is started: the rank of ``relion_refine_mpi`` that only leads gives way to those that compute.
+
+    MPI waits by asking again and again. Where there are fewer cores than ranks, the leader would take a third of two
+    cores from the two that work (``benchmarks/leader``); on idle cores nothing changes.
+
+    Parameters
+    ----------
+    command : list of str
+        Changed where it is ``mpirun -n N relion_refine_mpi ...`` with more than one rank: two programs in one run, as
+        Open MPI, MPICH and Intel MPI know them, of which the first gets rank 0.
+    """
+    if command[:2] != ["mpirun", "-n"] or command[3:4] != ["relion_refine_mpi"] or int(command[2]) < 2:
+        return command
+    leader = ["mpirun", "-n", "1", "nice", "-n", str(LEADER_NICENESS), *command[3:]]
+    return [*leader, ":", "-n", str(int(command[2]) - 1), *command[3:]]
 
 
 def _in_image(image: str, program: str) -> list[str]:

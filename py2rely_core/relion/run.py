@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 from py2rely_core.relion.job_star import input_paths, job_star
 from py2rely_core.relion.leases import Lease, leased_gpus
-from py2rely_core.relion.programs import own_session
+from py2rely_core.relion.programs import giving_way, own_session
 
 if TYPE_CHECKING:
     from py2rely_core.relion.checkpoints import Checkpoint
@@ -205,9 +205,8 @@ def _attempt(
     ):
         if not kept:
             _say(job, f"iterations are not kept: another task uses {checkpoint.directory}, or it cannot be written")
-        process = subprocess.Popen(
-            command, stdout=out, stderr=err, env=os.environ | session | lease.environment, pass_fds=lease.files
-        )
+        environment = os.environ | session | lease.environment
+        process = subprocess.Popen(giving_way(command), stdout=out, stderr=err, env=environment, pass_fds=lease.files)
         code = _wait(process)
     done = {"command": command, "started": start, "seconds": round(time.time() - start, 3), "exit_code": code}
     done |= resources_since(before) | {"inputs": input_paths(asked)}

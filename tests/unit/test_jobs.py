@@ -18,7 +18,7 @@ from py2rely_core.relion.outputs.averages import check_postprocess, mask_is_wide
 from py2rely_core.relion.outputs.job import check_maps
 from py2rely_core.relion.outputs.particles import check_extract
 from py2rely_core.relion.outputs.refinements import check_refinement
-from py2rely_core.relion.programs import own_session
+from py2rely_core.relion.programs import giving_way, own_session
 from py2rely_core.relion.run import commands, last_lines, run_job
 from py2rely_core.results.collect import collect_results, read_jobs, summary
 from py2rely_core.simulation.simulate import Settings, write_dataset
@@ -242,6 +242,20 @@ def test_post_processing_of_half_maps_that_hardly_differ(tmp_path, seed, correla
     assert bool(flag) == stops
     subprocess.run([*command, *flag.split()], cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "post/map.mrc").is_file()
+
+
+def test_the_leading_rank_gives_way():
+    """Two programs in one run, of which the first gets rank 0; everything else is started as it is written."""
+    words = ["--o", "r", "--j", "2"]
+    leader, _, workers = " ".join(giving_way(["mpirun", "-n", "3", "relion_refine_mpi", *words])).partition(" : ")
+    assert leader == "mpirun -n 1 nice -n 10 relion_refine_mpi --o r --j 2"
+    assert workers == "-n 2 relion_refine_mpi --o r --j 2"
+    for same in (
+        ["mpirun", "-n", "3", "relion_tomo_align_mpi"],
+        ["mpirun", "-n", "1", "relion_refine_mpi"],
+        ["relion_refine"],
+    ):
+        assert giving_way(same) == same
 
 
 def test_mpi_in_a_container_keeps_to_itself(monkeypatch):
