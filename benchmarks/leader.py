@@ -32,6 +32,7 @@ def newest(work: Path, job: str) -> Path:
 
 
 def main() -> None:
+    """Run the refinement both ways, and print what each took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path(".demo/work"), help="work directory of a finished run")
     parser.add_argument("--job", default="Refine3D/bin4")
