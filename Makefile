@@ -7,6 +7,9 @@ SHELL := /bin/bash
 PYTEST_ARGS ?=
 IMAGE_ARGS ?=
 EXAMPLES ?= 2000
+# 24 apoferritins whose orientations are not known, and whose places are known to 4 Angstrom.
+DEMO_DATA ?= --structure apoferritin --particles 12 --noise 5 --random-angles --shift-error 4 \
+	--pixel-size 2 --image-size 400 --thickness 160
 ACTIVATE := source .tools/activate
 
 help: ## Show the targets
@@ -20,7 +23,7 @@ demo: setup ## Make a small data set and run the pipeline on it
 	@echo "== demo data in .demo/data"
 	@$(ACTIVATE); if [ ! -e .demo/data ]; then \
 		rm -rf .demo/data.part; mkdir -p .demo; \
-		bin/py2rely demo-data .demo/data.part; mv .demo/data.part .demo/data; fi
+		bin/py2rely demo-data .demo/data.part $(DEMO_DATA); mv .demo/data.part .demo/data; fi
 	@echo "== demo run"
 	@$(ACTIVATE); tools/demo
 
