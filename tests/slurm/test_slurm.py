@@ -173,7 +173,7 @@ def test_what_a_cluster_does_to_jobs(slurm, tiny, image, start, tmp_path):
     note = noted.read_text()
     assert "gpus=0,1 " in note
     assert "--gpu 0:1 " in note
-    assert "-n 3 relion_refine_mpi" in note
+    assert "-n 1 nice -n 10 relion_refine_mpi " in note and " : -n 2 relion_refine_mpi " in note
     shown = slurm.ask("scontrol", "show", "job", job)
     for words in ("Partition=gpu", "TresPerNode=gres:gpu:2", "Features=a100|h100", "NumNodes=1", "TimeLimit=01:00:00"):
         assert words in shown, shown
