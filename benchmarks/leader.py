@@ -24,8 +24,9 @@ ENVIRONMENT = {
 
 
 def newest(work: Path, job: str) -> Path:
-    """The directory of the newest task in a work directory that has run a job to its end."""
-    found = [path.parents[2] for path in work.glob(f"*/*/{job}/run_data.star")]
+    """The directory of the newest task in a work directory that has run a job to its end; others have it as a link."""
+    jobs = [path for path in work.glob(f"*/*/{job}") if not path.is_symlink() and (path / "run_data.star").is_file()]
+    found = [path.parents[1] for path in jobs]
     if not found:
         raise SystemExit(f"No finished {job} in {work}: 'make demo' makes one.")
     return max(found, key=lambda path: path.stat().st_mtime)

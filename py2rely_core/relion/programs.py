@@ -17,9 +17,9 @@ IMAGE_VARIABLE = "PY2RELY_IMAGE"
 _IN_CONTAINER = {"APPTAINER_CONTAINER", "SINGULARITY_CONTAINER"}
 #: Where Open MPI has memory that its ranks share, and the names (Open MPI 5 and 4) under which another place is given.
 SHARED_MEMORY = Path("/dev/shm")
+_BACKING = ("OMPI_MCA_btl_sm_backing_directory", "OMPI_MCA_btl_vader_backing_directory")
 #: How far the leading rank of ``relion_refine_mpi`` gives way to the ranks that compute.
 LEADER_NICENESS = 10
-_BACKING = ("OMPI_MCA_btl_sm_backing_directory", "OMPI_MCA_btl_vader_backing_directory")
 
 
 def programs() -> list[str]:
