@@ -127,7 +127,18 @@ def how_to_install() -> str:
 
 
 def tomogram_of(run: Any, voxel_size: float | None = None) -> tuple[np.ndarray, float] | None:
-    """Size (x, y, z in voxels) and voxel size of a run's finest tomogram, or of that voxel size; None: it has none."""
+    """Size (x, y, z in voxels) and voxel size of a run's finest tomograms, or of those of that voxel size.
+
+    Returns
+    -------
+    tuple or None
+        None: it has none.
+
+    Raises
+    ------
+    ProblemError
+        They are not of one size: picks count from the corner of one of them, and of which is not known.
+    """
     import zarr
 
     spacings = [one for one in run.voxel_spacings if one.tomograms]
@@ -136,8 +147,15 @@ def tomogram_of(run: Any, voxel_size: float | None = None) -> tuple[np.ndarray, 
     if not spacings:
         return None
     finest = min(spacings, key=lambda one: one.voxel_size)
-    shape = zarr.open(finest.tomograms[0].zarr(), mode="r")["0"].shape
-    return np.array(shape[::-1], dtype=float), float(finest.voxel_size)
+    tomograms = sorted(finest.tomograms, key=lambda one: one.tomo_type)
+    sizes = [np.array(zarr.open(one.zarr(), mode="r")["0"].shape[::-1], dtype=float) for one in tomograms]
+    if (np.abs(np.array(sizes) - sizes[0]) > SAME_EXTENT * sizes[0] + 1).any():
+        pairs = zip(tomograms, sizes, strict=True)
+        shown = "; ".join(f"{one.tomo_type} {' x '.join(f'{value:.0f}' for value in size)}" for one, size in pairs)
+        what = f"Run {run.name} has tomograms of different sizes at {finest.voxel_size:g} A, voxels: {shown}."
+        fix = "Leave those that are the volume in which picks were made; give others a project of their own."
+        raise ProblemError(Problem(what, f"run {run.name}", "tomograms of one size", fix))
+    return sizes[0], float(finest.voxel_size)
 
 
 def runs_of(configs: Iterable[Path]) -> dict[str, Any]:

@@ -371,6 +371,9 @@ def test_slabs_of_copicks_own_tomograms(home):
     run.get_voxel_spacing(16).new_tomogram("denoised").from_numpy(np.zeros((10, 24, 24), np.float32))
     assert "1 of 2 tilt series" in slab_errors(home, tomo_alg="denoised")
     run.get_voxel_spacing(16).get_tomograms("wbp")[0].from_numpy(np.zeros((24, 24, 10), np.float32))
+    sizes = "Run B has tomograms of different sizes at 16 A, voxels: denoised 24 x 24 x 10; wbp 10 x 24 x 24"
+    assert sizes in slab_errors(home)
+    run.get_voxel_spacing(16).get_tomograms("denoised")[0].from_numpy(np.zeros((24, 24, 10), np.float32))
     text = slab_errors(home)
     assert "The tomogram of run B is 160 x 384 x 384 A, that of its tilt series 384 x 384 x 160 A" in text
     (home / "copick/config.json").write_text("{}")
