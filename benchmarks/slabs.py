@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+from truth import COARSE, REPO, at_resolutions, called
 
 from py2rely_core.data.tables import read_star
 from py2rely_core.judging.slab_classes import SlabChoice, choose_slab_classes, read_class2d, select_slabs
@@ -22,6 +23,7 @@ from py2rely_core.relion import slabs as work
 from py2rely_core.relion.outputs.refinements import check_class2d
 from py2rely_core.relion.run import run_job
 from py2rely_core.simulation.simulate import Settings, write_dataset
+from py2rely_core.simulation.truth import compare_run
 
 PICKS, TOMOGRAMS, DIAMETER = 80, 3, 150.0
 JUNK = "nothing,blobs,beads,membranes,other"
@@ -89,16 +91,45 @@ def judge(place: Path, name: str = "slabs") -> dict[str, object]:
     }  # fmt: skip
 
 
+def run_both(place: Path) -> None:
+    """Whole runs from the same picks, without and with the step: times, and maps beside the truth."""
+    called(
+        place, "py2rely", "prepare", "relion5-parameters", "--tilt-series", "tilt_series.star", "--particles",
+        "particles.star", "--tilt-series-pixel-size", 5, "--symmetry", "C1", "--protein-diameter", DIAMETER,
+        "--box-scaling", 1.5, "--binning-list", "2", log="prepare.txt",
+    )  # fmt: skip
+    for name, options in (("without", []), ("with", ["--run_class2D"])):
+        words = ["nextflow", "run", REPO, "-profile", "local", "--parameter", "sta_parameters.json", "--outdir", name]
+        words += ["--reference_template", "template.mrc", *COARSE, *options]
+        seconds = called(place, *words, log=f"{name}.txt")
+        (dataset,) = json.loads((place / name / "results.json").read_text())["datasets"]
+        maps, _poses = compare_run(place / name, place)
+        curve = " / ".join(f"{one:.2f}" for one in at_resolutions(maps[-1].resolutions, maps[-1].fsc)[:-1])
+        final = dataset["final"]
+        used = len(read_star(place / name / final["particles"])["particles"])
+        print(
+            f"  {name:8} {used:5d} particles  FSC to the truth at 30, 20, 15 A {curve}  "
+            f"claimed {final['resolution']:.1f} A  true {maps[-1].resolution or 20:.1f} A  "
+            f"orientations {final['orientations']}  {seconds:.0f} s",
+            flush=True,
+        )
+
+
 def main() -> None:
     """Measure what was asked for, and print a table."""
-    root, second = Path(sys.argv[1]).absolute(), 4 if "--second" in sys.argv else 0
-    print("  junk seed noise  picks  kept  precision  of them without another structure  recall  seconds")
-    for text in [word for word in sys.argv[2:] if word != "--second"]:
+    root, second, runs = Path(sys.argv[1]).absolute(), 4 if "--second" in sys.argv else 0, "--runs" in sys.argv
+    if not runs:
+        print("  junk seed noise  picks  kept  precision  of them without another structure  recall  seconds")
+    for text in [word for word in sys.argv[2:] if not word.startswith("--")]:
         share, seed, *rest = text.split(":")
         noise = float(rest[0]) if rest else 3.0
         place = root / text.replace(":", "_")
         if not (place / "particles.star").is_file():
             simulate(place, float(share), int(seed), noise)
+        if runs:
+            print(f"{float(share):6.0%} junk, seed {seed}, noise {noise:g}", flush=True)
+            run_both(place)
+            continue
         seconds = classify(place, second)
         found = judge(place, "slabs_second" if second else "slabs")
         numbers = f"{float(share):6.0%} {seed:>4} {noise:5.1f} {found['picks']:6d} {found['kept']:5d}"
