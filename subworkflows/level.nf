@@ -136,8 +136,9 @@ workflow REFINEMENT {
         ended = after.done.mix(selected.passed_on, REFINE_SELECTED.out.states)
         jobs = jobs.mix(CLASS3D.out, SELECT_CLASSES.out.job, AVERAGE.out.jobs, REFINE_SELECTED.out.jobs)
     }
-    // Nothing waits for the test of the orientations, but what removes the images that it reads.
+    // Of the test of the orientations wait: what removes the images that it reads, and a level that would search anew.
     done = ended
+    onwards = ended
     if (needs.orientations) {
         tested = ended.branch { _meta, state ->
             test: state.level.orientations
@@ -145,13 +146,18 @@ workflow REFINEMENT {
         }
         ORIENTATIONS(tested.test.map { meta, state -> orientation_inputs(meta, state) })
         done = tested.none.mix(named(tested.test, ORIENTATIONS.out, 'tested'))
+        next = ended.branch { _meta, state ->
+            asks: state.level.orientations && state.levels && state.levels[0].refine_anew
+            goes_on: true
+        }
+        onwards = next.goes_on.mix(named(next.asks, ORIENTATIONS.out, 'tested'))
         jobs = jobs.mix(ORIENTATIONS.out)
     }
 
     emit:
     done = done // the states when nothing more is to come of them
     // A map is given to the first refinement only.
-    states = ended.map { meta, state -> [meta, state + [map: []]] } // with particles, source, maps, mask_job and postprocess; none while classes are waited for
+    states = onwards.map { meta, state -> [meta, state + [map: []]] } // with particles, source, maps, mask_job and postprocess; none while classes are waited for
     jobs = jobs // [meta, job]
 }
 
@@ -208,5 +214,15 @@ workflow AVERAGE {
 
 // The states at the first of the levels that are left.
 def begun(states) {
-    return states.map { meta, state -> [meta, state + [level: state.levels[0], levels: state.levels.drop(1)]] }
+    return states.map { meta, state -> [meta, state + [level: searching(state.levels[0], state), levels: state.levels.drop(1), tested: []]] }
+}
+
+// A level searches all orientations, where those of the one before it are not consistent and finer pixels may tell more.
+def searching(level, state) {
+    if (!state.tested || !level.refine_anew) {
+        return level
+    }
+    def judgement = json(state.tested / 'job.json').orientations?.judgement
+    def limited = json(state.postprocess / 'job.json').nyquist_limited
+    return limited && judgement in ['partly', 'not determined'] ? level + [refine: level.refine_anew] : level
 }

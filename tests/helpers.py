@@ -74,10 +74,11 @@ def write_parameters(path: Path, data: Path, binnings: str = "2", low_pass: floa
     return path
 
 
-def write_template_parameters(path: Path, data: Path, iterations: int = 3) -> Path:
+def write_template_parameters(path: Path, data: Path, iterations: int = 3, binnings: str = "2") -> Path:
     """A parameter file for a data set of TINY whose orientations are found with a template."""
     return write_parameters(
-        path, data, refine3D={"sampling": "15 degrees", "auto_local_sampling": "3.7 degrees", "offset_range": 2},
+        path, data, binnings,
+        refine3D={"sampling": "15 degrees", "auto_local_sampling": "3.7 degrees", "offset_range": 2},
         class3D={"sampling": "15 degrees", "offset_range": 2}, initial_reference={"template_iterations": iterations},
     )  # fmt: skip
 

@@ -1,5 +1,6 @@
 // Auto-refinement of two independent half sets.
 include { files_of } from '../../subworkflows/states'
+include { word } from '../../subworkflows/values'
 
 process REFINE3D {
     tag "${meta.label}${job.name}"
@@ -29,7 +30,7 @@ process REFINE3D {
         --ref ${ref} --trust_ref_size --ini_high ${job.low_pass} ${solvent} \\
         --particle_diameter ${settings.diameter} --sym ${settings.symmetry} --j ${settings.threads} ${gpu} \\
         ${settings.options}
-    py2rely task check-refine ${directory} --particles ${job.star} --reference ${ref}
+    py2rely task check-refine ${directory} --particles ${job.star} --reference ${ref} ${settings.reason ? "--reason ${word(settings.reason)}" : ''}
     """
 
     stub:

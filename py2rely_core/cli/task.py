@@ -305,11 +305,12 @@ def check_refine(
     job: Path,
     particles: Annotated[Path, typer.Option("--particles")],
     reference: Annotated[Path, typer.Option("--reference")],
+    reason: Annotated[str, typer.Option("--reason", help="Why it searched as it did.")] = "",
 ) -> None:
     """Prove an auto-refinement."""
     from py2rely_core.relion.outputs.refinements import check_refine
 
-    check_refine(job, particles, reference)
+    check_refine(job, particles, reference, reason)
 
 
 @app.command("check-class3d")

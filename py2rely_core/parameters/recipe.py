@@ -471,6 +471,11 @@ class Orientations(Block):
 
     test: YesNo = Field(True, description="say of each level's map whether its orientations follow from the images")
     particles: int = Field(200, ge=20, description="most particles that are looked at, drawn at random")
+    search_anew: YesNo = Field(
+        True,
+        description="after a level whose pixels were the limit and whose orientations are not consistent, the next one "
+        "searches all orientations, with refine3D's samplings",
+    )
 
 
 class Imports(Block):

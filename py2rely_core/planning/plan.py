@@ -229,6 +229,7 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
     extract, reconstruct = recipe.block_at(binning, "pseudo_subtomo"), recipe.block_at(binning, "reconstruct")
     untested = why_not_tested(recipe, extract.do_output_2dstacks, start)
     refine = refine_settings(recipe, index, mode, start, machine)
+    anew = searches_anew(recipe, index, mode, start) and not untested
     at_level = recipe.classification.binning or recipe.resolutions.binning_list[0]
     return {
         "name": f"bin{binning}",
@@ -239,6 +240,7 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
         "extract": grid | extract_settings(extract, machine, n_tilt_series),
         "reconstruct": grid | reconstruct_settings(reconstruct, recipe, machine, n_tilt_series),
         "refine": refine,
+        "refine_anew": _anew(recipe, index, mode, start, machine) if anew else None,
         "select": {"distance": recipe.duplicates.distance_fraction * diameter if index == 0 else 0.0},
         "mask": _mask(recipe, binning, size.size),
         "postprocess": {"options": _postprocess_options(recipe)},
@@ -511,17 +513,32 @@ def helix_flags(recipe: Recipe) -> list[str]:
     return [*flags, f"--helical_twist_initial {helix.twist:g} --helical_rise_initial {helix.rise:g}"]
 
 
-def refine_settings(recipe: Recipe, index: int, mode: str, start: str, machine: Machine) -> dict[str, Any]:
-    """Ranks, threads, GPUs and flags of one level's auto-refinement; `mode` and `start` as in :func:`plan_dataset`."""
+def refine_settings(
+    recipe: Recipe, index: int, mode: str, start: str, machine: Machine, anew: bool = False
+) -> dict[str, Any]:
+    """Ranks, threads, GPUs and flags of one level's auto-refinement.
+
+    Parameters
+    ----------
+    recipe, mode, start, machine
+        As in :func:`plan_dataset`.
+    index : int
+        Of the level.
+    anew : bool
+        All orientations are searched, as at the first level.
+    """
     binning = recipe.resolutions.binning_list[index]
     block = recipe.block_at(binning, "refine3D")
     first = index == 0 and start == "picks"
-    angles, local = refinement_orders(recipe, index, mode, start)
+    if anew:
+        angles, local = sampling_order(block.sampling), sampling_order(block.auto_local_sampling)
+    else:
+        angles, local = refinement_orders(recipe, index, mode, start)
     flags = ["--auto_refine --split_random_halves --low_resol_join_halves 40", *common_flags(block)]
     flags += [f"--healpix_order {angles}", f"--auto_local_healpix_order {local}"]
     known = first and mode == "known" and recipe.initial_reference.known_search == "local"
     flags += [f"--sigma_ang {recipe.initial_reference.known_sigma_ang:g}"] if known else []
-    flags += prior_flags(recipe, around_known=known or not first)
+    flags += prior_flags(recipe, around_known=known or not (first or anew))
     flags += helix_flags(recipe)
     flags += [f"--relax_sym {shlex.quote(block.relax_sym)}"] if block.relax_sym else []
     flags += ["--auto_ignore_angles --auto_resol_angles"] if block.auto_faster else []
@@ -539,6 +556,31 @@ def refine_settings(recipe: Recipe, index: int, mode: str, start: str, machine: 
         "solvent_correct_fsc": block.solvent_correct_fsc,
         "options": options if own else _by_correlation(options),
     }
+
+
+def searches_anew(recipe: Recipe, index: int, mode: str, start: str) -> bool:
+    """Whether a level may search all orientations anew.
+
+    Those before it were searched, the recipe's samplings begin with a global search, and the level has none of its own.
+    """
+    binning = recipe.resolutions.binning_list[index]
+    given, block = recipe.levels.get(str(binning), {}).get("refine3D", {}), recipe.block_at(binning, "refine3D")
+    searched = index > 0 and not is_oriented(recipe, mode, start)
+    globally = sampling_order(block.sampling) < sampling_order(block.auto_local_sampling)
+    own = {"sampling", "auto_local_sampling"} & set(given)
+    return recipe.orientations.search_anew and searched and globally and not own
+
+
+def _anew(recipe: Recipe, index: int, mode: str, start: str, machine: Machine) -> dict[str, Any]:
+    """What replaces a level's refinement where the level before it did not determine orientations.
+
+    Its reference is low-passed as the first level's: what particles in wrong orientations have added to finer shells
+    would draw them there again.
+    """
+    before = recipe.resolutions.binning_list[index - 1]
+    why = f"All orientations were searched anew: at bin {before} they were not consistent, and pixels were the limit."
+    settings = refine_settings(recipe, index, mode, start, machine, anew=True)
+    return settings | {"low_pass": recipe.refine3D.ini_high, "reason": why}
 
 
 def _by_correlation(options: str) -> str:

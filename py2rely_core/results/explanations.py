@@ -13,6 +13,13 @@ EXPLANATIONS = (
         "Go on to a finer binning (resolutions.binning_list). At bin 1 the data's own pixel size is the limit.",
     ),
     (
+        "orientations were searched anew",
+        "At the level before, half of the tilts did not find the same orientations as the other half, and its pixels "
+        "hid detail that the particles have. Searches around wrong orientations stay there: this level searched all.",
+        "Nothing, if this level's orientations are consistent. It takes as long as a global search does: "
+        "orientations.search_anew: no keeps searches local.",
+    ),
+    (
         "Orientations are not determined",
         "Half maps of particles that were aligned to one reference agree although all orientations are wrong: both "
         "have the reference's features, and the particle's outline. So each half of a particle's tilts was searched "

@@ -34,8 +34,9 @@ def forecast(dataset: dict[str, Any]) -> dict[str, Any]:
     -------
     dict
         JSON-ready: ``levels``, each with ``binning``, ``seconds``, ``low``, ``high`` and ``gpu`` (whether steps on GPUs
-        are left out, which are not forecast before some were timed); the same in ``total``; ``unknown``, kinds of jobs
-        that are not forecast at all.
+        are left out, which are not forecast before some were timed) and, where it may search all orientations anew,
+        ``anew``, the seconds of the level then; the same in ``total``, without these; ``unknown``, kinds of jobs that
+        are not forecast at all.
     """
     levels: dict[int, list[Effort]] = {one["binning"]: [] for one in dataset["levels"]}
     jobs = expected_jobs(dataset)
@@ -46,10 +47,22 @@ def forecast(dataset: dict[str, Any]) -> dict[str, Any]:
     every = [effort for efforts in levels.values() for effort in efforts]
     kinds = [kind for kind in UNKNOWN if any(name.startswith(kind) for name, _ in jobs)]
     return {
-        "levels": [{"binning": binning} | _unscaled(efforts) for binning, efforts in levels.items()],
+        "levels": [
+            {"binning": binning} | _unscaled(efforts) | _anew(dataset, binning, efforts)
+            for binning, efforts in levels.items()
+        ],
         "total": _unscaled(every),
         "unknown": [kind.rstrip("/") for kind in kinds],
     }
+
+
+def _anew(dataset: dict[str, Any], binning: int, efforts: list[Effort]) -> dict[str, Any]:
+    levels = [one | {"refine": one.get("refine_anew") or one["refine"]} for one in dataset["levels"]]
+    name = f"Refine3D/bin{binning}"
+    local, anew = (effort_of(name, one) for one in (dataset, dataset | {"levels": levels}))
+    if anew is None or local is None or anew.on_gpu or anew == local:
+        return {}
+    return {"anew": round(_unscaled(efforts)["seconds"] + anew.seconds - local.seconds, 1)}
 
 
 def _unscaled(efforts: list[Effort]) -> dict[str, Any]:
@@ -142,9 +155,16 @@ def forecast_text(found: dict[str, Any]) -> str:
 
 def forecast_lines(found: dict[str, Any]) -> list[str]:
     """A plan's forecast, level by level, with where it comes from."""
-    lines = [f"RELION at bin {level['binning']}: {forecast_text(level)}" for level in found["levels"]]
+    lines = [
+        f"RELION at bin {level['binning']}: {forecast_text(level)}{_anew_text(level)}" for level in found["levels"]
+    ]
     lines += [f"RELION in total: {forecast_text(found['total'])}; {source_text(False)}"]
     return [*lines, f"not forecast: {', '.join(found['unknown'])}"] if found["unknown"] else lines
+
+
+def _anew_text(level: dict[str, Any]) -> str:
+    text = forecast_text(span(level["anew"], UNSCALED)) if "anew" in level else ""
+    return f"; {text} if all orientations are searched anew" if text else ""
 
 
 def source_text(timed: bool) -> str:

@@ -15,7 +15,6 @@ def _images(work):
     return {path for path in work.glob("*/*/Extract/*/Subtomograms/**/*.mrcs") if path.is_file()}
 
 
-@pytest.mark.long
 def test_after_cleaning_a_later_level_is_computed_anew(data, tmp_path, capsys):
     parameters = write_parameters(tmp_path / "sta.json", data, "4,2", 100, **PLAIN)
     arguments = ["--parameter", parameters, "-resume"]

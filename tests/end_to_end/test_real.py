@@ -331,3 +331,18 @@ def test_duplicates_are_removed_into_a_new_file(tiny, tmp_path):
     assert (level["particles_in"], level["particles_out"], level["duplicates_removed"]) == (29, 24, 5)
     assert len(read_star(tmp_path / "results/Select/bin2/particles.star")["particles"]) == 24
     assert len(read_star(tmp_path / "results/Refine3D/bin2/run_data.star")["particles"]) == 29
+
+
+def test_a_level_searches_anew_where_the_one_before_determined_nothing(tmp_path):
+    """Much noise, and pixels that are the limit: the next level has the samplings of the first, and says why."""
+    data = make_data(tmp_path / "data", **TINY | {"noise": 9.0}, random_angles=True, shift_error=3.0)
+    parameters = write_template_parameters(tmp_path / "sta.json", data, binnings="3,2")
+    run = pipeline(tmp_path, "--parameter", parameters, "--reference_template", data / "template.mrc")
+    assert run.code == 0, run.text
+    first, second = run.results["datasets"][0]["levels"]
+    assert first["nyquist_limited"]
+    assert first["orientations"]["judgement"] in ("partly", "not determined")
+    assert not [text for text in first["warnings"] if "searched anew" in text]
+    assert [text for text in second["warnings"] if "searched anew" in text]
+    jobs = [json.loads((tmp_path / f"results/Refine3D/bin{binning}/job.json").read_text()) for binning in (3, 2)]
+    assert ["--healpix_order 1 --auto_local_healpix_order 3 " in job["commands"][0] for job in jobs] == [True, True]

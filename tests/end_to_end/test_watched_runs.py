@@ -178,7 +178,6 @@ def test_a_server_that_is_gone_is_noticed(browser, watch, three):
 @pytest.mark.relion
 @pytest.mark.nextflow
 @pytest.mark.slow
-@pytest.mark.long
 def test_two_real_runs_one_is_killed_and_one_fails(browser, watch, tmp_path):
     """Both from their start: RELION's iterations in the one, which is then killed; RELION fails in the other."""
     data = make_data(tmp_path / "data", **STEADY)

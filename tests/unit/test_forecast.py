@@ -159,6 +159,17 @@ def test_polishing_and_ctf_refinement_are_forecast_where_they_are_planned():
     assert effort_of("CtfRefine/bin2_cycle1", planned()) is None
 
 
+def test_a_level_that_may_search_anew_has_a_second_forecast():
+    """It is in no sum, and not there where a level searches around what it is given."""
+    dataset = planned()
+    first, second = forecast(dataset)["levels"]
+    assert "anew" not in first
+    assert second["anew"] > 2 * second["seconds"]
+    assert forecast(dataset)["total"]["seconds"] == pytest.approx(first["seconds"] + second["seconds"], abs=0.2)
+    assert "if all orientations are searched anew" in forecast_lines(forecast(dataset))[1]
+    assert "anew" not in forecast(planned(orientations={"search_anew": "no"}))["levels"][1]
+
+
 def test_what_has_no_formula_has_no_forecast():
     assert effort_of("Select/bin4", planned()) is None
     assert effort_of("Refine3D/bin1", planned()) is None
@@ -173,7 +184,7 @@ def test_levels_make_the_total_and_the_range_is_said():
     assert found["total"]["seconds"] == pytest.approx(sum(one["seconds"] for one in found["levels"]), abs=0.2)
     assert found["total"]["high"] == pytest.approx(UNSCALED * found["total"]["seconds"], rel=0.01)
     text = "\n".join(forecast_lines(found))
-    assert text.count("about") == 3
+    assert text.count("about") == 4
     assert "from constants of one kind of CPU" in text
 
 

@@ -232,3 +232,26 @@ def test_relion_refines_a_helix(project, tmp_path):
         "HelicalKeepTiltPriorFixed": 1,
     }  # fmt: skip
     assert {name: optimiser[f"rln{name}"].iloc[0] for name in values} == values
+
+
+def test_a_later_level_may_search_all_orientations():
+    """With the samplings of the first level, where orientations had been searched; and with its priors."""
+
+    def anew(mode="template", **blocks):
+        levels = plan_dataset(recipe(**blocks), mode, 2, Machine(2))["levels"]
+        assert levels[0]["refine_anew"] is None
+        return levels[1]["refine_anew"]
+
+    words = shlex.split(anew(refine3D={"sampling": "15 degrees", "auto_local_sampling": "3.7 degrees"})["options"])
+    assert (value(words, "--healpix_order"), value(words, "--auto_local_healpix_order")) == ("1", "3")
+    second = options(refine3D={"sampling": "15 degrees"})["second"]
+    assert value(second, "--healpix_order") == value(second, "--auto_local_healpix_order")
+    assert "at bin 2 they were not consistent" in anew()["reason"]
+    assert value(shlex.split(anew(priors={"sigma_tilt": 9})["options"]), "--sigma_tilt") == "9"
+    assert anew("denovo", initial_model={}) is not None
+    assert anew("known", initial_reference={"known_search": "global"}) is not None
+    assert anew("known") is None
+    assert anew(orientations={"search_anew": "no"}) is None
+    assert anew(refine3D={"sampling": "1.8 degrees"}) is None
+    assert anew(orientations={"test": "no"}) is None
+    assert anew(levels={"1": {"refine3D": {"sampling": "3.7 degrees"}}}) is None

@@ -31,8 +31,8 @@ def check_refinement(job: Path, particles: Path, reference: Path, maps: list[str
     return {"particles_in": len(before), "particles_out": len(after), "reference": str(reference)}
 
 
-def check_refine(job: Path, particles: Path, reference: Path) -> None:
-    """An auto-refinement that converged."""
+def check_refine(job: Path, particles: Path, reference: Path, reason: str = "") -> None:
+    """An auto-refinement that converged; why it searched as it did is noted where that is said."""
     maps = ["run_class001.mrc", "run_half1_class001_unfil.mrc", "run_half2_class001_unfil.mrc"]
     numbers = check_refinement(job, particles, reference, maps)
     general = read_star(job / "run_model.star")["model_general"].iloc[0]
@@ -44,6 +44,7 @@ def check_refine(job: Path, particles: Path, reference: Path) -> None:
     write_numbers(
         job,
         **numbers,
+        **({"warnings": [reason]} if reason else {}),
         resolution=float(general["rlnCurrentResolution"]),
         class_low_pass=round(CLASS_LOW_PASS * float(general["rlnCurrentResolution"]), 3),
         iterations=iterations,
