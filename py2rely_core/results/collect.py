@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import platform
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -444,7 +445,7 @@ def _level(
         "particles_in": by_name.get(f"Extract/{plain}", {}).get("particles_in", given),
         "particles_out": classes.get("particles_out", select.get("particles_out", given)),
         "duplicates_removed": select.get("duplicates_removed", 0),
-        "low_pass": level["refine"]["low_pass"] or start.get("low_pass"),
+        "low_pass": _begun_with(refine) or level["refine"]["low_pass"] or start.get("low_pass"),
         "resolution": {
             "masked": numbers.get("resolution"),
             "unmasked": numbers.get("resolution_unmasked"),
@@ -468,6 +469,12 @@ def _level(
         "versions": versions,
         "warnings": list(dict.fromkeys(text for job in done for text in job.get("warnings", []))),
     }
+
+
+def _begun_with(refine: Job) -> float | None:
+    """The low-pass that a refinement was called with; None before it has run."""
+    words = [word for command in refine.get("commands", ()) for word in shlex.split(command)]
+    return float(words[words.index("--ini_high") + 1]) if "--ini_high" in words else None
 
 
 def _orientations(job: Job, level: dict[str, Any]) -> dict[str, Any]:

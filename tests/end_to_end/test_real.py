@@ -344,5 +344,6 @@ def test_a_level_searches_anew_where_the_one_before_determined_nothing(tmp_path)
     assert first["orientations"]["judgement"] in ("partly", "not determined")
     assert not [text for text in first["warnings"] if "searched anew" in text]
     assert [text for text in second["warnings"] if "searched anew" in text]
+    assert first["low_pass"] == second["low_pass"] == 50
     jobs = [json.loads((tmp_path / f"results/Refine3D/bin{binning}/job.json").read_text()) for binning in (3, 2)]
     assert ["--healpix_order 1 --auto_local_healpix_order 3 " in job["commands"][0] for job in jobs] == [True, True]
