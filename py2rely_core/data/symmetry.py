@@ -67,6 +67,12 @@ def has_fixed_frame(group: str) -> bool:
     return name[0] in "DTOI" and not re.fullmatch("D1[VH]?", name)  # D1 has one axis only
 
 
+def main_axis(group: str) -> int:
+    """The order of the one main axis, z, of a cyclic or dihedral group; 1 where it has none, or several."""
+    match = re.fullmatch(r"[CD](\d+)[VH]?", parse_point_group(group))
+    return int(match[1]) if match else 1
+
+
 def has_rotations_only(group: str) -> bool:
     """Whether a group has no mirror planes or inversions, so that :func:`rotations_of` knows it."""
     name = parse_point_group(group)

@@ -11,7 +11,7 @@ one; where they do not, both find the same one no more often than the parts of t
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import radians
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 
 from py2rely_core.data.geometry import orientations
-from py2rely_core.data.symmetry import angles_between, rotations_of
+from py2rely_core.data.symmetry import angles_between, main_axis, rotations_of
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.problems import ProblemError
 from py2rely_core.relion.outputs.job import bad_output, write_numbers
@@ -42,6 +42,8 @@ PARTS = np.array([0, 1, 1, 0])
 CONSISTENT, UNDETERMINED, CHANCE = 0.5, 0.15, 0.01
 #: Pairs of different particles that tell what chance does.
 PAIRS = 20_000
+#: Rotations around a particle's axis that tell what chance does where only the axis is determined.
+TURNS = 100
 _NAMES = {"consistent": "Orientations are consistent", "partly": "Orientations are consistent in part"}
 
 
@@ -138,10 +140,19 @@ class Consistency:
         Of each particle, degrees, in the point group.
     by_chance : (m,) float
         The same for parts of different particles.
+    same_axis : int or None
+        Particles of which both parts find the same axis of the point group; None where it has not just one.
+    same_turn : int
+        Those of them that also have the same rotation around it, within a quarter of its period and ``SAME``.
+    by_turning : float
+        The share of these that would be so if the rotation around the axis were left to chance.
     """
 
     apart: np.ndarray
     by_chance: np.ndarray
+    same_axis: int | None = None
+    same_turn: int = 0
+    by_turning: float = 0.0
 
     @property
     def judged(self) -> int:
@@ -160,8 +171,23 @@ class Consistency:
 
     @property
     def share(self) -> float:
-        """Share of particles whose orientation is determined by a part of the images, beyond chance; 0 to 1."""
-        return float(np.clip((self.within / self.judged - self.chance) / (1 - self.chance), 0, 1))
+        """Share of particles whose orientation is determined by a part of the images, beyond chance; 0 to 1.
+
+        In a group such as D7 half of the particles have the same orientation already where only the axis is determined:
+        so of those with the same axis, too, it counts what is beyond chance.
+        """
+        share = _beyond(self.within / self.judged, self.chance)
+        return share * _beyond(self.same_turn / self.same_axis, self.by_turning) if self.same_axis else share
+
+    @property
+    def only_axis(self) -> bool:
+        """Whether the rotation around the axis may be chance, as of a particle that is a cylinder to these images."""
+        from scipy.stats import binomtest
+
+        if not self.same_axis:
+            return False
+        luck = binomtest(self.same_turn, self.same_axis, self.by_turning, alternative="greater").pvalue
+        return bool(luck > CHANCE or _beyond(self.same_turn / self.same_axis, self.by_turning) < UNDETERMINED)
 
     @property
     def judgement(self) -> str:
@@ -169,7 +195,7 @@ class Consistency:
         from scipy.stats import binomtest
 
         luck = binomtest(self.within, self.judged, self.chance, alternative="greater").pvalue
-        if luck > CHANCE or self.share < UNDETERMINED:
+        if luck > CHANCE or self.share < UNDETERMINED or self.only_axis:
             return "not determined"
         return "consistent" if self.share >= CONSISTENT else "partly"
 
@@ -180,9 +206,19 @@ class Consistency:
             f"{self.within} of {self.judged} particles have the same orientation within {SAME:g} degrees when either "
             f"half of their tilts is searched alone; by chance it would be {self.chance * self.judged:.0f}"
         )
+        if self.same_axis and self.only_axis and self.same_axis >= CONSISTENT * self.judged:
+            found += (
+                f". {self.same_axis} have the same axis, and {self.same_turn} of these the same rotation around it, as "
+                f"they would by chance ({self.by_turning * self.same_axis:.0f})"
+            )
         if self.judgement == "not determined":
             return f"Orientations are not determined: do not interpret this map. {found}."
         return f"{_NAMES[self.judgement]}: {found}."
+
+
+def _beyond(share: float, chance: float) -> float:
+    """What of a share is beyond chance, 0 to 1."""
+    return float(np.clip((share - chance) / (1 - chance), 0, 1))
 
 
 def consistency(first: np.ndarray, second: np.ndarray, halves: np.ndarray, group: str) -> Consistency:
@@ -206,7 +242,27 @@ def consistency(first: np.ndarray, second: np.ndarray, halves: np.ndarray, group
         others = np.flatnonzero(a != b)
         drawn = rng.permutation(others)[: PAIRS // 2]
         by_chance.append(angles_between(first[a[drawn]], second[b[drawn]], operators))
-    return Consistency(angles_between(first, second, operators), np.concatenate(by_chance))
+    found = Consistency(angles_between(first, second, operators), np.concatenate(by_chance))
+    quarter = 360 / main_axis(group) / 4
+    return _around_axis(found, first, second, operators, min(SAME, quarter)) if STEP <= quarter < 90 else found
+
+
+def _around_axis(
+    found: Consistency, first: np.ndarray, second: np.ndarray, operators: np.ndarray, limit: float
+) -> Consistency:
+    """With what chance does where only the axis, z, is determined; `limit` in degrees."""
+    from scipy.spatial.transform import Rotation
+
+    up = operators[:, 2, 2][None] * (first[:, :, 2] * second[:, :, 2]).sum(axis=1)[:, None]
+    same = np.flatnonzero(up.max(axis=1) >= np.cos(np.radians(SAME)))
+    if not len(same):
+        return found
+    angles = np.random.default_rng(0).uniform(0, 360, (TURNS * len(same), 1))
+    turns = Rotation.from_euler("z", angles, degrees=True)
+    turned = np.tile(second[same], (TURNS, 1, 1)) @ turns.as_matrix()
+    by_turning = angles_between(np.tile(first[same], (TURNS, 1, 1)), turned, operators) <= limit
+    same_turn = int((found.apart[same] <= limit).sum())
+    return replace(found, same_axis=len(same), same_turn=same_turn, by_turning=float(by_turning.mean()))
 
 
 def check_orientations(job: Path, group: str) -> None:
@@ -251,6 +307,8 @@ def _judge(job: Path, table: pd.DataFrame, group: str) -> dict[str, Any]:
         "degrees": SAME,
         "chance": round(found.chance, 5),
         "share": round(found.share, 4),
+        "same_axis": found.same_axis,
+        "same_turn": found.same_turn if found.same_axis is not None else None,
         "median": round(float(np.median(found.apart)), 2),
         "chance_median": round(float(np.median(found.by_chance)), 2),
         "edges": edges.tolist(),

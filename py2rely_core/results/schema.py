@@ -177,6 +177,8 @@ class OrientationTest(Part):
     degrees: float | None = Field(None, description="Within so many degrees.")
     chance: float | None = Field(None, description="The share that chance would have of these.")
     share: float | None = Field(None, description="Of particles that are determined by half of their tilts.")
+    same_axis: int | None = Field(None, description="Those with the same axis of a group that has just one.")
+    same_turn: int | None = Field(None, description="Of these, those with the same rotation around it.")
     median: float | None = Field(None, description="Angle between the orientations from both halves.")
     chance_median: float | None = Field(None, description="The same of halves of different particles.")
     edges: list[float] = Field([], description="Of the histogram's bars, degrees.")

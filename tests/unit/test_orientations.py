@@ -66,6 +66,22 @@ def test_verdict_follows_the_share_that_is_determined(group, right, judgement):
     assert ("do not interpret" in found.text) == (judgement == "not determined")
 
 
+@pytest.mark.parametrize("group", ["C7", "D7", "C12", "D2"])
+def test_a_cylinder_has_an_axis_and_no_orientation(group):
+    """With D7, half of the particles agree within 15 degrees whatever the rotation around the axis is."""
+    count = 100
+    first = near(poses(count), 4.0, group, 2)
+    turns = Rotation.from_euler("z", np.random.default_rng(4).uniform(0, 360, (count, 1)), degrees=True).as_matrix()
+    found = consistency(first, near(first @ turns, 4.0, group), np.arange(count) % 2 + 1, group)
+    assert found.within > 0.6 * count * min(1, 30 / 360 * int(group[1:]))
+    assert found.same_axis == count
+    assert found.judgement == "not determined"
+    assert "100 have the same axis" in found.text
+    whole = consistency(first, near(first, 4.0, group), np.arange(count) % 2 + 1, group)
+    assert whole.judgement == "consistent"
+    assert "axis" not in whole.text
+
+
 def test_what_all_particles_prefer_is_chance():
     """A missing wedge, or a map's own anisotropy, may draw all particles to one orientation: that determines none."""
     count = 100
