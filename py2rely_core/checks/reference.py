@@ -9,7 +9,8 @@ import numpy as np
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.maps.io import Map, known_pixel_size, read_map
 from py2rely_core.maps.masks import is_degenerate
-from py2rely_core.maps.template import LITTLE, LOW_PASSES, shape_to_align
+from py2rely_core.maps.template import LITTLE, LOW_PASSES, changes_when_turned, shape_to_align
+from py2rely_core.parameters.sampling import SAMPLINGS, sampling_order
 from py2rely_core.planning.low_pass import template_field, template_low_pass
 from py2rely_core.problems import Problem, ProblemError
 
@@ -50,22 +51,27 @@ def check_reference(context: CheckContext) -> Iterator[Problem]:
 
 
 def _nearly_a_ball(context: CheckContext, reference: Map) -> Iterator[Problem]:
-    """A template that is so round, to its low-pass, that particles find little to align to."""
+    """A template that is so round, as a ball or around its one axis, that particles find little to align to."""
     if context.mode != "template" or context.start != "picks":
         return
     diameter, low_pass = context.recipe.refine3D.particle_diameter, template_low_pass(context.recipe)
-    share = shape_to_align(reference, diameter, low_pass)
+    group = context.recipe.symmetry
+    share = shape_to_align(reference, diameter, low_pass, group)
     if share >= LITTLE:
         return
     finer = (one for one in LOW_PASSES if one < low_pass and one > 2 * reference.pixel_size)
-    enough = next((one for one in finer if shape_to_align(reference, diameter, one) >= LITTLE), None)
+    enough = next((one for one in finer if shape_to_align(reference, diameter, one, group) >= LITTLE), None)
+    shape = "ball" if share == shape_to_align(reference, diameter, low_pass) else "cylinder"
+    block, factor = template_field(context.recipe)
+    degrees = SAMPLINGS[sampling_order(getattr(context.recipe, block).sampling)]
+    (change,) = changes_when_turned(reference, diameter, low_pass, [degrees])
     what = (
-        f"To {low_pass:g} A the template is nearly a ball: {share:.1%} of its power is off its rotational average, and "
-        "particles find little to align to."
+        f"To {low_pass:g} A the template is nearly a {shape}: {share:.1%} of its power is off its rotational average "
+        f"(turned by the search's {degrees:g} degrees it changes by {change:.1%}), and particles find little to align "
+        "to."
     )
     fix = "See what the run says of its orientations at the end of the first level (docs/orientations.md)."
     if enough:
-        block, factor = template_field(context.recipe)
         value = f"--{block}.ini_high {enough / factor:.0f}"
         fix = f"Give it to about {enough:g} A ({value}), if it is known so well. {fix}"
     yield Problem(what, str(context.reference), f"{LITTLE:.0%} or more", fix, "warning")

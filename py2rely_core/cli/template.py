@@ -11,6 +11,8 @@ import typer
 log = logging.getLogger("py2rely")
 #: Of a template's box, where its diameter is not known.
 BOX_OVER_DIAMETER = 1.5
+#: Degrees by which it is turned to tell how much that changes.
+TURNS = (7.5, 15.0, 30.0)
 
 
 def template(
@@ -40,7 +42,7 @@ def template(
     """Resample, filter and centre a map as a reference."""
     from py2rely_core.data.symmetry import parse_point_group
     from py2rely_core.maps.io import Map, known_pixel_size, read_map, write_map
-    from py2rely_core.maps.template import LITTLE, make_template, shape_to_align
+    from py2rely_core.maps.template import LITTLE, changes_when_turned, make_template, shape_to_align
     from py2rely_core.problems import Problem, ProblemError
 
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
@@ -67,10 +69,13 @@ def template(
     shape = " x ".join(str(n) for n in original.data.shape)
     log.info("%s: %s voxels of %g A", source, shape, voxel)
     log.info("%s: %d^3 voxels of %g A, low-pass %g A", path, edge, output_voxel, resolution)
-    share = shape_to_align(given, edge * output_voxel / BOX_OVER_DIAMETER, resolution)
-    log.info(
-        "%.1f %% of its power is off its average over all rotations: what particles can be aligned to", 100 * share
-    )
+    diameter = edge * output_voxel / BOX_OVER_DIAMETER
+    # On its axes, a map of one axis may be a cylinder; it has been low-passed then.
+    found = (read_map(path), diameter, 2 * output_voxel, group) if group else (given, diameter, resolution, "C1")
+    share = shape_to_align(*found)
+    log.info("%.1f %% of its power is off its rotational average: what particles can be aligned to", 100 * share)
+    changes = ", ".join(f"{100 * one:.1f}" for one in changes_when_turned(*found[:3], TURNS))
+    log.info("turned by %s degrees it changes by %s %% of its power", ", ".join(f"{one:g}" for one in TURNS), changes)
     if share < LITTLE:
         log.warning("That is little, to this low-pass: see docs/orientations.md.")
 

@@ -17,8 +17,8 @@ ALIGNMENT = 1.5
 def with_low_passes(recipe: Recipe, template: Map | None = None) -> Recipe:
     """The recipe with a first low-pass where it gives none: coarse, and finer only where the template needs it.
 
-    A third of the particle's diameter, at most 60 A; of a template that is nearly a ball to this, the coarsest with
-    which it is none any more, or shows as much as to any other.
+    A third of the particle's diameter, at most 60 A; of a template that is nearly a ball to this (or a cylinder, where
+    the point group has one axis), the coarsest with which it is none any more, or shows as much as to any other.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def _chosen(recipe: Recipe, template: Map | None) -> float:
     tried = [coarsest, *(one for one in LOW_PASSES if finest <= one < coarsest and one > 2 * template.pixel_size)]
     shares: dict[float, float] = {}
     for one in tried:  # the finer, the longer it takes
-        shares[one] = shape_to_align(template, diameter, one)
+        shares[one] = shape_to_align(template, diameter, one, recipe.symmetry)
         if shares[one] >= LITTLE:
             return round(one, 1)
     return round(next(one for one, share in shares.items() if share >= NO_MORE * max(shares.values())), 1)

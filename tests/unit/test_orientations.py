@@ -19,7 +19,14 @@ from py2rely_core.judging.orientations import check_orientations, consistency, f
 from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.io import Map, write_map
 from py2rely_core.maps.masks import spherical_mask
-from py2rely_core.maps.template import LITTLE, LOW_PASSES, power_off_ball, shape_to_align
+from py2rely_core.maps.template import (
+    LITTLE,
+    LOW_PASSES,
+    changes_when_turned,
+    power_off_ball,
+    power_off_cylinder,
+    shape_to_align,
+)
 from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.planning.low_pass import template_low_pass, with_low_passes
 from py2rely_core.planning.plan import Machine, plan_dataset
@@ -250,7 +257,41 @@ def test_how_much_a_template_differs_from_a_ball(structure, low_pass, least, mos
 
 
 def test_a_ball_is_one():
-    assert power_off_ball(gaussian_low_pass(spherical_mask(64, 16), 1.0, 8.0)) < 1e-3
+    ball = gaussian_low_pass(spherical_mask(64, 16), 1.0, 8.0)
+    assert power_off_ball(ball) < 1e-3
+    assert power_off_cylinder(ball) < 1e-3
+    assert max(changes_when_turned(Map(ball, 1.0), 32, 8.0, [7.5, 45])) < 3e-3
+
+
+def cylinder(pillars=0):
+    """Along z, 64 voxels of 4 A; with pillars on its surface."""
+    axis = np.arange(64) - 32
+    z, y, x = axis[:, None, None], axis[None, :, None], axis[None, None, :]
+    data = ((np.hypot(y, x) < 12) & (abs(z) < 18)).astype(np.float32)
+    for angle in np.arange(pillars) * 2 * np.pi / max(pillars, 1):
+        data += (np.hypot(y - 14 * np.sin(angle), x - 14 * np.cos(angle)) < 4) & (abs(z) < 18)
+    return Map(gaussian_low_pass(data, 4.0, 12.0), 4.0)
+
+
+def test_a_cylinder_on_its_axis_is_one():
+    """No ball, and all the same there is no rotation around its axis to find."""
+    assert shape_to_align(cylinder(), 160, 20.0) > 0.1
+    assert shape_to_align(cylinder(), 160, 20.0, "D7") < 2e-3
+    assert shape_to_align(cylinder(7), 160, 20.0, "C7") > LITTLE
+    assert shape_to_align(cylinder(7), 160, 60.0, "C7") < LITTLE
+    small, large = changes_when_turned(cylinder(), 160, 20.0, [7.5, 90])
+    assert 0 < small < 0.3 * large
+
+
+def test_a_template_that_is_nearly_a_cylinder_is_warned_of(tmp_path):
+    write_map(tmp_path / "t.mrc", cylinder(7).data, 4.0)
+    fields = {"particle_diameter": 160, "ini_high": 60, "sym_name": "D7"}
+    recipe = Recipe.model_validate({"refine3D": fields, "class3D": {"ini_high": 40}})
+    inputs = Inputs(tmp_path, tmp_path / "p.star", tmp_path / "t.star")
+    (found,) = check_reference(CheckContext(recipe, inputs, "template", tmp_path / "t.mrc"))
+    assert "nearly a cylinder" in found.what
+    assert "turned by the search's 7.5 degrees it changes by" in found.what
+    assert "Give it to about" in found.fix
 
 
 @pytest.mark.parametrize(("structure", "diameter", "finer"), [("apoferritin", 130, True), ("ribosome", 290, None)])
