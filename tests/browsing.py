@@ -12,6 +12,8 @@ from playwright.sync_api import expect
 #: Milliseconds until what is waited for is missed: other tests run beside this one.
 PATIENCE = 60_000
 expect.set_options(timeout=PATIENCE)
+#: Looks at a view that is drawn anew in between.
+TRIES = 50
 
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 #: The sandbox cannot be had as root; WebGL is drawn in software.
@@ -44,12 +46,17 @@ def pixels(png):
 
 
 def drawn(page, index=0):
-    """The 3D view's own pixels, with their opacity, once it has been drawn."""
+    """The 3D view's own pixels, with their opacity, once it has been drawn; a new iteration draws it anew."""
     figure = page.locator("figure.view").nth(index)
-    figure.scroll_into_view_if_needed()
-    expect(figure).to_have_attribute("data-triangles", re.compile("[1-9]"))
-    address = figure.locator("canvas").evaluate("(canvas) => canvas.toDataURL()")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGBA")).astype(int)
+    for _ in range(TRIES):
+        figure.scroll_into_view_if_needed()
+        expect(figure).to_have_attribute("data-triangles", re.compile("[1-9]"))
+        address = figure.locator("canvas").evaluate("(canvas) => canvas.toDataURL()")
+        picture = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGBA")
+        if picture.getextrema()[3][1]:
+            break
+        page.wait_for_timeout(200)
+    return np.asarray(picture).astype(int)
 
 
 def assert_background(page, path, scheme):
