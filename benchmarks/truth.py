@@ -83,14 +83,15 @@ REFINE = (
 )  # fmt: skip
 COARSE = ("--class3D.sampling", "15 degrees", "--class3D.offset_range", "3",
           "--initial_reference.template_iterations", "5", *REFINE)  # fmt: skip
+FAST = (*REFINE[:-1], "2", "--refine3D.auto_faster", "yes")
 DENOVO = ("--initial_model.nr_iter", "50", "--initial_model.offset_range", "3", *REFINE)
 LARGE: dict[str, Any] = {"pixel_size": 5.0, "image_size": 480, "thickness": 80}
 DEMO: dict[str, Any] = {"pixel_size": 2.0, "image_size": 400, "thickness": 160, "particles": 12}
 SMALL: dict[str, Any] = {"pixel_size": 5.0, "image_size": 240, "thickness": 64, "particles": 30}
 
 CASES = {
-    "short": Case("apoferritin", "O", 150, 5, "4", run=COARSE, **DEMO),
-    "short-noise-only": Case("apoferritin", "O", 150, 100, "4", run=COARSE, **DEMO),
+    "short": Case("apoferritin", "O", 150, 4, "4", "known", ("--angle-error", "3"), FAST, **DEMO),
+    "short-noise-only": Case("apoferritin", "O", 150, 100, "4", "known", ("--angle-error", "3"), FAST, **DEMO),
     "apoferritin": Case("apoferritin", "O", 150, 3, "4,2", run=COARSE, by_hand=True),
     "apoferritin-noisy": Case("apoferritin", "O", 150, 6, "4,2", run=COARSE),
     "apoferritin-noise-only": Case("apoferritin", "O", 150, 100, "4", run=COARSE),
