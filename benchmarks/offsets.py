@@ -52,7 +52,7 @@ PRIORS = {
 def main() -> None:
     """Print a line per sample, noise and prior."""
     parser = argparse.ArgumentParser(prog="benchmarks/offsets")
-    parser.add_argument("--noises", default="2,5,8", help="of demo-data")
+    parser.add_argument("--noises", default="5,10,20", help="of demo-data")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--shift-error", type=float, default=6, help="of the picks, Angstrom")
     arguments = parser.parse_args()
