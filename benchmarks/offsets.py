@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from truth import called
+from truth import called, lay_out
 
-from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.simulation.truth import compare_map, compare_poses
 
 HOME = Path(__file__).resolve().parent.parent / ".demo/offsets"
@@ -103,12 +102,7 @@ def extract(sample: Sample, noise: float, seed: int, shift_error: float, place: 
     options += ["--pixel-size", sample.pixel_size, "--image-size", sample.image_size, "--thickness", sample.thickness]
     options += ["--angle-error", 8, "--shift-error", shift_error, "--tilt-step", 8, "--dose", 3]
     called(place, "py2rely", "demo-data", "data", *options, log="demo-data.txt")
-    blocks = read_star(place / "data/particles.star")
-    names = blocks["particles"]["rlnTomoName"] + [f"/{number}" for number in range(len(blocks["particles"]))]
-    blocks["particles"]["rlnTomoParticleName"] = names
-    write_star(blocks, place / "picks.star")
-    for entry in (place / "data").iterdir():
-        (place / entry.name).symlink_to(entry)
+    lay_out(place / "data", place)
     tables = ["--t", "tilt_series.star", "--b", box_of(sample), "--bin", sample.binning, "--j", os.cpu_count() or 1]
     called(place, "relion_tomo_subtomo", "--p", "picks.star", "--o", "Extract/", *tables, "--stack2d",
            log="extract.txt")  # fmt: skip

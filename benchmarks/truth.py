@@ -262,12 +262,7 @@ def by_hand(name: str, case: Case, place: Path) -> Outcome:
     work, data = place / "by_hand", place / "data"
     for job in ("Refine3D", "PostProcess"):
         (work / job).mkdir(parents=True)
-    for entry in data.iterdir():
-        (work / entry.name).symlink_to(entry)
-    blocks = read_star(data / "particles.star")
-    names = blocks["particles"]["rlnTomoName"] + [f"/{number}" for number in range(len(blocks["particles"]))]
-    blocks["particles"]["rlnTomoParticleName"] = names
-    write_star(blocks, work / "picks.star")
+    particles = lay_out(data, work)
     cores = os.cpu_count() or 1
     grid = ["-b", box, "--output-voxel-size", pixel_size, "-lp", 2 * pixel_size, "-o", "reference.mrc"]
     tables = ["--t", "tilt_series.star", "--b", box, "--bin", binning, "--j", cores]
@@ -295,9 +290,20 @@ def by_hand(name: str, case: Case, place: Path) -> Outcome:
                            align=case.symmetry.startswith("C"))  # fmt: skip
     claimed = re.search(r"FINAL RESOLUTION:\s*([\d.]+)", (work / "postprocess.txt").read_text())
     outcome = Outcome(f"{name}, by hand", claimed and float(claimed[1]), compared.resolution, seconds=seconds)
-    outcome.particles, outcome.extent = len(blocks["particles"]), extent_of(compared)
+    outcome.particles, outcome.extent = particles, extent_of(compared)
     outcome.correlations = at_resolutions(compared.resolutions, compared.fsc)
     return with_poses(outcome, compare_poses(work / "Refine3D/run_data.star", data, case.symmetry, compared.frame))
+
+
+def lay_out(data: Path, work: Path) -> int:
+    """Make a directory in which RELION finds a data set, and ``picks.star`` with names of particles; their number."""
+    for entry in data.iterdir():
+        (work / entry.name).symlink_to(entry)
+    blocks = read_star(data / "particles.star")
+    picks = blocks["particles"]
+    picks["rlnTomoParticleName"] = picks["rlnTomoName"] + [f"/{number}" for number in range(len(picks))]
+    write_star(blocks, work / "picks.star")
+    return len(picks)
 
 
 def extent_of(compared: MapComparison) -> float:
