@@ -11,8 +11,8 @@ import typer
 log = logging.getLogger("py2rely")
 #: Of a template's box, where its diameter is not known.
 BOX_OVER_DIAMETER = 1.5
-#: Degrees by which it is turned to tell how much that changes.
-TURNS = (7.5, 15.0, 30.0)
+#: Degrees by which it is turned to tell how much that changes: one angle, as it takes seconds.
+TURNED = 15.0
 
 
 def template(
@@ -74,8 +74,8 @@ def template(
     found = (read_map(path), diameter, 2 * output_voxel, group) if group else (given, diameter, resolution, "C1")
     share = shape_to_align(*found)
     log.info("%.1f %% of its power is off its rotational average: what particles can be aligned to", 100 * share)
-    changes = ", ".join(f"{100 * one:.1f}" for one in changes_when_turned(*found[:3], TURNS))
-    log.info("turned by %s degrees it changes by %s %% of its power", ", ".join(f"{one:g}" for one in TURNS), changes)
+    (change,) = changes_when_turned(*found[:3], [TURNED])
+    log.info("turned by %g degrees it changes by %.1f %% of its power", TURNED, 100 * change)
     if share < LITTLE:
         log.warning("That is little, to this low-pass: see docs/orientations.md.")
 
