@@ -1,7 +1,8 @@
 """Precision and recall of what 2D classification of slabs keeps, by share of junk and seed: see benchmarks/slabs.
 
-Three crowded tomograms of one structure without symmetry, with unknown orientations; false picks lie in turn at
-nothing, blobs of ice, beads of gold, membranes, and another structure of the same size. The steps are those of a run.
+Three crowded tomograms of one structure, without symmetry unless whole runs follow, with unknown orientations; false
+picks lie in turn at nothing, blobs of ice, beads of gold, membranes, and another structure of the same size. The steps
+are those of a run.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
-from truth import COARSE, REPO, at_resolutions, called
+from truth import COARSE, REPO, at_resolutions, called, coarse
 
 from py2rely_core.data.tables import read_star
 from py2rely_core.judging.slab_classes import SlabChoice, choose_slab_classes, read_class2d, select_slabs
@@ -27,16 +28,18 @@ from py2rely_core.simulation.truth import compare_run
 
 PICKS, TOMOGRAMS, DIAMETER = 80, 3, 150.0
 JUNK = "nothing,blobs,beads,membranes,other"
+#: Of whole runs: a global search without symmetry would take hours.
+OF_RUNS = "O"
 
 
-def simulate(place: Path, share: float, seed: int, noise: float) -> None:
+def simulate(place: Path, share: float, seed: int, noise: float, symmetry: str) -> None:
     """A data set of which a share of the picks is junk."""
     good = round(PICKS * (1 - share))
     write_dataset(
         place,
         Settings(
             tilt_series=TOMOGRAMS, particles=good, pixel_size=5.0, image_size=400, thickness=100, diameter=DIAMETER,
-            symmetry="C1", tilt_step=10.0, noise=noise, seed=seed, shift_error=5.0, random_angles=True,
+            symmetry=symmetry, tilt_step=10.0, noise=noise, seed=seed, shift_error=5.0, random_angles=True,
             false_picks=(PICKS - good) / good, junk=JUNK,
         ),
     )  # fmt: skip
@@ -95,12 +98,13 @@ def run_both(place: Path) -> None:
     """Whole runs from the same picks, without and with the step: times, and maps beside the truth."""
     called(
         place, "py2rely", "prepare", "relion5-parameters", "--tilt-series", "tilt_series.star", "--particles",
-        "particles.star", "--tilt-series-pixel-size", 5, "--symmetry", "C1", "--protein-diameter", DIAMETER,
+        "particles.star", "--tilt-series-pixel-size", 5, "--symmetry", OF_RUNS, "--protein-diameter", DIAMETER,
         "--box-scaling", 1.5, "--binning-list", "2", log="prepare.txt",
     )  # fmt: skip
     for name, options in (("without", []), ("with", ["--run_class2D"])):
         words = ["nextflow", "run", REPO, "-profile", "local", "--parameter", "sta_parameters.json", "--outdir", name]
         words += ["--reference_template", "template.mrc", *COARSE, *options]
+        words += ["--refine3D.other_args", coarse(DIAMETER, 10)]
         seconds = called(place, *words, log=f"{name}.txt")
         (dataset,) = json.loads((place / name / "results.json").read_text())["datasets"]
         maps, _poses = compare_run(place / name, place)
@@ -123,9 +127,9 @@ def main() -> None:
     for text in [word for word in sys.argv[2:] if not word.startswith("--")]:
         share, seed, *rest = text.split(":")
         noise = float(rest[0]) if rest else 3.0
-        place = root / text.replace(":", "_")
+        place = root / f"{text.replace(':', '_')}{OF_RUNS * runs}"
         if not (place / "particles.star").is_file():
-            simulate(place, float(share), int(seed), noise)
+            simulate(place, float(share), int(seed), noise, OF_RUNS if runs else "C1")
         if runs:
             print(f"{float(share):6.0%} junk, seed {seed}, noise {noise:g}", flush=True)
             run_both(place)

@@ -233,7 +233,7 @@ def by_pipeline(name: str, case: Case, place: Path, options: list[str]) -> Outco
     }
     words = ["nextflow", "run", REPO, "-profile", "local", "--parameter", "sta_parameters.json", *first[case.mode]]
     small = chain.from_iterable(
-        (f"--levels.{binning}.refine3D.other_args", f"--coarse_size {coarse_size(case, int(binning))}")
+        (f"--levels.{binning}.refine3D.other_args", coarse(case.diameter, case.pixel_size * int(binning)))
         for binning in case.levels.split(",")
     )
     seconds = called(place, *words, *case.run, *small, *options, log="nextflow.txt")
@@ -249,9 +249,17 @@ def by_pipeline(name: str, case: Case, place: Path, options: list[str]) -> Outco
     return outcome if poses is None else with_poses(outcome, poses)
 
 
-def coarse_size(case: Case, binning: int) -> int:
-    """Pixels to which RELION's first look at each pose is limited: it makes fine samplings several times faster."""
-    return 2 * round(FIRST_LOOK * BOX * case.diameter / (case.pixel_size * binning) / 2)
+def coarse(diameter: float, pixel_size: float) -> str:
+    """The option that limits RELION's first look at each pose to few pixels: fine samplings are several times faster.
+
+    Parameters
+    ----------
+    diameter : float
+        Of the particle, Angstrom; its box is ``BOX`` times that.
+    pixel_size : float
+        Angstrom.
+    """
+    return f"--coarse_size {2 * round(FIRST_LOOK * BOX * diameter / pixel_size / 2)}"
 
 
 def by_hand(name: str, case: Case, place: Path) -> Outcome:
@@ -277,7 +285,7 @@ def by_hand(name: str, case: Case, place: Path) -> Outcome:
             "--oversampling", 1, "--healpix_order", 1 if case.symmetry == "C1" else 2, "--auto_local_healpix_order", 4,
             "--offset_range", 3, "--offset_step", 1, "--sym", case.symmetry, "--norm", "--scale", "--pad", 2,
             "--pool", 30, "--dont_combine_weights_via_disc", "--j", 1,
-            "--coarse_size", coarse_size(case, binning),
+            *coarse(case.diameter, pixel_size).split(),
         ],
         "reconstruct": ["relion_tomo_reconstruct_particle", "--p", "Refine3D/run_data.star", "--o", "Average/", *tables,
                         "--sym", case.symmetry],

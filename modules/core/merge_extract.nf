@@ -19,6 +19,7 @@ process MERGE_EXTRACT {
     py2rely task merge-extract ${directory} --groups groups --particles ${particles}/particles.star \\
         --tomograms Import/tilt_series/tomograms.star --lost ${json_word(job.lost)}
     py2rely task check-extract ${directory} --particles ${particles}/particles.star \\
+        ${settings.images == 'subtomograms' ? '--of-tomograms' : ''} \\
         --box ${settings.crop > 0 ? settings.crop : settings.box} --pixel-size ${settings.pixel_size}
     """
 

@@ -44,6 +44,8 @@ KNOWN_ERRORS = {
 #: RELION's program for Blush regularisation; it loads PyTorch before it answers.
 BLUSH = "relion_python_blush"
 BLUSH_SECONDS = 120
+#: First version of RELION that aligns what its ``--real_subtomo`` gives.
+SUBTOMOGRAMS = (5, 1)
 MPI_SECONDS = 60
 #: And so long to end when it is told to.
 STOP_SECONDS = 10
@@ -99,6 +101,16 @@ def check_blush(datasets: list[Planned]) -> Iterator[Problem]:
     if said:
         what = f"RELION's program for Blush does not run: {said.splitlines()[-1][:300]}."
         yield Problem(what, where, f"{program} --help", f"Try it by hand. {fix}")
+
+
+def check_subtomograms(datasets: list[Planned]) -> Iterator[Problem]:
+    """Where subtomograms in real space are asked for, RELION can align them: 5.0 projects them along each tilt."""
+    asked = any(one.plan["levels"][0]["extract"]["images"] == "subtomograms" for one in datasets)
+    version = relion_version()
+    if asked and version and tuple(map(int, re.findall(r"\d+", version)[:2])) < SUBTOMOGRAMS:
+        what = f"Subtomograms in real space are asked for, and RELION {version} has none that it can align."
+        fix = "Use RELION 5.1, or set pseudo_subtomo.do_real_subtomo to no."
+        yield Problem(what, "pseudo_subtomo.do_real_subtomo", "RELION 5.1 or later", fix)
 
 
 def check_mpi(ranks: int) -> Iterator[Problem]:
@@ -178,7 +190,7 @@ def extraction_bytes(context: CheckContext) -> dict[int, float]:
         block = context.recipe.block_at(binning, "pseudo_subtomo")
         counts, pixel = context.visibility[binning], 2 if block.do_float16 else 4
         seen = int((counts > 0).sum())
-        if block.do_output_2dstacks:
+        if context.recipe.image_kind(binning) == "stacks":
             sizes[binning] = float(counts[counts > 0].sum()) * grid.size**2 * pixel + seen * MRC_HEADER
         else:
             weights = 2 * grid.size**2 * (grid.size // 2 + 1) * 4
@@ -358,6 +370,7 @@ def check_machine(
     """
     yield from check_relion()
     yield from check_blush(datasets)
+    yield from check_subtomograms(datasets)
     yield from check_mpi(most_ranks(datasets))
     yield from check_disk(datasets, work, outdir, keep_stacks)
     yield from check_memory(datasets)

@@ -307,12 +307,12 @@ def _plan_one(dataset: dict[str, Any], machine: Machine, lose: str) -> tuple[Che
     }  # fmt: skip
     plan = planned | plan_dataset(recipe, dataset["mode"], max(1, used), machine, dataset["start"], dataset["low_pass"],
                                   len(inputs.particles))  # fmt: skip
+    tilts = max((len(series.tilts) for series in inputs.tilt_series.values()), default=0)
+    work = workload_of(len(inputs.particles), tilts, inputs.stacks(), max(1, used), inputs.tomograms)
+    add_memory(plan, work)
     if plan["slabs"]:
         plan["slabs"]["tomograms"] = _tomograms(recipe, dataset, context)
-        add_slab_memory(plan["slabs"], inputs.tomograms, workload_of(len(inputs.particles), 0, inputs.stacks()))
-    tilts = max((len(series.tilts) for series in inputs.tilt_series.values()), default=0)
-    work = workload_of(len(inputs.particles), tilts, inputs.stacks(), max(1, used))
-    add_memory(plan, work)
+        add_slab_memory(plan["slabs"], inputs.tomograms, work)
     said = {"recipe": dataset["recipe"], "imported": dataset["imported"]["notes"], "workload": asdict(work)}
     tables = {series.star_file for series in inputs.tilt_series.values()}
     said |= {"files": [str(path) for path in [*sorted(tables), *inputs.stacks()]]}

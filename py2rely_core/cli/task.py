@@ -259,17 +259,45 @@ def merge_sums(
     work.merge_sums(_parts(groups, particles, job), tomograms, job)
 
 
+@app.command("tomograms")
+def tomograms(
+    job: Path,
+    particles: ParticlesOption,
+    tilt_series: Annotated[Path, typer.Option("--tilt-series")],
+    binning: Annotated[int, typer.Option("--binning")],
+    threads: Annotated[int, typer.Option("--threads")],
+    output: OutputOption,
+) -> None:
+    """Make the tomograms that an extraction cuts subtomograms from."""
+    from py2rely_core.relion.tomograms import make_tomograms
+
+    make_tomograms(job, particles, tilt_series, binning, threads, output)
+
+
+@app.command("settle-subtomograms")
+def settle_subtomograms(
+    job: Path,
+    tilt_series: Annotated[Path, typer.Option("--tilt-series")],
+    tomograms: Annotated[Path, typer.Option("--tomograms")],
+) -> None:
+    """Note where subtomograms were cut, and remove the tomograms."""
+    from py2rely_core.relion.tomograms import settle_subtomograms
+
+    settle_subtomograms(job, tilt_series, tomograms)
+
+
 @app.command("check-extract")
 def check_extract(
     job: Path,
     particles: Annotated[Path, typer.Option("--particles")],
     box: Annotated[int, typer.Option("--box")],
     pixel_size: Annotated[float, typer.Option("--pixel-size")],
+    of_tomograms: Annotated[bool, typer.Option("--of-tomograms", help="They were cut out of tomograms.")] = False,
 ) -> None:
     """Prove extracted particles."""
     from py2rely_core.relion.outputs.particles import check_extract
 
-    check_extract(job, particles, box, pixel_size)
+    check_extract(job, particles, box, pixel_size, of_tomograms)
 
 
 @app.command("check-maps")

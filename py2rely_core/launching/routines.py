@@ -110,7 +110,8 @@ def extract(
     """
     binning, pixel_size = recipe.resolutions.binning_list[0], recipe.resolutions.angpix
     grid, size = _grid(recipe, box, crop)
-    settings = plan.extract_settings(recipe.pseudo_subtomo, machine(computer), _n_series(particles))
+    images = "stacks" if recipe.pseudo_subtomo.do_output_2dstacks else "pseudo-subtomograms"
+    settings = plan.extract_settings(recipe.pseudo_subtomo, machine(computer), _n_series(particles), images)
     ranks, threads = computer.ranks or settings["ranks"], computer.threads or settings["threads"]
     job = new_job(Path(), "Extract")
     command = [*mpi("relion_tomo_subtomo", ranks), "--t", str(tilt_series), "--p", str(particles), "--o", f"{job}/"]

@@ -138,6 +138,11 @@ class PseudoSubtomo(Block):
     crop_size: int = Field(-1, description=KEPT)
     do_float16: YesNo = Field(True, description="images with 2 bytes per pixel, --float16")
     do_output_2dstacks: YesNo = Field(True, description="2D stacks instead of volumes, --stack2d")
+    do_real_subtomo: YesNo = Field(
+        False,
+        description="at the first level, subtomograms in real space, cut out of tomograms that RELION makes, "
+        "--real_subtomo; needs RELION 5.1",
+    )
     max_dose: float = Field(-1, description="tilts with more dose are left out, e/A^2; -1: none")
     do_from2d: YesNo = Field(True, description=KEPT)
     nr_threads: int = Field(8, description="most threads per rank")
@@ -594,7 +599,16 @@ class Recipe(Block):
         overrides = self.levels.get(str(binning), {}).get(name, {})
         return type(block).model_validate(block.model_dump(by_alias=True) | overrides)
 
+    def image_kind(self, binning: int) -> str:
+        """What particles are extracted as at a level: one of :data:`IMAGE_KINDS`."""
+        block = self.block_at(binning, "pseudo_subtomo")
+        if block.do_real_subtomo and binning == self.resolutions.binning_list[0]:
+            return "subtomograms"
+        return "stacks" if block.do_output_2dstacks else "pseudo-subtomograms"
 
+
+#: A particle's image at each tilt; a volume made from these; one cut out of a tomogram.
+IMAGE_KINDS = ("stacks", "pseudo-subtomograms", "subtomograms")
 KNOWN_BLOCKS = tuple(Recipe.model_fields)
 
 

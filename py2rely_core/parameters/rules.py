@@ -167,8 +167,14 @@ def _level_problems(recipe: Recipe) -> list[Problem]:
         where = f"levels.{binning}"
         if binning not in binnings:
             problems.append(Problem(f"There is no level at bin {binning}.", where, ", ".join(binnings), "Correct it."))
+        if "do_real_subtomo" in blocks.get("pseudo_subtomo", {}) and binning != binnings[0]:
+            what, fix = "Subtomograms in real space are for the first level.", "Leave it out."
+            problems.append(Problem(what, f"{where}.pseudo_subtomo.do_real_subtomo", f"bin {binnings[0]}", fix))
         for name, overrides in blocks.items():
             problems += _override_problems(recipe, f"{where}.{name}", binning, name, overrides)
+    if not problems and binnings[0] == "1" and recipe.image_kind(1) == "subtomograms":
+        what, fix = "Subtomograms in real space are asked for at bin 1.", "Begin at a coarser level, or leave it out."
+        problems.append(Problem(what, "pseudo_subtomo.do_real_subtomo", "a first level of bin 2 or more", fix))
     return problems
 
 

@@ -169,7 +169,7 @@ def window(box: int, pixel_size: float, resolution: float | None) -> int:
 
 
 def _refine(level: dict[str, Any], dataset: dict[str, Any], work: dict[str, Any], more: str) -> Effort:
-    return _search(level["refine"], level, _images(work), list(_auto_samplings(level)))
+    return _search(level["refine"], level, _images(level, work), list(_auto_samplings(level)))
 
 
 def _auto_samplings(level: dict[str, Any]) -> Iterator[tuple[float, float | None]]:
@@ -198,7 +198,7 @@ def _auto_samplings(level: dict[str, Any]) -> Iterator[tuple[float, float | None
 
 
 def _classify(level: dict[str, Any], dataset: dict[str, Any], work: dict[str, Any], more: str) -> Effort | None:
-    images = _images(work)
+    images = _images(level, work)
     if more.startswith("template"):
         block = dataset["initial_reference"]
         low_pass = block["low_pass"]
@@ -218,7 +218,8 @@ def _initial_model(level: dict[str, Any], dataset: dict[str, Any], work: dict[st
     few, many = (min(work["particles"], max(least, min(most, share * work["particles"]))) for share, least, most in
                  (FEW, MANY))  # fmt: skip
     numbers = np.repeat((few, (few + many) / 2, many), np.round(np.array(PHASES) * block["iterations"]).astype(int))
-    parts = [_search(block, level, number * work["tilts"], [(samples, None)]).seconds for number in numbers]
+    each = 1 if _are_volumes(level) else work["tilts"]
+    parts = [_search(block, level, number * each, [(samples, None)]).seconds for number in numbers]
     axes = AXES * block["alignment_trials"] * min(level["size"], AXES_BOX) ** 3
     return Effort(_kind(block, "model"), (*parts, axes))
 
@@ -242,19 +243,21 @@ def _search(
     block, level : dict
         Of the plan.
     images : float
-        Particles times tilts.
+        Of all particles.
     iterations : list of (float, float or None)
         Orientations times offsets of the first pass, 0 without a search; resolution to which images are compared.
     """
     followers, classes = max(1, block.get("ranks", 1) - 1), int(block.get("classes") or 1)
     box, compared = level["size"], images * classes / (followers * block["threads"])
     maps = ceil(classes / followers) * (option_value(block, "--pad", 2) * box) ** 3
-    base = IMAGE * compared * box**2 + MAP * maps + ITERATION
-    per_pixel = SAMPLE * compared * pi / 8
+    dimensions, share = (3, pi / 12) if _are_volumes(level) else (2, pi / 8)  # half a ball, or half a disc
+    base = IMAGE * compared * box**dimensions + MAP * maps + ITERATION
+    per_pixel = SAMPLE * compared * share
     parts = tuple(
-        base + per_pixel * window(box, level["pixel_size"], low_pass) ** 2 * samples for samples, low_pass in iterations
+        base + per_pixel * window(box, level["pixel_size"], low_pass) ** dimensions * samples
+        for samples, low_pass in iterations
     )
-    return Effort(_kind(block, "search"), parts, base, per_pixel * box**2)
+    return Effort(_kind(block, "search"), parts, base, per_pixel * box**dimensions)
 
 
 def _fixed_samples(block: dict[str, Any]) -> float:
@@ -296,13 +299,17 @@ def _of_tilt_series(block: dict[str, Any], work: dict[str, Any], per_pixel: floa
     """A program that reads all tilt images and works on every particle's; groups one after another."""
     width, height = work["image"]
     read = READ * work["tilt_series"] * work["tilts"] * width * height
-    worked = per_pixel * _images(work) * block["box"] ** 2
+    worked = per_pixel * work["particles"] * work["tilts"] * block["box"] ** 2
     core = (read + worked) / (block["ranks"] * block["threads"]) + per_voxel * block["box"] ** 3 / block["threads"]
     return Effort("tilt series", (core + block["groups"] * PROGRAM,))
 
 
-def _images(work: dict[str, Any]) -> float:
-    return float(work["particles"] * work["tilts"])
+def _images(level: dict[str, Any], work: dict[str, Any]) -> float:
+    return float(work["particles"] * (1 if _are_volumes(level) else work["tilts"]))
+
+
+def _are_volumes(level: dict[str, Any]) -> bool:
+    return level["extract"].get("images", "stacks") != "stacks"
 
 
 _KINDS = {

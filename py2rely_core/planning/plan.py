@@ -27,6 +27,8 @@ EDGE_STEPS = (1, 2, 4, 6, 8)
 LOCRES_RANKS = 8
 #: Pixels of tomograms that are made for slabs, as a share of the diameter.
 SLAB_PIXEL = 1 / 20
+#: How ``relion_tomo_subtomo`` is asked for images that are not its own default.
+FORMATS = {"stacks": "--stack2d", "subtomograms": "--real_subtomo"}
 #: RELION's own default is the time of day: a run that is repeated would then split other half sets.
 RANDOM_SEED = "--random_seed 1"
 
@@ -227,7 +229,8 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
     size = crop_and_box(diameter, recipe.resolutions.angpix, binning, recipe.resolutions.box_scaling)
     grid = {"binning": binning, "box": size.box, "crop": size.crop or -1, "pixel_size": pixel_size}
     extract, reconstruct = recipe.block_at(binning, "pseudo_subtomo"), recipe.block_at(binning, "reconstruct")
-    untested = why_not_tested(recipe, extract.do_output_2dstacks, start)
+    images = recipe.image_kind(binning)
+    untested = why_not_tested(recipe, images, start)
     refine = refine_settings(recipe, index, mode, start, machine)
     anew = searches_anew(recipe, index, mode, start) and not untested
     at_level = recipe.classification.binning or recipe.resolutions.binning_list[0]
@@ -237,7 +240,7 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
         "pixel_size": pixel_size,
         "size": size.size,
         "diameter": diameter,
-        "extract": grid | extract_settings(extract, machine, n_tilt_series),
+        "extract": grid | extract_settings(extract, machine, n_tilt_series, images),
         "reconstruct": grid | reconstruct_settings(reconstruct, recipe, machine, n_tilt_series),
         "refine": refine,
         "refine_anew": _anew(recipe, index, mode, start, machine) if anew else None,
@@ -299,22 +302,22 @@ def _classification(recipe: Recipe, refine: dict[str, Any], machine: Machine) ->
     }
 
 
-def why_not_tested(recipe: Recipe, stacks: bool, start: str) -> str:
+def why_not_tested(recipe: Recipe, images: str, start: str) -> str:
     """Why the orientations of a level are not tested; empty where they are.
 
     Parameters
     ----------
     recipe : Recipe
         A valid recipe.
-    stacks : bool
-        Whether particles are extracted as 2D stacks.
+    images : str
+        What particles are extracted as, one of :data:`~py2rely_core.parameters.recipe.IMAGE_KINDS`.
     start : str
         Where the run begins.
     """
     reasons = {
         "the recipe says so (orientations.test)": not recipe.orientations.test,
         "the run began with polishing, and no step before it": start == "polish",
-        "3D subtomograms are not divided by tilts (pseudo_subtomo.do_output_2dstacks)": not stacks,
+        f"particles are extracted as {images}, which are not divided by tilts": images != "stacks",
         "along a filament, places that are the same have other orientations": recipe.helix is not None,
         f"the point group {recipe.symmetry} has more than rotations": not has_rotations_only(recipe.symmetry),
     }
@@ -384,13 +387,13 @@ def _tilt_series_work(block: Block, n_tilt_series: int, machine: Machine) -> dic
     return {"groups": groups, "ranks": ranks, "threads": threads}
 
 
-def extract_settings(block: Block, machine: Machine, n_tilt_series: int) -> dict[str, Any]:
-    """Threads, ranks, groups and flags of ``relion_tomo_subtomo``."""
+def extract_settings(block: Block, machine: Machine, n_tilt_series: int, images: str) -> dict[str, Any]:
+    """Threads, ranks, groups and flags of ``relion_tomo_subtomo``, for particles as `images`."""
     flags = ["--min_frames 1"]
     flags += ["--float16"] if block.do_float16 else []
-    flags += ["--stack2d"] if block.do_output_2dstacks else []
+    flags += [FORMATS[images]] if images in FORMATS else []
     flags += [f"--max_dose {block.max_dose:g}"] if block.max_dose > 0 else []
-    return _tilt_series_work(block, n_tilt_series, machine) | {"options": join_flags(flags, block)}
+    return _tilt_series_work(block, n_tilt_series, machine) | {"images": images, "options": join_flags(flags, block)}
 
 
 def reconstruct_settings(block: Block, recipe: Recipe, machine: Machine, n_tilt_series: int) -> dict[str, Any]:

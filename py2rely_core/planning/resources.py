@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil, pi
 from pathlib import Path
@@ -23,6 +23,8 @@ PADDED_BYTES = 48
 MAP_BYTES = 64
 #: Bytes of a particle's row in the tables that every rank holds.
 PARTICLE_BYTES = 4000
+#: Unbinned pixels of a tomogram's thickness where tables do not say it.
+TOMOGRAM_DEPTH = 1200.0
 #: On top of the formulas, as shares of their result.
 MARGIN = 1.25
 
@@ -41,12 +43,15 @@ class Workload:
         Pixels of a tilt image.
     tilt_series : int
         Tilt series that hold particles.
+    voxels : float
+        Of the largest tomogram, unbinned; 0 where tables do not say it.
     """
 
     particles: int = 10_000
     tilts: int = 60
     image: tuple[int, int] = (4096, 4096)
     tilt_series: int = 1
+    voxels: float = 0.0
 
 
 def translations(offset_range: float, offset_step: float) -> int:
@@ -122,9 +127,14 @@ def add_memory(plan: dict[str, Any], work: Workload) -> None:
         The data set.
     """
     for level in plan["levels"]:
-        classification = level.get("classification") or {}
+        classification, images = level.get("classification") or {}, level["extract"]["images"]
+        # A volume has as many sections as a stack has tilts.
+        of_level = work if images == "stacks" else replace(work, tilts=max(work.tilts, level["size"]))
         for name, block in [*level.items(), *classification.items()]:
-            _add(block, name, level["size"], work)
+            _add(block, name, level["size"], of_level)
+        if images == "subtomograms":
+            needed = granted(tomogram_memory(level["binning"], work))
+            level["extract"]["memory"] = max(needed, level["extract"]["memory"])
         level["mask"]["memory"] = granted(map_memory(level["size"]))
     first, last = plan["levels"][0]["size"], plan["levels"][-1]["size"]
     _add(plan["initial_reference"], "initial_reference", first, work)
@@ -135,9 +145,11 @@ def add_memory(plan: dict[str, Any], work: Workload) -> None:
         local["memory"] = granted(local["ranks"] * map_memory(last))
 
 
-def slab_memory(voxels: float, work: Workload) -> float:
-    """Memory of RELION's making one tomogram and of cutting its slabs, in GB: the images, and a few copies of it."""
-    return (8 * work.tilts * work.image[0] * work.image[1] + 24 * voxels) / 1e9 + 2 * PROCESS_GB
+def tomogram_memory(binning: float, work: Workload) -> float:
+    """Memory of RELION's making one tomogram and of cutting particles out of it, in GB: images, a few copies of it."""
+    area = work.image[0] * work.image[1]
+    voxels = (work.voxels or area * TOMOGRAM_DEPTH) / binning**3
+    return (8 * work.tilts * area + 24 * voxels) / 1e9 + 2 * PROCESS_GB
 
 
 def class2d_memory(box: int, work: Workload, threads: int, classes: int, offsets: int = 400) -> float:
@@ -160,12 +172,8 @@ def add_slab_memory(slabs: dict[str, Any], tomograms: Any, work: Workload) -> No
         The data set.
     """
     settings = slabs["cut"]["settings"]
-    labels, binning = ["rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ"], settings["binning"]
-    known = set(labels) <= set(tomograms) and len(tomograms)
-    voxels = (
-        float(tomograms[labels].astype(float).prod(axis=1).max()) if known else work.image[0] * work.image[1] * 1200.0
-    )
-    slabs["cut"]["memory"] = granted(slab_memory(voxels / binning**3, work))
+    binning = settings["binning"]
+    slabs["cut"]["memory"] = granted(tomogram_memory(binning, work))
     pixel = (
         binning * float(tomograms["rlnTomoTiltSeriesPixelSize"].max())
         if "rlnTomoTiltSeriesPixelSize" in tomograms
@@ -210,8 +218,18 @@ def granted(gigabytes: float) -> int:
     return max(1, ceil(MARGIN * gigabytes))
 
 
-def workload_of(particles: int, tilts: int, stacks: list[Path], tilt_series: int = 1) -> Workload:
-    """The size of a data set; images as large as the largest of a sample of its stacks (RELION's own: 4096 squared)."""
+def workload_of(particles: int, tilts: int, stacks: list[Path], tilt_series: int = 1, tomograms: Any = ()) -> Workload:
+    """The size of a data set; images as large as the largest of a sample of its stacks (RELION's own: 4096 squared).
+
+    Parameters
+    ----------
+    particles, tilts, tilt_series : int
+        As in :class:`Workload`; 0 tilts for its default.
+    stacks : list of Path
+        The tilt series' images.
+    tomograms : DataFrame
+        The tilt series.
+    """
     import mrcfile
 
     sizes = []
@@ -222,4 +240,7 @@ def workload_of(particles: int, tilts: int, stacks: list[Path], tilt_series: int
         except (OSError, ValueError):
             continue  # the checks report it
     image = max(sizes, key=lambda size: size[0] * size[1], default=Workload.image)
-    return Workload(particles, tilts or Workload.tilts, image, tilt_series)
+    labels = ["rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ"]
+    known = set(labels) <= set(tomograms) and len(tomograms)
+    voxels = float(tomograms[labels].astype(float).prod(axis=1).max()) if known else 0.0
+    return Workload(particles, tilts or Workload.tilts, image, tilt_series, voxels)

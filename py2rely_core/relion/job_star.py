@@ -81,7 +81,7 @@ SWITCHES = {
 #: What RELION adds to the command of such a job itself, or derives from other options.
 IMPLIED = {
     "relion.refine": {"--o", "--flatten_solvent", "--oversampling", "--norm", "--scale"},
-    "relion.pseudosubtomo": {"--o", "--b", "--crop", "--bin", "--stack2d"},
+    "relion.pseudosubtomo": {"--o", "--b", "--crop", "--bin", "--stack2d", "--real_subtomo"},
     "relion.reconstructparticletomo": {"--o", "--j_out", "--j_in"},
     "relion.maskcreate": {"--o"},
     "relion.postprocess": {"--o"},
@@ -282,7 +282,8 @@ def _extraction(flags: Flags, values: dict[str, str], pixel_size: Callable[[str]
     values["binned_size_pix"] = f"{size:g}"
     values["box_size_angst"] = f"{size * scale:.6g}"
     values["precrop_size_angst"] = f"{box * scale:.6g}" if crop > 0 else "-1"
-    values["subtomo_format"] = "2D stacks" if "--stack2d" in flags else "3D pseudo-subtomos"
+    formats = {"--stack2d": "2D stacks", "--real_subtomo": "3D subtomos"}
+    values["subtomo_format"] = next((formats[flag] for flag in formats if flag in flags), "3D pseudo-subtomos")
 
 
 def _yes(value: bool) -> str:

@@ -26,8 +26,8 @@ from py2rely_core.data.geometry import true_positions
 from py2rely_core.data.tables import Blocks, read_star, split_image_name, write_star
 from py2rely_core.maps.slabs import cut_slab, normalised
 from py2rely_core.problems import ExitCode, Problem, ProblemError
-from py2rely_core.relion.outputs.job import bad_output, write_numbers
-from py2rely_core.relion.run import run_job
+from py2rely_core.relion.outputs.job import write_numbers
+from py2rely_core.relion.tomograms import make_tomogram
 
 PARTICLES, SOURCE, INDEX, STACKS = "particles_relion.star", "source.star", "index.csv", "stacks"
 #: Why a particle has no image.
@@ -275,27 +275,13 @@ def reconstructed(job: Path, table: pd.DataFrame, settings: Settings) -> Open:
         The tilt series, whose files are named from the current directory.
     settings : Settings
     """
-    sizes = {str(row["rlnTomoName"]): row for row in table.to_dict("records")}
 
     @contextmanager
     def open_one(name: str) -> Any:
-        work = job / "tomogram"
+        work, row = job / "tomogram", table[table["rlnTomoName"].astype(str) == name]
         shutil.rmtree(work, ignore_errors=True)
-        work.mkdir(parents=True)
-        write_star({"global": table[table["rlnTomoName"].astype(str) == name]}, work / "tilt_series.star")
-        # With an even number of voxels in each direction the middle of what RELION makes is that of the tilt series.
-        edges = [
-            round(2 * settings.binning * ceil(float(sizes[name][f"rlnTomoSize{axis}"]) / (2 * settings.binning)))
-            for axis in "XYZ"
-        ]
-        command = ["relion_tomo_reconstruct_tomogram", "--t", str(work / "tilt_series.star"), "--o", f"{work}/"]
-        command += ["--w", str(edges[0]), "--h", str(edges[1]), "--d", str(edges[2])]
-        command += ["--bin", f"{settings.binning:g}", "--j", str(settings.threads), *settings.options]
-        run_job(job, command)
-        made = sorted(work.glob("tomograms/*.mrc"))
-        if len(made) != 1:
-            raise bad_output(job, f"there is no tomogram of {name}.")
-        with opened({name: made[0]})(name) as tomogram:
+        made = make_tomogram(job, row, settings.binning, settings.threads, settings.options, work)
+        with opened({name: made})(name) as tomogram:
             yield tomogram
         shutil.rmtree(work)
 

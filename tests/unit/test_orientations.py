@@ -198,7 +198,8 @@ def test_a_search_that_failed_is_said(tmp_path, halves):
     [
         ({}, "picks", ""),
         ({"orientations": {"test": "no"}}, "picks", "orientations.test"),
-        ({"pseudo_subtomo": {"do_output_2dstacks": "no"}}, "picks", "3D subtomograms"),
+        ({"pseudo_subtomo": {"do_output_2dstacks": "no"}}, "picks", "pseudo-subtomograms"),
+        ({"pseudo_subtomo": {"do_real_subtomo": "yes"}}, "picks", "extracted as subtomograms"),
         ({"refine3D": {"sym_name": "C2v"}}, "picks", "more than rotations"),
         ({"helix": {"outer_diameter": 100}}, "picks", "filament"),
         ({"resolutions": {"binning_list": "1"}}, "polish", "began with polishing"),

@@ -1,7 +1,9 @@
 """Fields of the recipe for what people set by themselves: what RELION is called with, and that RELION follows."""
 
+import contextlib
 import shlex
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import mrcfile
@@ -13,7 +15,7 @@ from numpy.testing import assert_allclose
 
 from py2rely_core.checks import machine, run_checks
 from py2rely_core.checks.context import CheckContext
-from py2rely_core.data.geometry import ANGLES, PRIORS, euler_to_matrix
+from py2rely_core.data.geometry import ANGLES, CENTRED, PRIORS, euler_to_matrix
 from py2rely_core.data.import_job import import_inputs
 from py2rely_core.data.inputs import load_inputs
 from py2rely_core.data.symmetry import has_fixed_frame, rotations_of
@@ -21,8 +23,11 @@ from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.maps.io import read_map, write_map
 from py2rely_core.maps.resample import resample
 from py2rely_core.parameters.files import parse_recipe
+from py2rely_core.planning.forecast import effort_of
 from py2rely_core.planning.plan import Machine, helix_flags, plan_dataset, prior_flags
+from py2rely_core.planning.resources import Workload, add_memory
 from py2rely_core.problems import ProblemError
+from py2rely_core.relion.tomograms import TABLE, make_tomograms, settle_subtomograms
 
 BASE = {
     "resolutions": {"angpix": 5, "binning_list": "2,1", "box_scaling": 2},
@@ -126,6 +131,85 @@ def test_the_solvent_corrected_fsc():
                                               ("D10", True), ("T", True), ("O", True), ("I2", True)])  # fmt: skip
 def test_groups_that_hold_a_map_in_its_place(group, fixed):
     assert has_fixed_frame(group) is fixed
+
+
+SUBTOMOGRAMS = {"pseudo_subtomo": {"do_real_subtomo": "yes"}}
+
+
+def test_subtomograms_in_real_space():
+    """At the first level, in what is extracted, planned and forecast."""
+    plans = {}
+    for name, blocks in (("stacks", {}), ("subtomograms", SUBTOMOGRAMS)):
+        plan = plan_dataset(recipe(**blocks), "template", 2, Machine(2))
+        assert [level["extract"]["images"] for level in plan["levels"]] == [name, "stacks"]
+        work = Workload(particles=100, tilts=20, image=(400, 400), voxels=4e10)
+        add_memory(plan, work)
+        plans[name] = plan | {"workload": asdict(work)}
+    words = [shlex.split(level["extract"]["options"]) for level in plans["subtomograms"]["levels"]]
+    assert "--real_subtomo" in words[0] and "--stack2d" not in words[0]
+    assert "--stack2d" in words[1] and "--real_subtomo" not in words[1]
+    memory = {name: [level["extract"]["memory"] for level in plan["levels"]] for name, plan in plans.items()}
+    assert memory["subtomograms"][0] > 100 > memory["stacks"][0]  # a tomogram of 5e9 voxels
+    assert memory["subtomograms"][1] == memory["stacks"][1]
+    first, second = (
+        [effort_of(f"Refine3D/bin{binning}", plan).seconds for plan in plans.values()] for binning in (2, 1)
+    )
+    assert second[0] == second[1]
+    # Half a ball has 2 / 3 * edge times the pixels of half a disc; a stack has 20 of these.
+    edge = plans["stacks"]["levels"][0]["size"]
+    assert first[1] / first[0] == pytest.approx(2 / 3 * edge / 20, rel=0.1)
+
+
+@pytest.mark.parametrize(("blocks", "where"), [
+    (SUBTOMOGRAMS | {"resolutions": {"binning_list": "1"}}, "pseudo_subtomo.do_real_subtomo"),
+    ({"levels": {"1": SUBTOMOGRAMS}}, "levels.1.pseudo_subtomo.do_real_subtomo"),
+])  # fmt: skip
+def test_subtomograms_that_cannot_be(blocks, where):
+    with pytest.raises(ProblemError) as error:
+        recipe(**blocks)
+    assert [problem.where for problem in error.value.problems] == [f"test: {where}"]
+
+
+@pytest.mark.parametrize(("version", "problems"), [("5.0.1", 1), ("5.1.0", 0), ("6.0-beta", 0)])
+def test_subtomograms_need_a_newer_relion(monkeypatch, version, problems):
+    monkeypatch.setattr(machine, "relion_version", lambda: version)
+    for blocks, found in ((SUBTOMOGRAMS, problems), ({}, 0)):
+        asked = recipe(**blocks)
+        plan = plan_dataset(asked, "template", 2, Machine(2))
+        planned = [machine.Planned(CheckContext(asked, None, "template", None), plan)]
+        assert len(list(machine.check_subtomograms(planned))) == found
+
+
+@pytest.mark.relion
+def test_subtomograms_lie_where_their_table_says(tmp_path):
+    """Points are in the middle of what is cut out around them, once the table says where that was."""
+    (tmp_path / "point.csv").write_text("x,y,z,weight\n0,0,0,1000\n")
+    point = {"structure": str(tmp_path / "point.csv"), "noise": 0.01, "tilt_step": 5.0}
+    data = make_data(tmp_path / "data", **TINY | point)
+    particles, tables = Path("Select/input/particles.star"), Path("Import/tilt_series/tomograms.star")
+    import_inputs(Path("data/particles.star"), Path("data/tilt_series.star"), tmp_path, tmp_path / "place")
+    job, made = Path("Extract/bin4"), Path("made")
+    with contextlib.chdir(tmp_path / "place"):
+        make_tomograms(job, particles, tables, 4, 1, made)
+        command = f"relion_tomo_subtomo --t {made / TABLE} --p {particles} --o {job}/ --b 16 --bin 4 --real_subtomo"
+        subprocess.run(command.split(), check=True, capture_output=True)
+        settle_subtomograms(job, tables, made)
+        assert not made.exists()
+        assert read_star(job / "optimisation_set.star")[""]["rlnTomoTomogramsFile"].tolist() == [str(tables)]
+        rows = read_star(job / "particles.star")["particles"]
+        volumes = np.array([mrcfile.read(name) for name in rows["rlnImageName"]])
+    truth = pd.read_csv(data / "truth/particles.csv", dtype={"tomogram": str})
+    away = []
+    for row, volume in zip(rows.itertuples(), volumes, strict=True):
+        place = np.array([getattr(row, label) for label in CENTRED])
+        own = truth[truth["tomogram"] == row.rlnTomoName][["x", "y", "z"]].to_numpy() - place
+        expected = own[np.linalg.norm(own, axis=1).argmin()] / 20
+        middle = volume[5:12, 5:12, 5:12]
+        weights = np.clip(middle - 0.4 * middle.max(), 0, None)
+        found = [np.average(grid, weights=weights) - 3 for grid in np.indices(middle.shape)[::-1]]
+        away.append(np.array(found) - expected)
+    assert np.abs(np.mean(away, axis=0)).max() < 0.15
+    assert np.abs(away).max() < 0.4
 
 
 @pytest.fixture(scope="module")

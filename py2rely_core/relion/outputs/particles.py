@@ -15,8 +15,22 @@ from py2rely_core.relion.outputs.job import bad_output, kept_particles, particle
 SAMPLED_STACKS = 50
 
 
-def check_extract(job: Path, particles: Path, box: int, pixel_size: float) -> None:
-    """Extracted particles: rows as expected, images there and with content."""
+def check_extract(job: Path, particles: Path, box: int, pixel_size: float, of_tomograms: bool = False) -> None:
+    """Extracted particles: rows as expected, images there and with content.
+
+    Parameters
+    ----------
+    job : Path
+        The extraction.
+    particles : Path
+        What was to be extracted.
+    box : int
+        Edge of the images, pixels.
+    pixel_size : float
+        Angstrom.
+    of_tomograms : bool
+        They were cut out of tomograms.
+    """
     given, before = particles_of(job, particles), particles_of(job, kept_particles(job, particles))
     after = particles_of(job, job / "particles.star")
     optics = read_star(job / "particles.star")["optics"].iloc[0]
@@ -30,12 +44,13 @@ def check_extract(job: Path, particles: Path, box: int, pixel_size: float) -> No
     rows = np.unique(np.linspace(0, len(after) - 1, SAMPLED_STACKS).astype(int))
     for name in after["rlnImageName"].iloc[rows]:
         _check_stack(job, Path(split_image_name(name)[1]))
-    warnings = [f"{lost} particles are not visible in any tilt and were left out."] if lost else []
+    unseen = "too near the border of their tomogram" if of_tomograms else "not visible in any tilt"
+    warnings = [f"{lost} particles are {unseen} and were left out."] if lost else []
     numbers = {"particles_in": len(given), "particles_out": len(after), "box": box, "pixel_size": pixel_size}
     left_out = len(given) - len(before)
     if left_out:
-        unseen = f"; {lost} are not visible in any tilt image" if lost else ""
-        numbers["reason"] = f"{left_out} are in tilt series that were left out{unseen}."
+        more = f"; {lost} are {unseen}" if lost else ""
+        numbers["reason"] = f"{left_out} are in tilt series that were left out{more}."
     write_numbers(job, warnings=warnings, **numbers)
 
 
