@@ -2,7 +2,7 @@
 include { json_word } from '../../subworkflows/values'
 
 process COMPARE_TEMPLATE {
-    tag "${meta.label}${job.name}"
+    tag "${meta.label}${job.name - '_result'}"
     label 'cpu_single'
     memory { 1.GB * job.memory * task.attempt }
     containerOptions { meta.binds }

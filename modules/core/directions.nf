@@ -1,6 +1,6 @@
 // Resolution by direction, from the half maps, and how the particles sample directions.
 process DIRECTIONS {
-    tag "${meta.label}${job.name}"
+    tag "${meta.label}${job.name - '_result'}"
     label 'cpu_single'
     memory { 1.GB * job.memory * task.attempt }
     containerOptions { meta.binds }

@@ -1,6 +1,6 @@
 // The particles of two half sets that were aligned apart, and the map of each as the reference of its own.
 process JOIN_HALVES {
-    tag "${meta.label}${job.name}"
+    tag "${meta.label}${job.name - '_template'}"
     label 'core'
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 

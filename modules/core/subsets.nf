@@ -1,6 +1,6 @@
 // Random halves, quarters and eighths of the best map's particles, as far as their half sets go.
 process SUBSETS {
-    tag "${meta.label}${job.name}"
+    tag "${meta.label}${job.name - '_result'}"
     label 'core'
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 

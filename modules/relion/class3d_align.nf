@@ -1,6 +1,6 @@
 // Global alignment of the particles to the template: one class, correlation in the first iteration. Of one half set, or of all.
 process CLASS3D_ALIGN {
-    tag "${meta.label}${job.name}"
+    tag "${meta.label}${job.name - '_template'}"
     label 'gpu'
     cpus { job.settings.ranks * job.settings.threads }
     memory { 1.GB * job.settings.memory * task.attempt }

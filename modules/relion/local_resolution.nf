@@ -2,7 +2,7 @@
 include { json_word } from '../../subworkflows/values'
 
 process LOCAL_RESOLUTION {
-    tag "${meta.label}${job.name}"
+    tag "${meta.label}${job.name - '_result'}"
     label 'cpu_parallel'
     cpus { job.settings.ranks }
     memory { 1.GB * job.settings.memory * task.attempt }

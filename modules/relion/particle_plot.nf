@@ -1,6 +1,6 @@
 // Resolution of the averages of ever fewer particles, within the best map's mask, and the line through them.
 process PARTICLE_PLOT {
-    tag "${meta.label}${job.name}"
+    tag "${meta.label}${job.name - '_result'}"
     label 'cpu_single'
     memory { 1.GB * job.memory * task.attempt }
     containerOptions { meta.binds }

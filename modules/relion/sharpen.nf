@@ -3,7 +3,7 @@
 include { json_word } from '../../subworkflows/values'
 
 process SHARPEN {
-    tag "${meta.label}${job.name}"
+    tag "${meta.label}${job.name - '_result'}"
     label 'cpu_single'
     memory { 1.GB * job.memory * task.attempt }
     containerOptions { meta.binds }

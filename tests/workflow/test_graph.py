@@ -30,8 +30,8 @@ START = {"RECONSTRUCT ({}_start)", "POSTPROCESS ({}_start)"}
 FIRST = {
     "known": START,
     "global": {"RECONSTRUCT ({}_start)"},
-    "template": {"CLASS3D_ALIGN ({}_template_half1)", "CLASS3D_ALIGN ({}_template_half2)", "JOIN_HALVES ({}_template)"},
-    "together": {"CLASS3D_ALIGN ({}_template)"},
+    "template": {"CLASS3D_ALIGN ({}_half1)", "CLASS3D_ALIGN ({}_half2)", "JOIN_HALVES ({})"},
+    "together": {"CLASS3D_ALIGN ({})"},
     "straight": set(),
     "denovo": {"INITIAL_MODEL ({})"},
 }
@@ -39,8 +39,8 @@ RESULT = {"RECONSTRUCT ({}_result)", "POSTPROCESS ({}_result)"}
 #: Makes a file where it is taken for a command.
 HOSTILE = "$(touch MARKER) `touch MARKER`; touch MARKER"
 #: Steps on the best map, that of the last level's result.
-BEST = {"SHARPEN ({}_result)", "DIRECTIONS ({}_result)"}
-ALL_OF_IT = {"LOCAL_RESOLUTION ({}_result)", "SUBSETS ({}_result)", "PARTICLE_PLOT ({}_result)"}
+BEST = {"SHARPEN ({})", "DIRECTIONS ({})"}
+ALL_OF_IT = {"LOCAL_RESOLUTION ({})", "SUBSETS ({})", "PARTICLE_PLOT ({})"}
 ALL_OF_IT |= {f"RECONSTRUCT ({{}}_result_of{part})" for part in (2, 4, 8)}
 EVERY_LEVEL = {"EXTRACT ({})", "REFINE3D ({})", "SELECT ({})", "ORIENTATIONS ({})"} | RESULT
 
@@ -75,8 +75,8 @@ def test_all_modes_and_lists_side_by_side(tmp_path):
         wanted |= {task.format(f"{name}: bin{level}") for level in levels[1:] for task in START}
         wanted |= {task.format(f"{name}: bin{levels[0]}") for task in FIRST[mode]} | {f"IMPORT ({name}: tilt_series)"}
         wanted |= {f"REFERENCE ({name}: template)"} if mode in FROM_TEMPLATE else set()
-        steps = BEST | ({"COMPARE_TEMPLATE ({}_result)"} if mode in FROM_TEMPLATE else set())
-        steps = (steps - {"DIRECTIONS ({}_result)"}) | ALL_OF_IT if name == "known_looked_at" else steps
+        steps = BEST | ({"COMPARE_TEMPLATE ({})"} if mode in FROM_TEMPLATE else set())
+        steps = (steps - {"DIRECTIONS ({})"}) | ALL_OF_IT if name == "known_looked_at" else steps
         wanted |= {step.format(f"{name}: bin{levels[-1]}") for step in steps}
         assert {task for task in run.executed if f"({name}: " in task} == wanted
         assert (tmp_path / "results" / name / "Refine3D" / f"bin{levels[-1]}").is_dir()
