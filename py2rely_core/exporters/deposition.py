@@ -13,6 +13,7 @@ from typing import Any
 
 import mrcfile
 import numpy as np
+from PIL import Image
 
 from py2rely_core.data.inputs import Inputs
 from py2rely_core.data.tables import read_star, write_star
@@ -23,6 +24,7 @@ from py2rely_core.exporters.series import Moved, move_series, without_files
 from py2rely_core.maps.io import Map as Density
 from py2rely_core.maps.io import read_map
 from py2rely_core.maps.masks import density_threshold, is_degenerate
+from py2rely_core.maps.surface import surface_view
 from py2rely_core.problems import ExitCode, Problem, ProblemError
 
 IMAGES = ("link", "copy", "none")
@@ -46,9 +48,10 @@ ONLY_A_PERSON = [
     "authors, title, funding, release date; sample, organism, specimen preparation, grid, vitrification",
     "how tilt images were aligned, CTFs estimated and particles picked, before the run began",
     "raw movies and their gain references (EMPIAR asks for what the tilt series were made of)",
-    "an image of the map, for its page at EMDB",
     "the absolute hand, where the resolution does not show it ('py2rely check-hand' tests the tilt series' hand)",
 ]
+#: Edge of the picture of the map, pixels, as EMDB shows it.
+PICTURE_EDGE = 500
 IMAGE_LABELS = ["rlnImageSize", "rlnImagePixelSize", "rlnImageDimensionality", "rlnTomoSubtomogramBinning",
                 "rlnCtfDataAreCtfPremultiplied"]  # fmt: skip
 
@@ -186,6 +189,7 @@ def _write(source: Source, maps: dict[str, Density], inputs: Inputs, folder: Pat
         _write_map(folder / name, one, MAPS[name])
     primary = maps["emdb/map.mrc"]
     contour = contour_level(primary, source.dataset["particle_diameter"])
+    Image.fromarray(surface_view(primary, contour, PICTURE_EDGE)).save(folder / "emdb/image.png")
     measured = Map(primary.data.shape[0], primary.pixel_size, contour, _b_factor(source))
     missing = [f"{MAPS[name]} ({name})" for name in MAPS if name not in maps]
     missing += _write_fsc(source, folder)
@@ -275,6 +279,7 @@ def _readme(
     written = {name: text for name, text in MAPS.items() if (folder / name).is_file()}
     contour = next(row.value for row in rows if row.item == "Recommended contour level")
     other = {
+        "emdb/image.png": "the primary map's surface at the recommended level, for its page at EMDB",
         "emdb/fsc.xml": "Fourier shell correlation of the half maps, corrected; EMDB's XML",
         "empiar/particles.star": "positions, orientations and half sets of the particles in the map (RELION 5)",
         "empiar/tomograms.star": "the tilt series; its paths, and those of all tables, begin in empiar/",

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 from helpers import cli
 from package_fixture import SIMULATED, TABLES, make_package_run
+from PIL import Image
 from report_fixture import make_run
 
 from py2rely_core.data.inputs import load_inputs
@@ -163,6 +164,9 @@ def test_fsc_is_the_curve_of_the_result(results, package):
     import xml.etree.ElementTree as ET
 
     curves = results["datasets"][0]["levels"][-1]["fsc"]
+    picture = Image.open(package / "emdb/image.png")
+    assert picture.size == (500, 500)
+    assert np.asarray(picture).min() < 200 < np.asarray(picture).max() == 255
     root = ET.parse(package / "emdb/fsc.xml").getroot()
     points = np.array([[float(point.find("x").text), float(point.find("y").text)] for point in root])
     assert np.allclose(1 / points[:, 0], curves["resolution"], rtol=1e-4)

@@ -10,6 +10,7 @@ from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
 from py2rely_core.maps.io import Map, read_header, read_map, write_map
 from py2rely_core.maps.masks import density_threshold, is_degenerate, spherical_mask
 from py2rely_core.maps.resample import centre_offset, resample, shift
+from py2rely_core.maps.surface import LIGHT, MARGIN, VIEW, surface_view
 from py2rely_core.maps.template import make_template
 from py2rely_core.problems import ProblemError
 from py2rely_core.simulation.structures import Structure, density
@@ -123,3 +124,29 @@ def test_header(tmp_path):
     write_map(tmp_path / "map.mrc", np.ones((4, 5, 6)), 2.5)
     header = read_header(tmp_path / "map.mrc")
     assert (header.shape, header.pixel_size, header.mode) == ((4, 5, 6), 2.5, 2)
+
+
+def test_a_surface_as_one_sees_it():
+    """A ball is a disc, bright where the light comes from; something above it on the picture hides what is behind."""
+    ball = Map(spherical_mask(48, 12, 4).astype(np.float32), 2.0)
+    picture = surface_view(ball, 0.5, 200)
+    seen = picture < 255
+    assert seen.sum() == pytest.approx(np.pi * (100 / MARGIN) ** 2, rel=0.12)
+    rows, columns = np.nonzero(seen)
+    assert abs(rows.mean() - 99.5) < 2 and abs(columns.mean() - 99.5) < 2
+    light = picture[seen].astype(float)
+    most = light > np.percentile(light, 95)
+    brightest = np.array([columns[most].mean(), rows[most].mean()])
+    assert (np.sign(brightest - 99.5) == np.sign([LIGHT[0], -LIGHT[1]])).all()
+    # A bead where the eye is hides the ball's middle, and one behind it is hidden; to the right of it is to the right.
+    eye, right = Rotation.from_euler("xyz", VIEW, degrees=True).inv().as_matrix()[:, [2, 0]].T
+    grid = np.indices((48, 48, 48))[::-1] - 24
+    bead = lambda place: (np.linalg.norm(grid - np.reshape(place, (3, 1, 1, 1)), axis=0) < 4).astype(np.float32)  # noqa: E731
+    behind, before = (
+        surface_view(Map(np.maximum(ball.data, bead(one)), 2.0), 0.5, 200) for one in (-13 * eye, 13 * eye)
+    )
+    assert np.array_equal(behind < 255, before < 255)
+    assert np.abs(behind[90:110, 90:110].astype(float) - before[90:110, 90:110]).max() > 10
+    beside = surface_view(Map(bead(18 * right), 2.0), 0.5, 200) < 255
+    assert np.nonzero(beside)[1].min() > 100
+    assert (surface_view(ball, 2.0, 100) == 255).all()
