@@ -9,7 +9,7 @@ import numpy as np
 from py2rely_core.checks.context import CheckContext
 from py2rely_core.maps.io import Map, known_pixel_size, read_map
 from py2rely_core.maps.masks import is_degenerate
-from py2rely_core.maps.template import LITTLE, LOW_PASSES, changes_when_turned, shape_to_align
+from py2rely_core.maps.shape import LITTLE, Seen
 from py2rely_core.parameters.sampling import SAMPLINGS, sampling_order
 from py2rely_core.planning.low_pass import template_field, template_low_pass
 from py2rely_core.problems import Problem, ProblemError
@@ -56,15 +56,15 @@ def _nearly_a_ball(context: CheckContext, reference: Map) -> Iterator[Problem]:
         return
     diameter, low_pass = context.recipe.refine3D.particle_diameter, template_low_pass(context.recipe)
     group = context.recipe.symmetry
-    share = shape_to_align(reference, diameter, low_pass, group)
+    seen = Seen(reference, diameter)
+    share = seen.shape(low_pass, group)
     if share >= LITTLE:
         return
-    finer = (one for one in LOW_PASSES if one < low_pass and one > 2 * reference.pixel_size)
-    enough = next((one for one in finer if shape_to_align(reference, diameter, one, group) >= LITTLE), None)
-    shape = "ball" if share == shape_to_align(reference, diameter, low_pass) else "cylinder"
+    shape = "ball" if share == seen.shape(low_pass) else "cylinder"
     block, factor = template_field(context.recipe)
     degrees = SAMPLINGS[sampling_order(getattr(context.recipe, block).sampling)]
-    (change,) = changes_when_turned(reference, diameter, low_pass, [degrees])
+    change = seen.change(low_pass, degrees)
+    enough = next((one for one in seen.low_passes(low_pass) if seen.shape(one, group) >= LITTLE), None)
     what = (
         f"To {low_pass:g} A the template is nearly a {shape}: {share:.1%} of its power is off its rotational average "
         f"(turned by the search's {degrees:g} degrees it changes by {change:.1%}), and particles find little to align "

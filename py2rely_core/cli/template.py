@@ -42,7 +42,8 @@ def template(
     """Resample, filter and centre a map as a reference."""
     from py2rely_core.data.symmetry import parse_point_group
     from py2rely_core.maps.io import Map, known_pixel_size, read_map, write_map
-    from py2rely_core.maps.template import LITTLE, changes_when_turned, make_template, shape_to_align
+    from py2rely_core.maps.shape import LITTLE, Seen
+    from py2rely_core.maps.template import make_template
     from py2rely_core.problems import Problem, ProblemError
 
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s")
@@ -71,10 +72,10 @@ def template(
     log.info("%s: %d^3 voxels of %g A, low-pass %g A", path, edge, output_voxel, resolution)
     diameter = edge * output_voxel / BOX_OVER_DIAMETER
     # On its axes, a map of one axis may be a cylinder; it has been low-passed then.
-    found = (read_map(path), diameter, 2 * output_voxel, group) if group else (given, diameter, resolution, "C1")
-    share = shape_to_align(*found)
+    seen, finest = (Seen(read_map(path), diameter), 2 * output_voxel) if group else (Seen(given, diameter), resolution)
+    share = seen.shape(finest, group or "C1")
     log.info("%.1f %% of its power is off its rotational average: what particles can be aligned to", 100 * share)
-    (change,) = changes_when_turned(*found[:3], [TURNED])
+    change = seen.change(finest, TURNED)
     log.info("turned by %g degrees it changes by %.1f %% of its power", TURNED, 100 * change)
     if share < LITTLE:
         log.warning("That is little, to this low-pass: see docs/orientations.md.")

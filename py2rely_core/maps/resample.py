@@ -8,7 +8,9 @@ from scipy import ndimage
 from py2rely_core.maps.io import Volume
 
 
-def resample(data: Volume, pixel_size_in: float, pixel_size_out: float, box: int) -> Volume:
+def resample(
+    data: Volume, pixel_size_in: float, pixel_size_out: float, box: int, centre: np.ndarray | None = None
+) -> Volume:
     """Resample a map onto a cubic grid, the origin staying at index ``n // 2``.
 
     The trigonometric interpolant of the samples is evaluated axis by axis, without the frequencies that the new grid
@@ -23,6 +25,8 @@ def resample(data: Volume, pixel_size_in: float, pixel_size_out: float, box: int
         Angstrom per voxel.
     box : int
         Edge of the result, voxels.
+    centre : (3,) float, optional
+        What becomes the origin: its distance (dz, dy, dx) from index ``n // 2``, voxels of the input.
 
     Returns
     -------
@@ -31,7 +35,8 @@ def resample(data: Volume, pixel_size_in: float, pixel_size_out: float, box: int
     background = face_mean(data)
     result = np.asarray(data, dtype=np.float32) - np.float32(background)
     for axis in range(3):
-        matrix = _interpolation_matrix(data.shape[axis], box, pixel_size_out / pixel_size_in)
+        offset = 0.0 if centre is None else float(centre[axis])
+        matrix = _interpolation_matrix(data.shape[axis], box, pixel_size_out / pixel_size_in, offset)
         result = np.moveaxis(np.tensordot(matrix, result, axes=(1, axis)), 0, axis)
     return (result + np.float32(background)).astype(np.float32)
 
@@ -42,12 +47,12 @@ def face_mean(data: Volume) -> float:
     return float(np.concatenate(faces).mean(dtype=np.float64))
 
 
-def _interpolation_matrix(n_in: int, n_out: int, ratio: float) -> np.ndarray:
+def _interpolation_matrix(n_in: int, n_out: int, ratio: float, offset: float) -> np.ndarray:
     """Weights (n_out, n_in) of every input sample for every output sample, positions in input pixels."""
     # Zeros beyond the edges keep the periodic images apart.
     border = 8
     period = n_in + 2 * border
-    position = n_in // 2 + (np.arange(n_out) - n_out // 2) * ratio
+    position = n_in // 2 + offset + (np.arange(n_out) - n_out // 2) * ratio
     frequency = np.arange(period // 2 + 1)
     weight = np.full(len(frequency), 2.0)
     weight[0] = 1.0
@@ -72,9 +77,3 @@ def centre_offset(data: Volume) -> np.ndarray:
     density = np.clip(data - face_mean(data), 0, None) ** 2
     centre = np.array(ndimage.center_of_mass(density))
     return centre - np.array([n // 2 for n in data.shape])
-
-
-def shift(data: Volume, offset: np.ndarray) -> Volume:
-    """Shift a map by any offset (dz, dy, dx) in voxels, in Fourier space."""
-    transform = ndimage.fourier_shift(np.fft.rfftn(data), offset, n=data.shape[2])
-    return np.fft.irfftn(transform, s=data.shape, axes=(0, 1, 2)).astype(np.float32)

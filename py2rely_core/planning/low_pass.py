@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from py2rely_core.maps.io import Map
-from py2rely_core.maps.template import LITTLE, LOW_PASSES, shape_to_align
+from py2rely_core.maps.shape import LITTLE, Seen
 from py2rely_core.parameters.recipe import Recipe
 
 #: Without another reason, a third of the particle's diameter, and never coarser than this, Angstrom.
@@ -41,10 +41,10 @@ def _chosen(recipe: Recipe, template: Map | None) -> float:
     coarsest = max(min(OF_DIAMETER * diameter, COARSEST), finest)
     if template is None or not template.pixel_size:
         return round(coarsest, 1)
-    tried = [coarsest, *(one for one in LOW_PASSES if finest <= one < coarsest and one > 2 * template.pixel_size)]
+    seen = Seen(template, diameter)
     shares: dict[float, float] = {}
-    for one in tried:  # the finer, the longer it takes
-        shares[one] = shape_to_align(template, diameter, one, recipe.symmetry)
+    for one in (coarsest, *seen.low_passes(coarsest, finest)):  # the finer, the longer it takes
+        shares[one] = seen.shape(one, recipe.symmetry)
         if shares[one] >= LITTLE:
             return round(one, 1)
     return round(next(one for one, share in shares.items() if share >= NO_MORE * max(shares.values())), 1)

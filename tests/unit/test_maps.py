@@ -9,7 +9,7 @@ from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
 from py2rely_core.maps.io import Map, read_header, read_map, write_map
 from py2rely_core.maps.masks import density_threshold, is_degenerate, spherical_mask
-from py2rely_core.maps.resample import centre_offset, resample, shift
+from py2rely_core.maps.resample import centre_offset, resample
 from py2rely_core.maps.surface import LIGHT, MARGIN, VIEW, surface_view
 from py2rely_core.maps.template import make_template
 from py2rely_core.problems import ProblemError
@@ -48,7 +48,7 @@ def test_low_pass_is_a_half_at_the_cut_off():
 
 def test_centring_inverting_mirroring():
     data = density(BLOBS, 48, 4.0)
-    moved = shift(data, np.array([2.5, -3.0, 1.25]))
+    moved = resample(data, 4.0, 4.0, 48, centre=np.array([-2.5, 3.0, -1.25]))
     offset = centre_offset(moved) - centre_offset(data)
     assert np.allclose(offset, [2.5, -3.0, 1.25], atol=0.1)
     one = make_template(Map(moved, 4.0), 4.0, 48, 16.0, centre=True).data

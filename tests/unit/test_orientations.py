@@ -19,14 +19,7 @@ from py2rely_core.judging.orientations import check_orientations, consistency, f
 from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.io import Map, write_map
 from py2rely_core.maps.masks import spherical_mask
-from py2rely_core.maps.template import (
-    LITTLE,
-    LOW_PASSES,
-    changes_when_turned,
-    power_off_ball,
-    power_off_cylinder,
-    shape_to_align,
-)
+from py2rely_core.maps.shape import LARGEST, LITTLE, LOW_PASSES, Seen, power_off_ball, power_off_cylinder
 from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.planning.low_pass import template_low_pass, with_low_passes
 from py2rely_core.planning.plan import Machine, plan_dataset
@@ -254,14 +247,14 @@ def test_how_much_a_template_differs_from_a_ball(structure, low_pass, least, mos
     data = density(structure_of(structure, pixel_size), box, pixel_size)
     for moved in (0, 3):
         source = Map(np.roll(data, moved, axis=0), pixel_size)
-        assert least < shape_to_align(source, KNOWN[structure].diameter, low_pass) < most
+        assert least < Seen(source, KNOWN[structure].diameter).shape(low_pass) < most
 
 
 def test_a_ball_is_one():
     ball = gaussian_low_pass(spherical_mask(64, 16), 1.0, 8.0)
     assert power_off_ball(ball) < 1e-3
     assert power_off_cylinder(ball) < 1e-3
-    assert max(changes_when_turned(Map(ball, 1.0), 32, 8.0, [7.5, 45])) < 3e-3
+    assert max(Seen(Map(ball, 1.0), 32).change(8.0, degrees) for degrees in (7.5, 45)) < 3e-3
 
 
 def cylinder(pillars=0):
@@ -274,13 +267,23 @@ def cylinder(pillars=0):
     return Map(gaussian_low_pass(data, 4.0, 12.0), 4.0)
 
 
+def test_a_large_particle_is_seen_on_few_voxels():
+    """A virus of 700 A: no more is computed than fits, and no low-pass that this does not hold."""
+    seen = Seen(Map(gaussian_low_pass(spherical_mask(80, 38), 10.0, 25.0), 10.0), 700)
+    assert list(seen.low_passes(60)) == [50, 45, 40, 35, 30, 25]
+    seen = Seen(Map(spherical_mask(80, 30), 1.0), 2000)
+    assert list(seen.low_passes(100)) == [60, 50, 45, 40]
+    assert len(seen.to(40)) <= LARGEST
+
+
 def test_a_cylinder_on_its_axis_is_one():
     """No ball, and all the same there is no rotation around its axis to find."""
-    assert shape_to_align(cylinder(), 160, 20.0) > 0.1
-    assert shape_to_align(cylinder(), 160, 20.0, "D7") < 2e-3
-    assert shape_to_align(cylinder(7), 160, 20.0, "C7") > LITTLE
-    assert shape_to_align(cylinder(7), 160, 60.0, "C7") < LITTLE
-    small, large = changes_when_turned(cylinder(), 160, 20.0, [7.5, 90])
+    plain, with_pillars = Seen(cylinder(), 160), Seen(cylinder(7), 160)
+    assert plain.shape(20.0) > 0.1
+    assert plain.shape(20.0, "D7") < 2e-3
+    assert with_pillars.shape(20.0, "C7") > LITTLE
+    assert with_pillars.shape(60.0, "C7") < LITTLE
+    small, large = (plain.change(20.0, degrees) for degrees in (7.5, 90))
     assert 0 < small < 0.3 * large
 
 
@@ -323,9 +326,9 @@ def test_the_first_low_pass_where_none_is_given():
     assert template_low_pass(chosen(290)) == 60
     assert template_low_pass(chosen(290, "ribosome")) == 60
     found = template_low_pass(chosen(150, "apoferritin"))
-    assert shape_to_align(maps["apoferritin"], 150, found) >= LITTLE
+    assert Seen(maps["apoferritin"], 150).shape(found) >= LITTLE
     coarser = min(one for one in LOW_PASSES if one > found)
-    assert shape_to_align(maps["apoferritin"], 150, coarser) < LITTLE
+    assert Seen(maps["apoferritin"], 150).shape(coarser) < LITTLE
     # No finer than the first level holds, though it be nearly a ball then.
     assert template_low_pass(chosen(150, "apoferritin", 4.0)) == 40
     # Nor finer than it shows more: this one ends at 40 A.
