@@ -8,7 +8,7 @@ PYTEST_ARGS ?=
 IMAGE_ARGS ?=
 EXAMPLES ?= 2000
 # 24 apoferritins whose orientations are not known, and whose places are known to 4 Angstrom.
-DEMO_DATA ?= --structure apoferritin --particles 12 --noise 6.5 --random-angles --shift-error 4 \
+DEMO_DATA ?= --structure apoferritin --particles 12 --noise 4.5 --random-angles --shift-error 4 \
 	--pixel-size 2 --image-size 400 --thickness 160
 ACTIVATE := source .tools/activate
 

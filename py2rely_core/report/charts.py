@@ -110,8 +110,8 @@ def histogram(edges: Sequence[float], counts: Sequence[int], x: Axis, title: str
         What a screen reader says.
     """
     total, most = sum(counts), max(counts)
-    shares = [(value, f"{100 * value / total:.2g} %") for value in nice_ticks(0, most, 4)]
-    scale = _Scale(x, Axis(0, 1.05 * most, shares, "share of the voxels"))
+    shares = [(percent * total / 100, f"{percent:g}") for percent in nice_ticks(0, 100 * most / total, 4)]
+    scale = _Scale(x, Axis(0, 1.05 * most, shares, "% of the voxels"))
     bars = []
     for number, (left, right, height) in enumerate(zip(edges, edges[1:], counts, strict=False)):
         red, green, blue = ramp(np.array(number / max(len(counts) - 1, 1))).round().astype(int)

@@ -105,6 +105,8 @@ def guinier_chart(sharpening: dict[str, Any]) -> Markup | None:
     """Logarithms of a map's amplitudes against the squared frequency; None where they are not known."""
     plot, names = sharpening["guinier"], {"original": "as reconstructed", "mtf_corrected": "MTF corrected"}
     names |= {"weighted": "weighted by FSC", "sharpened": "sharpened"}
+    # The mean of a map, at frequency 0, is whatever its background is.
+    plot = {name: values[1:] for name, values in plot.items()}
     x = plot["frequency_squared"]
     heights = [value for name in names for value in plot[name] if value is not None]
     if len(x) < 2 or not heights:
