@@ -15,7 +15,7 @@ import pandas as pd
 
 from py2rely_core.data.inputs import Inputs
 from py2rely_core.exporters.run import Source, optics_of
-from py2rely_core.exporters.series import dose_of, tilt_angles
+from py2rely_core.exporters.series import dose_of, tilt_angles, tilt_scheme
 
 #: Stands for a value that the run does not know.
 BLANK = ""
@@ -85,6 +85,7 @@ def table_one(source: Source, inputs: Inputs, measured: Map) -> list[Row]:
     angles = [found for tilts in used if len(found := tilt_angles(tilts))]
     defocus = [tilts[label].to_numpy(dtype=float) for tilts in used
                for label in ("rlnDefocusU", "rlnDefocusV") if label in tilts]  # fmt: skip
+    schemes = [tilt_scheme(tilts) for tilts in used]
     resolution = final["resolution"]
     bound = "at Nyquist, " if final["nyquist_limited"] else ""
     data, work, result = "Data collection", "Data processing", "Map"
@@ -100,7 +101,7 @@ def table_one(source: Source, inputs: Inputs, measured: Map) -> list[Row]:
         (data, "Defocus range (um)", _range([values / 1e4 for values in defocus], 2)),
         (data, "Tilt range (degrees)", _range(angles, 1)),
         (data, "Tilt increment (degrees)", _spread([float(np.median(np.diff(one))) for one in angles if len(one) > 1])),
-        (data, "Tilt scheme", BLANK),
+        (data, "Tilt scheme", ", ".join(dict.fromkeys(schemes)) if all(schemes) else BLANK),
         (data, "Images per tilt series", _spread([len(tilts) for tilts in used])),
         (data, "Electron exposure per image (e/A^2)", _spread([dose for dose, _ in doses])),
         (data, "Electron exposure in all (e/A^2)", _spread([total for _, total in doses])),
@@ -114,7 +115,7 @@ def table_one(source: Source, inputs: Inputs, measured: Map) -> list[Row]:
         (work, "Resolution, unmasked (A)", _unmasked(source)),
         (work, "FSC threshold", "0.143"),
         (work, "Same orientation from either half of the tilts", _orientations(level["orientations"])),
-        (work, "Resolution range, local (A)", BLANK),
+        (work, "Resolution range, local (A)", _local(source)),
         (result, "Box (voxels)", _number(measured.box)),
         (result, "Voxel size (A)", f"{measured.pixel_size:.4g}"),
         (result, "Mask", f"soft, threshold {level['mask']['threshold']:.4g}" if level["mask"] else BLANK),
@@ -139,6 +140,12 @@ def _unmasked(source: Source) -> str:
     if value is None or source.best_step:
         return BLANK
     return f"at Nyquist, {value:.2f}" if value <= nyquist else f"{value:.2f}"
+
+
+def _local(source: Source) -> str:
+    """From the best to the worst 5 % of the voxels within the mask."""
+    found = (source.dataset["map_analysis"] or {}).get("local_resolution")
+    return f"{found['best']:.1f} to {found['worst']:.1f} (of 90 % of the voxels)" if found else BLANK
 
 
 def _sharpening(b_factor: float | None) -> str:
@@ -240,8 +247,10 @@ def _first_reference(source: Source) -> list[str]:
     if dataset["start"] != "picks":
         return ["It began from particles with known orientations."]
     low_pass = f" (low-pass filtered to {first['low_pass']:.3g} A)" if first["low_pass"] else ""
+    apart = dataset["parameters"].get("initial_reference", {}).get("independent_halves") == "yes"
+    who = "each half set was" if apart else "all particles were"
     kinds = {
-        "template": f"A template{low_pass} was the first reference, to which all particles were aligned.",
+        "template": f"A template{low_pass} was the first reference, to which {who} aligned.",
         "denovo": f"The first reference was made de novo from the particles{low_pass}.",
     }
     return [kinds.get(dataset["initial_reference"], "The first reference came from the orientations given.")]

@@ -100,6 +100,10 @@ def _file_names(names: pd.Series) -> dict[str, str]:
     return found
 
 
+#: Images below which the order of a tilt series has no name; most that a dose-symmetric one takes in a row on a side.
+MANY_TILTS, MOST_IN_A_ROW = 5, 6
+
+
 def dose_of(tilts: pd.DataFrame) -> tuple[float, float] | None:
     """Dose per image and in all, electrons per square Angstrom; None where the pre-exposures do not say it.
 
@@ -116,8 +120,39 @@ def dose_of(tilts: pd.DataFrame) -> tuple[float, float] | None:
 
 def tilt_angles(tilts: pd.DataFrame) -> np.ndarray:
     """Angles of the stage, or of the alignment where these are not known, in rising order, degrees."""
+    return np.sort(_angles(tilts).dropna())
+
+
+def _angles(tilts: pd.DataFrame) -> pd.Series:
     label = next((one for one in ("rlnTomoNominalStageTiltAngle", "rlnTomoYTilt") if one in tilts), None)
-    return np.sort(pd.to_numeric(tilts[label], errors="coerce").dropna()) if label else np.zeros(0)
+    return pd.to_numeric(tilts[label], errors="coerce") if label else pd.Series(dtype=float)
+
+
+def tilt_scheme(tilts: pd.DataFrame) -> str:
+    """The order in which images were taken, by the doses before them; empty where these say none, or no usual one.
+
+    *Unidirectional*: from one end to the other. *Dose-symmetric*: from the middle outwards, on both sides in turn, or
+    in groups (Hagen, Wan & Briggs 2017, doi:10.1016/j.jsb.2016.06.007). *Bidirectional*: from the middle to one end,
+    then to the other.
+    """
+    if dose_of(tilts) is None or len(angles := _angles(tilts)) < MANY_TILTS or angles.isna().any():
+        return ""
+    before = pd.to_numeric(tilts["rlnMicrographPreExposure"], errors="coerce")
+    if before.isna().any() or before.duplicated().any():
+        return ""
+    taken = angles.iloc[np.argsort(before.to_numpy())].to_numpy()
+    steps = np.diff(taken)
+    if (steps > 0).all() or (steps < 0).all():
+        return "unidirectional"
+    away = taken - taken[0]
+    sides = [away[away > 0], away[away < 0]]
+    outwards = all((np.diff(np.abs(side)) > 0).all() for side in sides)
+    turns = int((np.diff(np.sign(away[1:])) != 0).sum())
+    if not outwards or not all(len(side) for side in sides):
+        return ""
+    if turns == 1:
+        return "bidirectional"
+    return "dose-symmetric" if turns >= len(taken) // MOST_IN_A_ROW else ""
 
 
 def tilt_ranges(tilt_series: Path, project: Path) -> dict[str, tuple[float, float]]:

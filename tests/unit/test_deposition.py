@@ -24,7 +24,7 @@ from py2rely_core.data.tables import read_star, split_image_name, write_star
 from py2rely_core.exporters.deposition import contour_level, export_deposition
 from py2rely_core.exporters.fsc_xml import check_fsc_xml, fsc_xml
 from py2rely_core.exporters.run import choose
-from py2rely_core.exporters.series import dose_of
+from py2rely_core.exporters.series import dose_of, tilt_scheme
 from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.io import Map, read_map, write_map
 from py2rely_core.maps.masks import radii
@@ -216,6 +216,8 @@ def test_table_one_has_what_the_run_knows_and_blanks(finished, package):
     assert found["Pixel size of the tilt series (A)"] == f"{SIMULATED.pixel_size:g}"
     assert found["Tilt range (degrees)"] == "-60.0 to 60.0"
     assert found["Tilt increment (degrees)"] == "20"
+    assert found["Tilt scheme"] == "dose-symmetric"
+    assert found["Resolution range, local (A)"] == "6.4 to 10.2 (of 90 % of the voxels)"
     assert found["Images per tilt series"] == "7"
     assert found["Electron exposure per image (e/A^2)"] == "3"
     assert found["Electron exposure in all (e/A^2)"] == "21"
@@ -232,8 +234,8 @@ def test_table_one_has_what_the_run_knows_and_blanks(finished, package):
     assert found["Defocus range (um)"] == f"{low:.2f} to {high:.2f}"
     blank = {item for item, value in found.items() if not value}
     assert blank == {
-        "Microscope", "Detector (operation mode)", "Magnification", "Energy filter, slit width (eV)", "Tilt scheme",
-        "Acquisition software", "Resolution range, local (A)", "EMDB", "EMPIAR",
+        "Microscope", "Detector (operation mode)", "Magnification", "Energy filter, slit width (eV)",
+        "Acquisition software", "EMDB", "EMPIAR",
     }  # fmt: skip
     markdown = (package / "table1.md").read_text()
     assert all(f"| {item} | {value} |" in markdown for item, value in found.items())
@@ -443,3 +445,26 @@ def test_tilt_series_of_single_images(finished, results, tmp_path):
         section, file = split_image_name(name)
         assert section == 1
         assert (empiar / file).read_bytes() == bytes([number])
+
+
+ORDERS = {
+    "unidirectional": [-60, -40, -20, 0, 20, 40, 60],
+    "bidirectional": [0, 20, 40, 60, -20, -40, -60],
+    "dose-symmetric": [0, 20, -20, -40, 40, 60, -60],
+}
+
+
+@pytest.mark.parametrize(("taken", "scheme"), [
+    *((order, name) for name, order in ORDERS.items()),
+    ([12, 32, -8, -28, 52, 72, -48], "dose-symmetric"),  # of a lamella that lies askew
+    ([0, 2, 4, 6, -2, -4, -6, 8, 10, 12, -8, -10, -12], "dose-symmetric"),
+    ([60, 40, 20, 0, -20, -40, -60], "unidirectional"),
+    ([0, 40, -20, 20, -40, 60, -60], ""),
+    ([0, 20, -20], ""),
+])  # fmt: skip
+def test_the_order_in_which_images_were_taken(taken, scheme):
+    """As it is in the doses before them, whatever the order of the table's rows."""
+    tilts = pd.DataFrame({"rlnTomoYTilt": taken, "rlnMicrographPreExposure": np.arange(len(taken)) * 3.0})
+    assert tilt_scheme(tilts) == tilt_scheme(tilts.sort_values("rlnTomoYTilt")) == scheme
+    assert tilt_scheme(tilts.drop(columns="rlnMicrographPreExposure")) == ""
+    assert tilt_scheme(tilts.assign(rlnMicrographPreExposure=0.0)) == ""
