@@ -47,6 +47,7 @@ class Seen:
             pixel_size = self._pixel_size(low_pass)
             box = 2 * ceil(self._extent(low_pass) / pixel_size / 2 - 1e-6)
             data = resample(self.source.data, self.source.pixel_size, pixel_size, box, self.centre)
+            # The last one only: they are large.
             self._maps = {low_pass: gaussian_low_pass(data, pixel_size, low_pass)}
         return self._maps[low_pass]
 
