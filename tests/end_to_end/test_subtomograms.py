@@ -17,8 +17,7 @@ def test_subtomograms_then_stacks(tmp_path):
     parameters = write_parameters(
         tmp_path / "sta.json", data, "2,1", refine3D=coarse, class3D=coarse,
         pseudo_subtomo={"do_real_subtomo": "yes"}, map_analysis=PLAIN["map_analysis"], polishing={"cycles": 0},
-        initial_reference={"template_iterations": 3}, levels={"1": {"refine3D": {"sampling": "1.8 degrees",
-        "auto_local_sampling": "1.8 degrees", "offset_range": 1}}},
+        initial_reference={"template_iterations": 3}, levels={"1": {"refine3D": {"other_args": "--skip_align"}}},
     )  # fmt: skip
     run = pipeline(
         tmp_path, "--parameter", parameters, "--reference_template", data / "template.mrc",
@@ -35,9 +34,9 @@ def test_subtomograms_then_stacks(tmp_path):
     coarse = compare_poses(results / "Select/bin2/particles.star", data, "O")
     assert coarse["shift_error"].median() < 4.0
     assert coarse["angle_error"].median() < 6.0
-    maps, poses = compare_run(results, data)
-    assert maps[-1].fsc[-8] > 0.8
-    assert poses["angle_error"].median() < 4.0
+    maps, _poses = compare_run(results, data)
+    found = maps[-1].fsc[maps[-1].resolutions >= 20]
+    assert found[-1] > 0.8, np.round(maps[-1].fsc, 2)
     first, second = run.results["datasets"][0]["levels"]
     assert first["orientations"]["judgement"] == "not tested"
     assert "subtomograms" in first["orientations"]["text"]
