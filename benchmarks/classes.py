@@ -61,7 +61,7 @@ def run(place: Path, second: str, share: float, seed: int, noise: float, classes
     )  # fmt: skip
     called(
         place, "nextflow", "run", REPO, "-profile", "local", "--parameter", "sta_parameters.json", "--run_class3D",
-        "--refine3D.other_args", "--skip_align", "--orientations.test", "no", log="nextflow.txt",
+        "--refine3D.other_args=--skip_align", "--orientations.test", "no", log="nextflow.txt",
     )  # fmt: skip
 
 

@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from py2rely_core.data.geometry import AXES, CENTRED, ORIGINS, tilt_matrices, true_positions
+from py2rely_core.data.geometry import CENTRED, ORIGINS, SIZES, tilt_matrices, true_positions
 from py2rely_core.data.inputs import Inputs
 from py2rely_core.maps.io import MapHeader, read_header
 from py2rely_core.parameters.boxes import Size, crop_and_box
 from py2rely_core.parameters.recipe import Recipe
 from py2rely_core.problems import Problem, ProblemError
 
-SIZES = tuple(f"rlnTomoSize{axis}" for axis in AXES)
 ALIGNMENT = ("rlnTomoXTilt", "rlnTomoYTilt", "rlnTomoZRot", "rlnTomoXShiftAngst", "rlnTomoYShiftAngst")
 
 

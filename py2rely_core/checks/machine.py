@@ -105,9 +105,10 @@ def check_blush(datasets: list[Planned]) -> Iterator[Problem]:
 
 def check_subtomograms(datasets: list[Planned]) -> Iterator[Problem]:
     """Where subtomograms in real space are asked for, RELION can align them: 5.0 projects them along each tilt."""
-    asked = any(one.plan["levels"][0]["extract"]["images"] == "subtomograms" for one in datasets)
+    if not any(one.plan["levels"][0]["extract"]["images"] == "subtomograms" for one in datasets):
+        return
     version = relion_version()
-    if asked and version and tuple(map(int, re.findall(r"\d+", version)[:2])) < SUBTOMOGRAMS:
+    if version and tuple(map(int, re.findall(r"\d+", version)[:2])) < SUBTOMOGRAMS:
         what = f"Subtomograms in real space are asked for, and RELION {version} has none that it can align."
         fix = "Use RELION 5.1, or set pseudo_subtomo.do_real_subtomo to no."
         yield Problem(what, "pseudo_subtomo.do_real_subtomo", "RELION 5.1 or later", fix)

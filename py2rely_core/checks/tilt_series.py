@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from py2rely_core.checks.context import SIZES, CheckContext, as_numbers, examples, missing_labels, not_numbers
+from py2rely_core.checks.context import CheckContext, as_numbers, examples, missing_labels, not_numbers
+from py2rely_core.data.geometry import SIZES
 from py2rely_core.problems import Problem
 
 GLOBAL_NUMBERS = (

@@ -18,6 +18,10 @@ PixelOption = Annotated[float | None, typer.Option("--pixel-size")]
 GroupsOption = Annotated[Path, typer.Option("--groups", help="Holds 1/NAME, 2/NAME, ...: their jobs.")]
 ParticlesOption = Annotated[Path, typer.Option("--particles")]
 OutputOption = Annotated[Path, typer.Option("--output")]
+TomogramsOption = Annotated[Path, typer.Option("--tomograms")]
+TiltSeriesOption = Annotated[Path, typer.Option("--tilt-series")]
+MapsOption = Annotated[Path, typer.Option("--maps")]
+MaskOption = Annotated[Path, typer.Option("--mask")]
 SettingsOption = Annotated[str, typer.Option("--settings", help="What the plan says of the step, as JSON.")]
 
 
@@ -129,8 +133,8 @@ def plan(request: Path, output: OutputOption) -> None:
 
 @app.command("import")
 def import_tables(
-    particles: Annotated[Path, typer.Option("--particles")],
-    tilt_series: Annotated[Path, typer.Option("--tilt-series")],
+    particles: ParticlesOption,
+    tilt_series: TiltSeriesOption,
     project: Annotated[Path, typer.Option("--project")],
     output: OutputOption,
     symmetry: Annotated[str, typer.Option("--symmetry")] = "C1",
@@ -211,7 +215,7 @@ def _parts(groups: Path, particles: Path, job: Path) -> list[Path]:
 @app.command("split")
 def split(
     particles: Path,
-    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    tomograms: TomogramsOption,
     groups: Annotated[int, typer.Option("--groups")],
     output: OutputOption,
 ) -> None:
@@ -226,7 +230,7 @@ def merge_extract(
     job: Path,
     groups: GroupsOption,
     particles: ParticlesOption,
-    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    tomograms: TomogramsOption,
     lost: Annotated[str, typer.Option("--lost", help="Tilt series lost before it, as JSON.")] = "[]",
 ) -> None:
     """Put extracted groups together as one job."""
@@ -251,7 +255,7 @@ def merge_sums(
     job: Path,
     groups: GroupsOption,
     particles: ParticlesOption,
-    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    tomograms: TomogramsOption,
 ) -> None:
     """Add up what groups have back-projected."""
     from py2rely_core.relion import groups as work
@@ -263,7 +267,7 @@ def merge_sums(
 def tomograms(
     job: Path,
     particles: ParticlesOption,
-    tilt_series: Annotated[Path, typer.Option("--tilt-series")],
+    tilt_series: TiltSeriesOption,
     binning: Annotated[int, typer.Option("--binning")],
     threads: Annotated[int, typer.Option("--threads")],
     output: OutputOption,
@@ -277,8 +281,8 @@ def tomograms(
 @app.command("settle-subtomograms")
 def settle_subtomograms(
     job: Path,
-    tilt_series: Annotated[Path, typer.Option("--tilt-series")],
-    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    tilt_series: TiltSeriesOption,
+    tomograms: TomogramsOption,
 ) -> None:
     """Note where subtomograms were cut, and remove the tomograms."""
     from py2rely_core.relion.tomograms import settle_subtomograms
@@ -289,7 +293,7 @@ def settle_subtomograms(
 @app.command("check-extract")
 def check_extract(
     job: Path,
-    particles: Annotated[Path, typer.Option("--particles")],
+    particles: ParticlesOption,
     box: Annotated[int, typer.Option("--box")],
     pixel_size: Annotated[float, typer.Option("--pixel-size")],
     of_tomograms: Annotated[bool, typer.Option("--of-tomograms", help="They were cut out of tomograms.")] = False,
@@ -318,7 +322,7 @@ def check_maps(
 @app.command("check-reconstruct")
 def check_reconstruct(
     job: Path,
-    particles: Annotated[Path, typer.Option("--particles")],
+    particles: ParticlesOption,
     box: Annotated[int, typer.Option("--box")],
     pixel_size: Annotated[float, typer.Option("--pixel-size")],
 ) -> None:
@@ -331,7 +335,7 @@ def check_reconstruct(
 @app.command("check-refine")
 def check_refine(
     job: Path,
-    particles: Annotated[Path, typer.Option("--particles")],
+    particles: ParticlesOption,
     reference: Annotated[Path, typer.Option("--reference")],
     reason: Annotated[str, typer.Option("--reason", help="Why it searched as it did.")] = "",
 ) -> None:
@@ -345,7 +349,7 @@ def check_refine(
 def check_class3d(
     job: Path,
     iterations: Annotated[int, typer.Option("--iterations")],
-    particles: Annotated[Path, typer.Option("--particles")],
+    particles: ParticlesOption,
     reference: Annotated[Path, typer.Option("--reference")],
     source: Annotated[Path | None, typer.Option("--source", help="Of what the particles are a half set.")] = None,
 ) -> None:
@@ -379,7 +383,7 @@ def check_classes(
     job: Path,
     iterations: Annotated[int, typer.Option("--iterations")],
     classes: Annotated[int, typer.Option("--classes")],
-    particles: Annotated[Path, typer.Option("--particles")],
+    particles: ParticlesOption,
     reference: Annotated[Path, typer.Option("--reference")],
 ) -> None:
     """Prove a classification, and name its last iteration's files as a result."""
@@ -394,7 +398,7 @@ def select_classes(
     jobs: list[Path],
     choice: Annotated[str, typer.Option("--choice", help="The recipe's classification block, as JSON.")],
     diameter: Annotated[float, typer.Option("--diameter")],
-    mask: Annotated[Path, typer.Option("--mask")],
+    mask: MaskOption,
     output: OutputOption,
     reference: Annotated[Path, typer.Option("--reference")],
     of_classes: Annotated[int | None, typer.Option("--of-classes", help="By hand: of this number of classes.")] = None,
@@ -418,7 +422,7 @@ def select_classes(
 def slabs(
     job: Path,
     particles: ParticlesOption,
-    tilt_series: Annotated[Path, typer.Option("--tilt-series")],
+    tilt_series: TiltSeriesOption,
     tomograms: Annotated[Path, typer.Option("--tomograms", help="JSON: those that are there, as the plan has them.")],
     settings: SettingsOption,
     group: Annotated[bool, typer.Option("--group", help="Over a group of the tilt series.")] = False,
@@ -485,8 +489,8 @@ def select_slabs(
 @app.command("check-ctf-refine")
 def check_ctf_refine(
     job: Path,
-    tomograms: Annotated[Path, typer.Option("--tomograms")],
-    particles: Annotated[Path, typer.Option("--particles")],
+    tomograms: TomogramsOption,
+    particles: ParticlesOption,
     output: OutputOption,
 ) -> None:
     """Note what a CTF refinement changed."""
@@ -498,8 +502,8 @@ def check_ctf_refine(
 @app.command("check-polish")
 def check_polish(
     job: Path,
-    tomograms: Annotated[Path, typer.Option("--tomograms")],
-    particles: Annotated[Path, typer.Option("--particles")],
+    tomograms: TomogramsOption,
+    particles: ParticlesOption,
     output: OutputOption,
 ) -> None:
     """Note what a polishing changed."""
@@ -548,7 +552,7 @@ def check_sharpening(
 @app.command("check-local-resolution")
 def check_local_resolution(
     job: Path,
-    mask: Annotated[Path, typer.Option("--mask")],
+    mask: MaskOption,
     settings: SettingsOption,
     box: Annotated[int, typer.Option("--box")],
     pixel_size: Annotated[float, typer.Option("--pixel-size")],
@@ -572,7 +576,7 @@ def particle_plot(
     job: Path,
     sets: Annotated[Path, typer.Option("--sets")],
     best: Annotated[Path, typer.Option("--best")],
-    particles: Annotated[Path, typer.Option("--particles")],
+    particles: ParticlesOption,
     box: Annotated[int, typer.Option("--box")],
     pixel_size: Annotated[float, typer.Option("--pixel-size")],
 ) -> None:
@@ -585,8 +589,8 @@ def particle_plot(
 @app.command("split-tilts")
 def split_tilts(
     job: Path,
-    particles: Annotated[Path, typer.Option("--particles")],
-    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    particles: ParticlesOption,
+    tomograms: TomogramsOption,
     most: Annotated[int, typer.Option("--most")],
 ) -> None:
     """Write particles twice, each time with one part of their tilts."""
@@ -606,10 +610,10 @@ def check_orientations(job: Path, symmetry: Annotated[str, typer.Option("--symme
 @app.command("directions")
 def directions(
     job: Path,
-    maps: Annotated[Path, typer.Option("--maps")],
-    mask: Annotated[Path, typer.Option("--mask")],
-    particles: Annotated[Path, typer.Option("--particles")],
-    tomograms: Annotated[Path, typer.Option("--tomograms")],
+    maps: MapsOption,
+    mask: MaskOption,
+    particles: ParticlesOption,
+    tomograms: TomogramsOption,
     symmetry: Annotated[str, typer.Option("--symmetry")],
 ) -> None:
     """Note a map's resolution by direction, and how its particles sample directions."""
@@ -622,8 +626,8 @@ def directions(
 def compare_template(
     job: Path,
     template: Path,
-    maps: Annotated[Path, typer.Option("--maps")],
-    mask: Annotated[Path, typer.Option("--mask")],
+    maps: MapsOption,
+    mask: MaskOption,
     postprocess: Annotated[Path, typer.Option("--postprocess")],
     settings: SettingsOption,
 ) -> None:
@@ -638,12 +642,12 @@ def compare_template(
 def judge(
     job: Path,
     step: Annotated[str, typer.Option("--step", help="What is noted of it, as JSON.")],
-    maps: Annotated[Path, typer.Option("--maps")],
-    mask: Annotated[Path, typer.Option("--mask")],
+    maps: MapsOption,
+    mask: MaskOption,
     box: Annotated[int, typer.Option("--box")],
     pixel_size: Annotated[float, typer.Option("--pixel-size")],
     best: Annotated[Path, typer.Option("--best")],
-    particles: Annotated[Path, typer.Option("--particles")],
+    particles: ParticlesOption,
 ) -> None:
     """Judge a step of polishing against the best map so far."""
     from py2rely_core.judging.steps import judge_step
@@ -695,7 +699,7 @@ def mask_is_wide_enough(job: Path, edge: Annotated[int, typer.Option("--edge")])
 @app.command("check-postprocess")
 def check_postprocess(
     job: Path,
-    mask: Annotated[Path, typer.Option("--mask")],
+    mask: MaskOption,
     box: Annotated[int, typer.Option("--box")],
     pixel_size: Annotated[float, typer.Option("--pixel-size")],
 ) -> None:
@@ -746,8 +750,8 @@ def free_images(job: Path) -> None:
 @app.command("export-copick")
 def export_copick(
     export: Path,
-    particles: Annotated[Path, typer.Option("--particles")],
-    tilt_series: Annotated[Path, typer.Option("--tilt-series")],
+    particles: ParticlesOption,
+    tilt_series: TiltSeriesOption,
     output: OutputOption,
 ) -> None:
     """Write the final particles as picks, and note what was written."""

@@ -28,6 +28,8 @@ PRIORS = {"rlnAngleTilt": "rlnAngleTiltPrior", "rlnAnglePsi": "rlnAnglePsiPrior"
 CENTRED = [f"rlnCenteredCoordinate{axis}Angst" for axis in AXES]
 PIXEL = [f"rlnCoordinate{axis}" for axis in AXES]
 ORIGINS = [f"rlnOrigin{axis}Angst" for axis in AXES]
+#: Of a tilt series' row: its tomogram, in unbinned pixels.
+SIZES = [f"rlnTomoSize{axis}" for axis in AXES]
 
 
 def euler_to_matrix(angles: np.ndarray) -> np.ndarray:

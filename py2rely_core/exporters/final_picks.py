@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from py2rely_core.data.geometry import AXES
+from py2rely_core.data.geometry import SIZES
 from py2rely_core.data.inputs import Inputs
 from py2rely_core.exporters.copick import Target, export_copick
 from py2rely_core.exporters.poses import Poses, read_poses
@@ -38,8 +38,8 @@ def export_problems(export: dict[str, Any], inputs: Inputs) -> list[Problem]:
     inputs : Inputs
         The tables that the run begins with.
     """
-    table, sizes = inputs.particles, [f"rlnTomoSize{axis}" for axis in AXES]
-    if "rlnTomoName" not in table or not {"rlnTomoName", *sizes} <= set(inputs.tomograms):
+    table = inputs.particles
+    if "rlnTomoName" not in table or not {"rlnTomoName", *SIZES} <= set(inputs.tomograms):
         return []
     nothing = np.zeros((len(table), 3))
     poses = Poses(table, inputs.optics, nothing, np.zeros((len(table), 3, 3)), True, [])

@@ -144,7 +144,7 @@ def _unmasked(source: Source) -> str:
 
 def _local(source: Source) -> str:
     """From the best to the worst 5 % of the voxels within the mask."""
-    found = (source.dataset["map_analysis"] or {}).get("local_resolution")
+    found = (source.dataset.get("map_analysis") or {}).get("local_resolution")
     return f"{found['best']:.1f} to {found['worst']:.1f} (of 90 % of the voxels)" if found else BLANK
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from py2rely_core.data import kinds
-from py2rely_core.data.geometry import ANGLES, CENTRED
+from py2rely_core.data.geometry import ANGLES, CENTRED, SIZES
 from py2rely_core.data.inputs import from_optimisation_set
 from py2rely_core.data.tables import TEXT_LABELS, read_star, resolve, row_line
 from py2rely_core.importers.optics import merge_optics
@@ -23,7 +23,7 @@ from py2rely_core.problems import Problem, ProblemError
 VITAL = ("rlnAngle", "rlnTomoSubtomogram", "rlnRandomSubset", "rlnOrigin")
 #: What a tilt series is nothing without: no file may lack it where others have it.
 NEEDED = ("rlnTomoHand", "rlnTomoTiltSeriesPixelSize", "rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast",
-          "rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")  # fmt: skip
+          *SIZES)  # fmt: skip
 
 
 def _read_all(inputs: list[Path], block: str, skip_missing: bool) -> tuple[dict[Path, dict], list[str]]:

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.spatial import cKDTree
 
 from py2rely_core.data import kinds
-from py2rely_core.data.geometry import ANGLES, AXES, CENTRED, PIXEL, pixels_from_centred
+from py2rely_core.data.geometry import ANGLES, CENTRED, PIXEL, SIZES, pixels_from_centred
 from py2rely_core.data.inputs import from_optimisation_set
 from py2rely_core.data.names import match
 from py2rely_core.data.tables import Blocks, read_star, row_line
@@ -70,9 +70,8 @@ def tomograms_of(tilt_series: Path) -> Tomograms:
     tilt_series = from_optimisation_set(tilt_series, "tilt series", Path.cwd())
     blocks = read_star(tilt_series)
     table = blocks.get("global", pd.DataFrame())
-    sizes = [f"rlnTomoSize{axis}" for axis in AXES]
     optics = ["rlnVoltage", "rlnSphericalAberration", "rlnAmplitudeContrast", "rlnTomoTiltSeriesPixelSize"]
-    missing = [label for label in ("rlnTomoName", *sizes, *optics) if label not in table]
+    missing = [label for label in ("rlnTomoName", *SIZES, *optics) if label not in table]
     if missing:
         kind = kinds.of_blocks(blocks)
         if kind and kind.key not in ("tilt series", "old tomograms"):
@@ -83,7 +82,7 @@ def tomograms_of(tilt_series: Path) -> Tomograms:
     def place(row: int) -> str:
         return row_line(tilt_series, "global", row)
 
-    values, microscope = (numbers(table, labels, str(tilt_series), place) for labels in (sizes, optics))
+    values, microscope = (numbers(table, labels, str(tilt_series), place) for labels in (SIZES, optics))
     names = [str(name) for name in table["rlnTomoName"]]
     if (values <= 0).any():
         name = names[int((values <= 0).any(axis=1).argmax())]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from py2rely_core.data.geometry import from_projection_matrices
+from py2rely_core.data.geometry import SIZES, from_projection_matrices
 from py2rely_core.data.inputs import Inputs
 from py2rely_core.data.tables import read_star, resolve
 from py2rely_core.data.text import read_text
@@ -24,7 +24,6 @@ MATRIX_LABELS = ("rlnTomoProjX", "rlnTomoProjY", "rlnTomoProjZ", "rlnTomoProjW")
 ANGLE_LABELS, SHIFT_LABELS = REQUIRED[:3], REQUIRED[3:5]
 KEPT = ("rlnDefocusU", "rlnDefocusV", "rlnDefocusAngle", "rlnPhaseShift", "rlnCtfScalefactor",
         "rlnMicrographPreExposure")  # fmt: skip
-SIZES = ("rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ")
 #: Smaller images are no images: Warp's stand-in has 2 x 2 pixels.
 SMALLEST_IMAGE = 64
 #: Rows without a number of their own are in the order of angles or of dose, degrees that they may deviate.

@@ -312,9 +312,6 @@ def _start_problems(row: dict[str, Any], start: str, recipe: Recipe, where: str)
     if recipe.slabs.run and recipe.slabs.tomo_alg and not row.get("copick"):
         clash("Slabs are to be cut from tomograms of a copick project, and there is none.", "--copick CONFIG",
               "Add --copick and --particle_name, or leave out slabs.tomo_alg.")  # fmt: skip
-    if start != "picks" and recipe.image_kind(recipe.resolutions.binning_list[0]) == "subtomograms":
-        clash(f"Subtomograms in real space are for the first level of picks, and start = {start}.", "start = picks",
-              "Leave out pseudo_subtomo.do_real_subtomo.")  # fmt: skip
     if start == "polish" and not recipe.polishing.cycles:
         clash("polishing.cycles = 0, and start = polish.", "1 or more", "Set --polishing.cycles.")
     return problems

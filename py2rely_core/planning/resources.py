@@ -14,6 +14,8 @@ from math import ceil, pi
 from pathlib import Path
 from typing import Any
 
+from py2rely_core.data.geometry import SIZES
+
 #: A process with nothing in it: libraries, MPI's buffers.
 PROCESS_GB = 0.3
 #: Bytes per voxel of a padded Fourier grid, per class: the reference's transform (8), the data (8) and weights (4) that
@@ -240,7 +242,6 @@ def workload_of(particles: int, tilts: int, stacks: list[Path], tilt_series: int
         except (OSError, ValueError):
             continue  # the checks report it
     image = max(sizes, key=lambda size: size[0] * size[1], default=Workload.image)
-    labels = ["rlnTomoSizeX", "rlnTomoSizeY", "rlnTomoSizeZ"]
-    known = set(labels) <= set(tomograms) and len(tomograms)
-    voxels = float(tomograms[labels].astype(float).prod(axis=1).max()) if known else 0.0
+    known = set(SIZES) <= set(tomograms) and len(tomograms)
+    voxels = float(tomograms[SIZES].astype(float).prod(axis=1).max()) if known else 0.0
     return Workload(particles, tilts or Workload.tilts, image, tilt_series, voxels)

@@ -22,7 +22,7 @@ import mrcfile
 import numpy as np
 import pandas as pd
 
-from py2rely_core.data.geometry import true_positions
+from py2rely_core.data.geometry import SIZES, true_positions
 from py2rely_core.data.tables import Blocks, read_star, split_image_name, write_star
 from py2rely_core.maps.slabs import cut_slab, normalised
 from py2rely_core.problems import ExitCode, Problem, ProblemError
@@ -366,11 +366,10 @@ def check_size(shape: tuple[int, ...], voxel_size: float, name: str, tilt_series
     ProblemError
         More than :data:`SAME_SIZE` voxels are missing, or too many.
     """
-    labels = [f"rlnTomoSize{axis}" for axis in "XYZ"]
-    if tilt_series is None or not set(labels) <= set(tilt_series):
+    if tilt_series is None or not set(SIZES) <= set(tilt_series):
         return
     row = tilt_series[tilt_series["rlnTomoName"].astype(str) == name].iloc[0]
-    said = row[labels].to_numpy(dtype=float) * float(row["rlnTomoTiltSeriesPixelSize"]) / voxel_size
+    said = row[SIZES].to_numpy(dtype=float) * float(row["rlnTomoTiltSeriesPixelSize"]) / voxel_size
     found = np.array(shape[::-1])
     if (np.abs(found - said) > SAME_SIZE).any():
         shown = [" x ".join(f"{value:.0f}" for value in sizes) for sizes in (found, said)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from py2rely_core.data.geometry import AXES, CENTRED
+from py2rely_core.data.geometry import CENTRED, SIZES
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.data.tomograms import RECONSTRUCTED
 from py2rely_core.parameters.lost import may_lose
@@ -18,7 +18,6 @@ from py2rely_core.relion.run import run_job
 
 #: Table of the tilt series with their tomograms, in the directory of these.
 TABLE = "tomograms.star"
-SIZES = [f"rlnTomoSize{axis}" for axis in AXES]
 BINNING = "rlnTomoTomogramBinning"
 
 

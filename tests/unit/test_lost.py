@@ -22,6 +22,7 @@ from py2rely_core.relion.lost import merge_lost, refuse_too_many, run_without_lo
 from py2rely_core.relion.outputs.job import lost_of
 from py2rely_core.relion.outputs.particles import check_extract
 from py2rely_core.relion.outputs.tilt_series import check_ctf_refine, check_polish
+from py2rely_core.relion.tomograms import TABLE, make_tomograms, settle_subtomograms
 from py2rely_core.report.outcome import write_outcome
 from py2rely_core.results.collect import collect_results, refuse_lost, summary
 from py2rely_core.results.status import outcome
@@ -83,6 +84,25 @@ def without(project, tmp_path_factory):
         (path / job).mkdir(parents=True)
         subprocess.run(command, cwd=path, check=True, capture_output=True)
     return path
+
+
+@pytest.mark.relion
+@pytest.mark.parametrize("breaks", [_gone, _with_nan])
+def test_subtomograms_go_on_without_a_broken_tilt_series(broken, breaks):
+    """Also where RELION makes no tomogram of it; without a limit that is the step's failure."""
+    here, job, tables = broken(breaks), Path("Extract/bin2"), Path("Import/tilt_series/tomograms.star")
+    make_tomograms(job, Path(PARTICLES), tables, 2, 1, Path("tomograms"))
+    command = ["relion_tomo_subtomo", "--t", f"tomograms/{TABLE}", *GIVEN[2:], "--o", f"{job}/", "--real_subtomo"]
+    run_without_lost(job, command, [])
+    (lost,) = lost_of(job)
+    assert (lost["tilt_series"], lost["particles"]) == ("TS_02", 12)
+    settle_subtomograms(job, tables, Path("tomograms"))
+    check_extract(job, Path(PARTICLES), 24, 10.0, of_tomograms=True)
+    assert set(read_star(job / "particles.star")["particles"]["rlnTomoName"]) == {"TS_01", "TS_03"}
+    if breaks is _gone:
+        os.environ[LIMIT] = "0"
+        with pytest.raises(ProblemError):
+            make_tomograms(job, Path(PARTICLES), tables, 2, 1, here / "again")
 
 
 @pytest.mark.relion
