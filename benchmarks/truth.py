@@ -46,8 +46,8 @@ class Case:
         As ``py2rely demo-data`` takes them.
     diameter : float
         Of the mask, Angstrom.
-    noise : float
-        In units of an image's standard deviation.
+    noise : float or None
+        In units of an image's standard deviation; None: that of images as from a microscope.
     levels : str
         Binnings.
     mode : {"template", "denovo", "known"}
@@ -63,7 +63,7 @@ class Case:
     structure: str
     symmetry: str
     diameter: float
-    noise: float
+    noise: float | None
     levels: str
     mode: str = "template"
     data: tuple[str, ...] = ()
@@ -85,6 +85,9 @@ COARSE = ("--class3D.sampling", "15 degrees", "--class3D.offset_range", "3",
           "--initial_reference.template_iterations", "5", *REFINE)  # fmt: skip
 FAST = (*REFINE[:-1], "2", "--refine3D.auto_faster", "yes")
 DENOVO = ("--initial_model.nr_iter", "50", "--initial_model.offset_range", "3", *REFINE)
+#: Orientations, defocus and motion that bin 1 is to mend, and what of it ends in an hour.
+UNREFINED = ("--angle-error", "3", "--defocus-error", "1000", "--motion", "4")
+POLISHED = (*FAST, "--polishing.cycles", "1")
 LARGE: dict[str, Any] = {"pixel_size": 5.0, "image_size": 480, "thickness": 80}
 DEMO: dict[str, Any] = {"pixel_size": 2.0, "image_size": 400, "thickness": 160, "particles": 12}
 SMALL: dict[str, Any] = {"pixel_size": 5.0, "image_size": 240, "thickness": 64, "particles": 30}
@@ -95,13 +98,17 @@ CASES = {
     "apoferritin": Case("apoferritin", "O", 150, 3, "4,2", run=COARSE, by_hand=True),
     "apoferritin-noisy": Case("apoferritin", "O", 150, 6, "4,2", run=COARSE),
     "apoferritin-noise-only": Case("apoferritin", "O", 150, 100, "4", run=COARSE),
-    "apoferritin-known": Case("apoferritin", "O", 150, 3, "4,2,1", "known", ("--angle-error", "3")),
+    "apoferritin-realistic": Case("apoferritin", "O", 150, None, "4,2", data=("--realistic",), run=COARSE),
+    "apoferritin-known": Case("apoferritin", "O", 150, 3, "4,2,1", "known", UNREFINED, POLISHED),
     "invented-O": Case("invented", "O", 150, 5, "4,2", run=COARSE, by_hand=True),
     "invented-D2": Case("invented", "D2", 150, 3, "2", run=COARSE, **SMALL),
     "invented-D2-denovo": Case("invented", "D2", 150, 1.5, "2", "denovo", run=DENOVO, **SMALL),
     "invented-C1": Case("invented", "C1", 150, 3, "2", run=COARSE, **SMALL),
     "ribosome": Case("ribosome", "C1", 290, 5, "2", run=COARSE, by_hand=True, **LARGE),
-    "ribosome-known": Case("ribosome", "C1", 290, 5, "2,1", "known", ("--angle-error", "3"), **LARGE),
+    "ribosome-realistic": Case(
+        "ribosome", "C1", 290, None, "2", "known", ("--angle-error", "3", "--realistic"), FAST, **LARGE
+    ),
+    "ribosome-known": Case("ribosome", "C1", 290, 5, "2,1", "known", UNREFINED, POLISHED, **LARGE),
 }
 
 
@@ -212,7 +219,8 @@ def called(place: Path, *words: object, log: str) -> float:
 
 def simulate(case: Case, place: Path, seed: int) -> None:
     """Two tilt series with picks a few Angstrom off; orientations are unknown unless the run begins with them."""
-    options = ["--structure", case.structure, "--symmetry", case.symmetry, "--noise", case.noise, "--seed", seed]
+    options = ["--structure", case.structure, "--symmetry", case.symmetry, "--seed", seed]
+    options += [] if case.noise is None else ["--noise", case.noise]
     options += ["--particles", case.particles, "--pixel-size", case.pixel_size, "--image-size", case.image_size]
     options += ["--thickness", case.thickness, "--shift-error", 3, "--tilt-step", 8, "--dose", 3, *case.data]
     options += [] if case.mode == "known" else ["--random-angles"]

@@ -6,6 +6,7 @@ include { REFERENCE } from '../modules/core/reference'
 include { REFINE3D ; refine_inputs } from '../modules/relion/refine3d'
 include { SELECT } from '../modules/core/select'
 include { CLASS3D } from '../modules/relion/class3d'
+include { TEST_CLASSES } from '../modules/relion/test_classes'
 include { SELECT_CLASSES } from '../modules/core/select_classes'
 include { ORIENTATIONS ; orientation_inputs } from '../modules/relion/orientations'
 include { FREE_IMAGES } from '../modules/core/free_images'
@@ -105,8 +106,7 @@ workflow REFINEMENT {
                 numbers.collect { number ->
                     def job = [
                         name: numbers.size() > 1 ? "${state.level.name}_k${number}".toString() : state.level.name,
-                        settings: state.level.classification.run + [classes: number],
-                        low_pass: json(state.refinement / 'job.json').class_low_pass, series: state.series.tables,
+                        settings: state.level.classification.run + [classes: number], series: state.series.tables,
                     ]
                     [meta + [together: numbers.size()], job] + files_of(state.series) + [state.extract, state.particles, state.refinement, state.mask_job]
                 }
@@ -114,9 +114,19 @@ workflow REFINEMENT {
         )
         // Numbers of classes are tried side by side.
         classified = named(after.classify, together(CLASS3D.out), 'classes')
+        TEST_CLASSES(
+            classified.flatMap { meta, state ->
+                def block = state.level.classification
+                state.classes.collect { classes ->
+                    def job = [name: classes.name, settings: block.test, choice: block.choice.subMap(['agreement', 'min_share']), series: state.series.tables]
+                    [meta + [together: state.classes.size()], job] + files_of(state.series) + [state.extract, classes, state.mask_job]
+                }
+            }
+        )
+        tested_classes = named(classified, together(TEST_CLASSES.out), 'class_tests')
         SELECT_CLASSES(
-            classified.map { meta, state ->
-                [meta, [name: state.level.name, choice: state.level.classification.choice, of_classes: state.level.classification.of_classes, diameter: state.level.diameter], state.classes, state.mask_job]
+            tested_classes.map { meta, state ->
+                [meta, [name: state.level.name, choice: state.level.classification.choice, of_classes: state.level.classification.of_classes, diameter: state.level.diameter], state.classes, state.class_tests, state.mask_job]
             }
         )
         // No reference comes out while classes are waited for: nothing follows then.
@@ -134,7 +144,7 @@ workflow REFINEMENT {
             needs.groups,
         )
         ended = after.done.mix(selected.passed_on, REFINE_SELECTED.out.states)
-        jobs = jobs.mix(CLASS3D.out, SELECT_CLASSES.out.job, AVERAGE.out.jobs, REFINE_SELECTED.out.jobs)
+        jobs = jobs.mix(CLASS3D.out, TEST_CLASSES.out, SELECT_CLASSES.out.job, AVERAGE.out.jobs, REFINE_SELECTED.out.jobs)
     }
     // Of the test of the orientations wait: what removes the images that it reads, and a level that would search anew.
     done = ended

@@ -16,7 +16,6 @@ from py2rely_core.data.geometry import AXES, true_positions
 from py2rely_core.data.tables import read_star
 from py2rely_core.parameters.files import load_recipe
 from py2rely_core.planning.plan import Machine, plan_dataset
-from py2rely_core.relion.outputs.refinements import CLASS_LOW_PASS
 
 #: Larger images than TINY's hold as many false picks as particles; with more of them classes are told apart.
 ROOMY = TINY | {"image_size": 240, "tilt_step": 10.0, "particles": 20}
@@ -117,9 +116,9 @@ def _steps(plan: dict) -> None:
         "--output", "Select/bin2")  # fmt: skip
     average("bin2_result", "Select/bin2/particles.star")
     mask, reference = "MaskCreate/bin2_result/mask.mrc", "Reconstruct/bin2_result/merged.mrc"
-    low_pass, how = CLASS_LOW_PASS * _number("PostProcess/bin2_result", "resolution"), run["run"]
+    how = run["run"]
     refine("Class3D/bin2", f"--i Select/bin2/particles.star --K {how['classes']} --iter {how['iterations']}"
-           f" --tau2_fudge {how['tau']} --ini_high {low_pass}", how, reference, mask)  # fmt: skip
+           f" --tau2_fudge {how['tau']} --ini_high {how['low_pass']}", how, reference, mask)  # fmt: skip
     cli("task", "check-classes", "Class3D/bin2", "--iterations", run["run"]["iterations"], "--classes",
         run["run"]["classes"], "--particles", "Select/bin2/particles.star", "--reference", reference)  # fmt: skip
     cli("task", "select-classes", "Class3D/bin2", "--mask", mask, "--diameter", plan["diameter"], "--choice",

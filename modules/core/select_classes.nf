@@ -8,7 +8,8 @@ process SELECT_CLASSES {
     publishDir path: { "${task.ext.outdir}/${meta.project}" }, mode: 'copy', overwrite: 'deep'
 
     input:
-    tuple val(meta), val(job), path(classifications, stageAs: 'Class3D/*'), path(mask, stageAs: 'MaskCreate/*')
+    tuple val(meta), val(job), path(classifications, stageAs: 'Class3D/*'), path(tests, stageAs: 'ClassTest/*'),
+        path(mask, stageAs: 'MaskCreate/*')
 
     output:
     tuple val(meta), path("Select/${job.name}_classes"), emit: job
@@ -16,7 +17,7 @@ process SELECT_CLASSES {
 
     script:
     """
-    py2rely task select-classes ${classifications} --mask ${mask}/mask.mrc --diameter ${job.diameter} \\
+    py2rely task select-classes ${classifications} --tests ClassTest --mask ${mask}/mask.mrc --diameter ${job.diameter} \\
         --choice ${json_word(job.choice)} ${job.of_classes ? "--of-classes ${job.of_classes}" : ''} ${meta.project ? "--dataset ${word(meta.id)}" : ''} \\
         --output Select/${job.name}_classes --reference Select/${job.name}_reference
     """

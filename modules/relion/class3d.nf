@@ -23,7 +23,7 @@ process CLASS3D {
     """
     py2rely task relion ${directory} -- mpirun -n ${settings.ranks} relion_refine_mpi --o ${directory}/run --K ${settings.classes} \\
         --i ${particles}/particles.star --tomograms ${job.series.tomograms} ${job.series.motion ? "--trajectories ${job.series.motion}" : ''} \\
-        --ref ${ref} --trust_ref_size --ini_high ${job.low_pass} --solvent_mask ${mask}/mask.mrc \\
+        --ref ${ref} --trust_ref_size --ini_high ${settings.low_pass} --solvent_mask ${mask}/mask.mrc \\
         --iter ${settings.iterations} --tau2_fudge ${settings.tau} \\
         --particle_diameter ${settings.diameter} --sym ${settings.symmetry} --j ${settings.threads} ${gpu} \\
         ${settings.options}

@@ -393,6 +393,27 @@ def check_classes(
     check_classes(job, particles, reference, classes)
 
 
+@app.command("split-classes")
+def split_classes(
+    job: Path,
+    classification: Annotated[Path, typer.Option("--classification")],
+    choice: Annotated[str, typer.Option("--choice", help="Of the recipe's classification block, as JSON.")],
+) -> None:
+    """Write the particles of each class and half set, for their averages."""
+    from py2rely_core.judging.class_test import split_classes
+    from py2rely_core.judging.selection import Choice, agreement_limit
+
+    split_classes(job, classification, agreement_limit(classification, Choice(**json.loads(choice))))
+
+
+@app.command("check-class-test")
+def check_class_test(job: Path) -> None:
+    """Note which class's average of the other half set particles are most like."""
+    from py2rely_core.judging.class_test import check_class_test
+
+    check_class_test(job)
+
+
 @app.command("select-classes")
 def select_classes(
     jobs: list[Path],
@@ -401,6 +422,7 @@ def select_classes(
     mask: MaskOption,
     output: OutputOption,
     reference: Annotated[Path, typer.Option("--reference")],
+    tests: Annotated[Path | None, typer.Option("--tests", help="Has a test of the classes for each job.")] = None,
     of_classes: Annotated[int | None, typer.Option("--of-classes", help="By hand: of this number of classes.")] = None,
     dataset: Annotated[str, typer.Option("--dataset", help="Its id, where there are several.")] = "",
 ) -> None:
@@ -412,7 +434,7 @@ def select_classes(
     from py2rely_core.report.class_sheets import write_choice
 
     rule = Choice(**json.loads(choice))
-    job, selection = select_classes(jobs, rule, diameter, mask, output, reference, of_classes)
+    job, selection = select_classes(jobs, rule, diameter, mask, output, reference, of_classes, tests)
     write_choice(read_classification(job), selection, output / "classes.png")
     write_class_pages(jobs, job, selection, diameter, output, dataset)
     print((output / "classes.txt").read_text())
@@ -787,7 +809,7 @@ def stub(
     for name in names:
         (job / name).touch()
     noted = {"job": str(job), "wall_seconds": 0.0, "relion_seconds": 0.0, "commands": []}
-    noted |= {"low_pass": 30.0, "class_low_pass": 30.0}
+    noted |= {"low_pass": 30.0}
     (job / "job.json").write_text(json.dumps(noted | json.loads(numbers)))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from py2rely_core.data.tables import read_star, write_star
+from py2rely_core.judging.class_test import read_votes
 from py2rely_core.judging.classes import Verdict
 from py2rely_core.judging.numbers import choose_number, comparison, comparison_text, read_judged
 from py2rely_core.judging.selection import Choice, Selection, as_records, as_text, choose_classes, of_classes
@@ -21,6 +23,7 @@ def select_classes(
     output: Path,
     reference: Path | None,
     of_classes_number: int | None = None,
+    tests: Path | None = None,
 ) -> tuple[Path, Selection]:
     """Choose classes, and write the table and the particle set that goes on.
 
@@ -41,6 +44,8 @@ def select_classes(
         Gets the ``particles.star`` that the next reference is made from.
     of_classes_number : int or None
         With manual selection, the number of classes that classes are named of.
+    tests : Path, optional
+        Holds a :mod:`~py2rely_core.judging.class_test` of each job, under its name.
 
     Returns
     -------
@@ -49,14 +54,18 @@ def select_classes(
     """
     rows: list[dict[str, Any]] = []
     job = jobs[0]
+
+    def chosen(one: Path, how: Choice) -> Selection:
+        return choose_classes(one, diameter, how, mask, read_votes(tests / one.name) if tests else None)
+
     by_rule = replace(choice, selection="auto", keep=(), best=None)
-    ruled = {one: choose_classes(one, diameter, by_rule, mask) for one in jobs}
+    ruled = {one: chosen(one, by_rule) for one in jobs}
     if len(jobs) > 1:
-        job, selection, rows = _of_several(ruled, choice, diameter, mask, of_classes_number)
+        job, selection, rows = _of_several(ruled, choice, chosen, of_classes_number)
     elif choice.selection == "auto":
         selection = ruled[job]
     else:
-        selection = choose_classes(job, diameter, choice, mask)
+        selection = chosen(job, choice)
     output.mkdir(parents=True, exist_ok=True)
     text = as_text(selection)
     (output / "classes.txt").write_text("\n".join([*comparison_text(rows), "", text]) if rows else text)
@@ -101,19 +110,19 @@ def noted_opinion(numbers: dict[str, Any], job: str) -> tuple[dict[int, Verdict]
 
 
 def _of_several(
-    ruled: dict[Path, Selection], choice: Choice, diameter: float, mask: Path | None, number: int | None
+    ruled: dict[Path, Selection], choice: Choice, choose: Callable[[Path, Choice], Selection], number: int | None
 ) -> tuple[Path, Selection, list[dict[str, Any]]]:
     """The classification that counts, its classes, and the table of all."""
     manual = choice.selection == "manual"
     waiting = replace(choice, keep=(), best=None)
-    found = {job: choose_classes(job, diameter, waiting, mask) for job in ruled} if manual else ruled
+    found = {job: choose(job, waiting) for job in ruled} if manual else ruled
     judged = [read_judged(job, selection) for job, selection in found.items()]
     if manual:
         named = next((one for one in judged if one.number == number), None)
         chosen = named or min(judged, key=lambda one: one.number)
         which = "Classes are to be chosen, and the number of classes that they are of (--classification.of_classes)."
         selection = replace(chosen.selection, reason=which)
-        selection = choose_classes(chosen.job, diameter, choice, mask) if named and choice.keep else selection
+        selection = choose(chosen.job, choice) if named and choice.keep else selection
         return chosen.job, selection, comparison(judged, named)
     counts, why = choose_number(judged)
     chosen = counts or min(judged, key=lambda one: one.number)

@@ -11,16 +11,19 @@ The rule, ``auto``, for any number of classes:
    best class's), the Fourier shell correlation of their maps, within the mask, stays above 0.5, and is at least
    :data:`ALIKE` of what it is for two maps of one structure with their noise: another conformation resembles the best
    class closely, and differs by more than noise all the same (see :func:`likeness`).
-4. Kept are the best class and all that agree with it, are not small and have features.
-5. No class is preferred, and all particles are kept, when another structure is as good as the best: a class that does
-   not agree with it, is not small, has features, its resolution, and at least :data:`RIVAL` times the particles of
-   those kept; or when fewer than ``min_per_half`` particles would be left in a half set.
+4. Kept are the best class and all that agree with it, are not small and have features; and those that do not, but whose
+   images are not told apart from the best's (see :mod:`~py2rely_core.judging.class_test`): what makes them differ is
+   noise.
+5. No class is preferred, and all particles are kept, when RELION left them in the classes that it had drawn at random
+   (see :func:`~py2rely_core.relion.outputs.refinements.is_stuck`); when another structure is as good as the best: a
+   class that does not agree with it, is not small, has features, its resolution, and at least :data:`RIVAL` times the
+   particles of those kept; or when fewer than ``min_per_half`` particles would be left in a half set.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +31,12 @@ import numpy as np
 import pandas as pd
 
 from py2rely_core.data.tables import Blocks, read_star
+from py2rely_core.judging.class_test import Votes
 from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
 from py2rely_core.maps.io import Map, Volume, read_map
 from py2rely_core.maps.masks import is_degenerate, spherical_mask
 from py2rely_core.problems import ExitCode, Problem, ProblemError
+from py2rely_core.relion.outputs.refinements import is_stuck, share_moved
 
 #: A class must agree with the best one up to this multiple of the best one's resolution.
 AGREEMENT = 1.25
@@ -67,7 +72,8 @@ class Selection:
     classes : DataFrame
         A row per class: ``class``, ``particles``, ``share``, ``resolution``, ``accuracy_rotation`` (degrees),
         ``accuracy_translation`` (Angstrom), ``similarity`` (Angstrom up to which it correlates with the best above
-        0.5), ``likeness`` (see :func:`likeness`; NaN where it is not known), ``kept``, ``why``.
+        0.5), ``likeness`` (see :func:`likeness`; NaN where it is not known), ``apart`` (of its images and the best's,
+        the share that is given to its own class; None where it is not known), ``kept``, ``why``.
     best : int or None
         Class that the next reference is made from; None: from all that are kept.
     reason : str
@@ -84,7 +90,9 @@ class Selection:
         return [int(number) for number in self.classes["class"][self.classes["kept"]]]
 
 
-def choose_classes(job: Path, diameter: float, choice: Choice, mask: Path | None = None) -> Selection:
+def choose_classes(
+    job: Path, diameter: float, choice: Choice, mask: Path | None = None, votes: Votes | None = None
+) -> Selection:
     """Judge the classes of a Class3D job.
 
     Parameters
@@ -95,6 +103,8 @@ def choose_classes(job: Path, diameter: float, choice: Choice, mask: Path | None
         Of the particle, Angstrom: where there is no mask, maps are compared within a sphere.
     choice : Choice
     mask : Path, optional
+    votes : Votes, optional
+        Of the test whether classes are told apart by their images.
 
     Raises
     ------
@@ -103,7 +113,19 @@ def choose_classes(job: Path, diameter: float, choice: Choice, mask: Path | None
     """
     count = len(read_star(job / "run_model.star")["model_classes"])
     maps = class_maps(job, count)
-    return judge_classes(job / "run_model.star", job / "run_data.star", maps, diameter, choice, mask)
+    stuck = is_stuck(share_moved(job))
+    return judge_classes(job / "run_model.star", job / "run_data.star", maps, diameter, choice, mask, stuck, votes)
+
+
+def agreement_limit(job: Path, choice: Choice) -> float:
+    """To which resolution, Angstrom, classes are compared: given, or :data:`AGREEMENT` times the best class's."""
+    blocks, particles = read_star(job / "run_model.star"), read_star(job / "run_data.star")["particles"]
+    table = class_table(blocks, particles)
+    return _limit(table, _best_of(table, choice.min_share), choice)
+
+
+def _limit(table: pd.DataFrame, best: int, choice: Choice) -> float:
+    return choice.agreement or AGREEMENT * float(table.set_index("class").loc[best, "resolution"])
 
 
 def class_maps(job: Path, count: int) -> dict[int, Path]:
@@ -112,20 +134,31 @@ def class_maps(job: Path, count: int) -> dict[int, Path]:
 
 
 def judge_classes(
-    model: Path, data: Path, map_files: dict[int, Path], diameter: float, choice: Choice, mask: Path | None = None
+    model: Path,
+    data: Path,
+    map_files: dict[int, Path],
+    diameter: float,
+    choice: Choice,
+    mask: Path | None = None,
+    stuck: bool = False,
+    votes: Votes | None = None,
 ) -> Selection:
-    """Judge the classes of one iteration's files; as :func:`choose_classes`."""
+    """Judge the classes of one iteration's files; as :func:`choose_classes`. `stuck`: they are as they were drawn."""
     particles = read_star(data)["particles"]
     blocks = read_star(model)
     table = class_table(blocks, particles)
     maps = {number: read_map(path) for number, path in map_files.items() if path.is_file()}
     best = _best_of(table, 0.0 if choice.selection == "manual" else choice.min_share)
-    limit = choice.agreement or AGREEMENT * float(table.set_index("class").loc[best, "resolution"])
+    limit = _limit(table, best, choice)
     window = read_map(mask).data if mask else None
     compared = _with_likeness(table, maps, _signal_to_noise(blocks), best, limit, diameter, window)
+    compared["apart"] = [votes.apart(number, best) if votes and number != best else None for number in table["class"]]
     if choice.selection == "manual":
-        return _manual(compared, choice)
-    return _automatic(compared, best, limit, choice, half_sets(particles))
+        found = _manual(compared, choice)
+    else:
+        same = pd.Series([bool(votes) and votes.told_apart(number, best) is False for number in table["class"]])
+        found = _automatic(compared, best, limit, choice, half_sets(particles), stuck, same)
+    return replace(found, reason=f"{found.reason} {votes.text}") if votes else found
 
 
 def class_table(model: Blocks, particles: pd.DataFrame) -> pd.DataFrame:
@@ -254,18 +287,25 @@ def likeness(curve: np.ndarray, resolutions: np.ndarray, ratios: tuple[np.ndarra
     return float((curve[used] * used**2).sum()) / total if total > 0 else np.nan
 
 
-def _automatic(table: pd.DataFrame, best: int, limit: float, choice: Choice, halves: np.ndarray) -> Selection:
+def _automatic(
+    table: pd.DataFrame, best: int, limit: float, choice: Choice, halves: np.ndarray, stuck: bool, same: pd.Series
+) -> Selection:
+    """By the rule; `same`: whether a class is not told apart from the best by its images."""
     small = table["share"] < choice.min_share
     empty = featureless(table, choice.min_share)
     differs = table["likeness"] < ALIKE  # not where it is not known
     agrees = (table["similarity"] <= limit * (1 + 1e-6)) & ~differs
-    kept = agrees & ~small & ~empty | (table["class"] == best)
+    left_out = small | (empty | ~agrees) & ~same
+    kept = ~left_out | (table["class"] == best)
     why = [
-        _why(one, best, bool(is_small), bool(is_empty), bool(good), limit)
-        for one, is_small, is_empty, good in zip(table.to_dict("records"), small, empty, agrees, strict=True)
+        _why(one, best, bool(is_small), bool(is_empty), bool(good), limit, bool(is_same))
+        for one, is_small, is_empty, good, is_same in zip(
+            table.to_dict("records"), small, empty, agrees, same, strict=True
+        )
     ]
     table = table.assign(kept=kept, why=why)
-    reason = _no_preference(table, best, small | empty, halves, choice)
+    drawn = "RELION left the particles in the classes that it had drawn at random." if stuck else None
+    reason = drawn or _no_preference(table, best, small | empty, halves, choice)
     if reason:
         return Selection(table.assign(kept=True), None, f"All classes are kept: {reason}")
     numbers = ", ".join(str(number) for number in table["class"][kept])
@@ -273,11 +313,13 @@ def _automatic(table: pd.DataFrame, best: int, limit: float, choice: Choice, hal
     return Selection(table, None, reason)
 
 
-def _why(row: dict[str, Any], best: int, small: bool, empty: bool, agrees: bool, limit: float) -> str:
+def _why(row: dict[str, Any], best: int, small: bool, empty: bool, agrees: bool, limit: float, same: bool) -> str:
     if row["class"] == best:
         return "the best resolution"
     if small:
         return "small"
+    if same and (empty or not agrees):
+        return "its images are not told apart from the best's"
     if empty:
         return f"no features: angles known to {row['accuracy_rotation']:.1f} degrees only"
     if row["similarity"] <= limit * (1 + 1e-6) and not agrees:
@@ -347,13 +389,14 @@ def as_records(selection: Selection) -> list[dict[str, Any]]:
 
 def records_as_text(records: list[dict[str, Any]], alike: bool = True) -> list[str]:
     """The rows of :func:`as_records` as lines for a terminal, a heading first; `alike`: with how alike classes are."""
-    heads = ("resol. A", "rot. deg", "shift A", *(("alike A", "alike") if alike else ()))
+    heads = ("resol. A", "rot. deg", "shift A", *(("alike A", "alike", "apart") if alike else ()))
     known = ("resolution", "accuracy_rotation", "accuracy_translation", *(("similarity",) if alike else ()))
     lines = [f"{'class':>5} {'particles':>9} {'share':>6} " + " ".join(f"{head:>8}" for head in heads) + "  kept  why"]
     for row in records:
         numbers = (row[key] for key in known)
         shown = " ".join(f"{'-' if number is None else format(number, '.1f'):>8}" for number in numbers)
-        shown += f" {'-' if row['likeness'] is None else format(row['likeness'], '.0%'):>8}" if alike else ""
+        shares = (row["likeness"], row.get("apart")) if alike else ()
+        shown += "".join(f" {'-' if share is None else format(share, '.0%'):>8}" for share in shares)
         kept = "yes" if row["kept"] else "no"
         lines.append(f"{row['class']:>5} {row['particles']:>9} {row['share']:>6.1%} {shown}  {kept:<4}  {row['why']}")
     return lines

@@ -244,10 +244,17 @@ class Classification(Block):
     ``auto`` (see ``judging.selection``) or ``manual``: the run then ends with the table until `keep_classes`
     says which classes go on, and `best_class` which of them the next reference is made from. `agreement` is the
     resolution, Angstrom, to which a class must agree with the best one; not given, it follows from the best class.
+    `low_pass` is that of the refined map, which all classes begin with. A fine one holds each class where RELION's
+    random draw put it (docs/classification.md); not given, it is a third of the particle's diameter, at most 60 A.
     """
 
     run: YesNo = Field(False, description="whether particles are classified")
     binning: int | None = Field(None, description="after which level's refinement; not given: the first")
+    low_pass: float | None = Field(
+        None,
+        gt=0,
+        description="of the map that classes begin with, Angstrom; not given: a third of the diameter, at most 60",
+    )
     selection: Literal["auto", "manual"] = Field("auto", description="by the rule, or by you")
     of_classes: int | None = Field(
         None, description="with manual and several numbers of classes: the one that classes are named of"

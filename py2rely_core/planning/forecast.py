@@ -233,6 +233,17 @@ def _test(level: dict[str, Any], dataset: dict[str, Any], work: dict[str, Any], 
     return Effort(half.kind, half.parts * 2)
 
 
+def _class_test(level: dict[str, Any], dataset: dict[str, Any], work: dict[str, Any], more: str) -> Effort | None:
+    """Averages of all classes within each half set, then each image against all of them; nothing is searched."""
+    if not level.get("classification"):
+        return None
+    number = re.fullmatch(r"k(\d+)", more)
+    block = level["classification"]["test"] | ({"classes": int(number[1])} if number else {})
+    averages = _search(block | {"classes": 1}, level, _images(level, work), [(0, None)])
+    votes = _search(block, level, _images(level, work), [(0, None)])
+    return Effort(votes.kind, averages.parts + votes.parts)
+
+
 def _search(
     block: dict[str, Any], level: dict[str, Any], images: float, iterations: list[tuple[float, float | None]]
 ) -> Effort:
@@ -317,6 +328,7 @@ _KINDS = {
     "Reconstruct": _average,
     "Refine3D": _refine,
     "Class3D": _classify,
+    "ClassTest": _class_test,
     "InitialModel": _initial_model,
     "Orientations": _test,
     "CtfRefine": _ctf_refine,

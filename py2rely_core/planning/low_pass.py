@@ -36,11 +36,16 @@ def with_low_passes(recipe: Recipe, template: Map | None = None) -> Recipe:
     )
 
 
+def coarse_low_pass(diameter: float, nyquist: float) -> float:
+    """What is coarse for a particle on a grid: a third of its diameter, at most 60 A; Angstrom all."""
+    return round(max(min(OF_DIAMETER * diameter, COARSEST), nyquist), 1)
+
+
 def _chosen(recipe: Recipe, template: Map | None) -> float:
     diameter, finest = recipe.refine3D.particle_diameter, recipe.first_nyquist
-    coarsest = max(min(OF_DIAMETER * diameter, COARSEST), finest)
+    coarsest = coarse_low_pass(diameter, finest)
     if template is None or not template.pixel_size:
-        return round(coarsest, 1)
+        return coarsest
     seen = Seen(template, diameter)
     shares: dict[float, float] = {}
     for one in (coarsest, *seen.low_passes(coarsest, finest)):  # the finer, the longer it takes

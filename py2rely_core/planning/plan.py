@@ -19,7 +19,7 @@ from py2rely_core.parameters.gpus import gpu_names
 from py2rely_core.parameters.recipe import Block, Recipe, Slabs
 from py2rely_core.parameters.sampling import healpix_order, sampling_order
 from py2rely_core.planning.groups import number_of_groups
-from py2rely_core.planning.low_pass import template_low_pass, with_low_passes
+from py2rely_core.planning.low_pass import coarse_low_pass, template_low_pass, with_low_passes
 
 #: Soft edges that are tried, as multiples of ``mask_create.width_mask_edge``, until the mask is wide enough.
 EDGE_STEPS = (1, 2, 4, 6, 8)
@@ -247,7 +247,7 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
         "select": {"distance": recipe.duplicates.distance_fraction * diameter if index == 0 else 0.0},
         "mask": _mask(recipe, binning, size.size),
         "postprocess": {"options": _postprocess_options(recipe)},
-        "classification": _classification(recipe, refine, machine)
+        "classification": _classification(recipe, refine, grid["pixel_size"], machine)
         if recipe.classification.run and binning == at_level
         else None,
         "orientations": None if untested else _orientations(recipe, binning, machine),
@@ -256,10 +256,11 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
     }
 
 
-def _classification(recipe: Recipe, refine: dict[str, Any], machine: Machine) -> dict[str, Any]:
+def _classification(recipe: Recipe, refine: dict[str, Any], pixel_size: float, machine: Machine) -> dict[str, Any]:
     """What Class3D does (`run`), and what its table is judged by (`choice`): the second does not re-run the first.
 
-    And how the particles that are kept are refined once more at the same level (`refine`).
+    And whether classes are told apart by their images (`test`), and how the particles that are kept are refined once
+    more at the same level (`refine`).
     """
     block, rule = recipe.class3D, recipe.classification
     flags = common_flags(block, offsets=block.dont_skip_align)
@@ -280,12 +281,21 @@ def _classification(recipe: Recipe, refine: dict[str, Any], machine: Machine) ->
             "classes": recipe.class_numbers[-1],
             "iterations": block.nr_iter,
             "tau": block.tau_fudge,
+            "low_pass": rule.low_pass or coarse_low_pass(recipe.refine3D.particle_diameter, 2 * pixel_size),
             "symmetry": recipe.symmetry,
             "diameter": recipe.refine3D.particle_diameter,
             "ranks": ranks,
             "threads": threads,
             "gpus": gpus if block.use_gpu else "",
             "options": join_flags(flags, block),
+        },
+        "test": {
+            "symmetry": recipe.symmetry,
+            "diameter": recipe.refine3D.particle_diameter,
+            "threads": machine.cpus,
+            "gpus": ",".join(machine.gpus) if block.use_gpu else "",
+            "classes": recipe.class_numbers[-1],
+            "options": " ".join([*image_flags(block, pad=1), *helix_flags(recipe)]),
         },
         "refine": refine | {"options": _by_correlation(refine["options"])},
         "numbers": recipe.class_numbers,

@@ -40,6 +40,7 @@ LEVEL_JOBS = (
     "Reconstruct/bin{}_result",
     "PostProcess/bin{}_result",
     "Class3D/bin{}",
+    "ClassTest/bin{}",
     "Select/bin{}_classes",
     "Reconstruct/bin{}_selected_start",
     "PostProcess/bin{}_selected_start",

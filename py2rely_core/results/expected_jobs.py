@@ -53,7 +53,7 @@ def _analyses(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
 def _each_number(name: str, level: dict[str, Any]) -> list[str]:
     """A job's name, or those of classifications with several numbers of classes."""
     numbers = (level.get("classification") or {}).get("numbers", [])
-    if not name.startswith("Class3D/") or "_template" in name or len(numbers) < 2:
+    if not name.startswith(("Class3D/", "ClassTest/")) or "_template" in name or len(numbers) < 2:
         return [name]
     return [f"{name}_k{number}" for number in numbers]
 
@@ -63,7 +63,7 @@ def _without_classes(level: dict[str, Any]) -> set[str]:
     classification = level.get("classification")
     again = {name for name in LEVEL_JOBS if "{}_selected" in name}
     if not classification:
-        return again | {"Class3D/bin{}", "Select/bin{}_classes"}
+        return again | {"Class3D/bin{}", "ClassTest/bin{}", "Select/bin{}_classes"}
     return set() if level.get("last") and not classification.get("waits") else again
 
 

@@ -34,6 +34,7 @@ KINDS = {
     "InitialModel": "relion.initialmodel.tomo",
     "Class2D": "relion.class2d",
     "Class3D": "relion.class3d",
+    "ClassTest": "relion.external",
     "Reconstruct": "relion.reconstructparticletomo",
     "Refine3D": "relion.refine3d.tomo",
     "MaskCreate": "relion.maskcreate",
@@ -96,6 +97,7 @@ OUTPUTS = {
         "motion.star": "TomoTrajectoryData.star.relion.polish",
         "optimisation_set.star": "TomoOptimisationSet.star.relion.tomo.polish",
     },
+    "ClassTest": {"votes.star": "ParticleGroupMetadata.star.relion"},
     "Orientations": {"orientations.star": "ParticleGroupMetadata.star.relion"},
     "LocalRes": {
         "relion_locres_filtered.mrc": "DensityMap.mrc.relion.localresfiltered",

@@ -87,6 +87,9 @@ class ClassRow(Part):
     accuracy_translation: float | None = None
     similarity: float | None = Field(None, description="Angstrom up to which it correlates with the best above 0.5.")
     likeness: float | None = Field(None, description="Correlation with the best, as a share of what noise allows.")
+    apart: float | None = Field(
+        None, description="Of its images and the best's, the share that goes to its own class's average (chance: 0.5)."
+    )
     kept: bool
     why: str = ""
 

@@ -64,7 +64,7 @@ def jobs(tmp_path, monkeypatch):
     for one in verdicts.values():
         write_star(one.blocks, one.job / "run_data.star")
 
-    def verdict(job, _diameter, choice, _mask):
+    def verdict(job, _diameter, choice, _mask, _votes):
         selection = verdicts[int(job.name[-1])].selection
         if choice.selection == "auto":
             return selection

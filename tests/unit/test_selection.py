@@ -8,6 +8,7 @@ import pytest
 
 from py2rely_core.data.tables import read_star, write_star
 from py2rely_core.judging.class_job import noted_opinion, select_classes
+from py2rely_core.judging.class_test import Votes
 from py2rely_core.judging.selection import (
     ALIKE,
     Choice,
@@ -22,6 +23,7 @@ from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.fsc import shell_resolutions
 from py2rely_core.maps.io import Map, write_map
 from py2rely_core.problems import ExitCode, ProblemError
+from py2rely_core.relion.outputs.refinements import check_classes, share_moved
 from py2rely_core.simulation.structures import density, make_structure
 
 BOX, PIXEL, DIAMETER = 32, 5.0, 130.0
@@ -59,8 +61,66 @@ def job(path, maps, *classes, halves=True):
     return path
 
 
+def draw(path, moved):
+    """Give a job the first iteration of which a share of the particles moved."""
+    blocks = read_star(path / "run_data.star")
+    particles = blocks["particles"].assign(rlnTomoParticleName=[f"a/{n}" for n in range(len(blocks["particles"]))])
+    write_star({"particles": particles}, path / "run_data.star")
+    first = particles["rlnClassNumber"].astype(int)
+    first = first.where(np.arange(len(first)) >= round(moved * len(first)), first % first.max() + 1)
+    write_star({"particles": particles.assign(rlnClassNumber=first).iloc[::-1]}, path / "run_it001_data.star")
+    return path
+
+
 def why(selection):
     return dict(zip(selection.classes["class"], selection.classes["why"], strict=True))
+
+
+@pytest.mark.parametrize(("moved", "kept"), [(0.0, [1, 2]), (0.03, [1, 2]), (0.06, [1]), (0.5, [1])])
+def test_classes_that_are_still_as_they_were_drawn_decide_nothing(maps, tmp_path, moved, kept):
+    path = draw(job(tmp_path / "bin4", maps, ("good", 100, 20.0, 2.0), ("other", 60, 30.0, 3.0)), moved)
+    assert share_moved(path) == pytest.approx(moved, abs=0.005)
+    found = choose_classes(path, DIAMETER, Choice())
+    assert found.kept == kept
+    assert ("drawn at random" in found.reason) == (len(kept) > 1)
+    write_map(path / "reference.mrc", maps["good"].astype(np.float32), PIXEL)
+    check_classes(path, path / "run_data.star", path / "reference.mrc", 2)
+    noted = json.loads((path / "job.json").read_text())
+    assert bool(noted.get("warnings")) == (len(kept) > 1)
+    assert noted["moved"] == pytest.approx(moved, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("counts", "kept", "words"),
+    [
+        ([[100, 0], [0, 60]], [1], "2 groups of classes are told apart: 1 | 2."),
+        ([[60, 40], [40, 20]], [1, 2], "no class is told apart from the others."),
+    ],
+)
+def test_a_class_whose_images_are_not_told_apart_from_the_best_is_kept(maps, tmp_path, counts, kept, words):
+    path = job(tmp_path / "j", maps, ("good", 100, 20.0, 2.0), ("other", 60, 30.0, 3.0))
+    votes = Votes((1, 2), np.array(counts))
+    found = choose_classes(path, DIAMETER, Choice(), votes=votes)
+    assert found.kept == kept
+    assert found.reason.endswith(words)
+    assert as_records(found)[0]["apart"] is None
+    assert as_records(found)[1]["apart"] == pytest.approx(votes.apart(1, 2))
+    assert ("not told apart" in why(found)[2]) == (kept == [1, 2])
+    by_hand = choose_classes(path, DIAMETER, Choice("manual", (2,), 2), votes=votes)
+    assert by_hand.kept == [2]
+    assert words in by_hand.reason
+
+
+def test_a_small_class_is_left_out_whatever_its_images_say(maps, tmp_path):
+    path = job(tmp_path / "j", maps, ("good", 100, 20.0, 2.0), ("other", 4, 30.0, 3.0))
+    found = choose_classes(path, DIAMETER, Choice(), votes=Votes((1, 2), np.array([[60, 40], [2, 2]])))
+    assert found.kept == [1]
+
+
+def test_where_the_first_iteration_is_gone_nothing_is_said_of_it(maps, tmp_path):
+    path = job(tmp_path / "j", maps, ("good", 100, 20.0, 2.0), ("other", 60, 30.0, 3.0))
+    assert share_moved(path) is None
+    assert choose_classes(path, DIAMETER, Choice()).kept == [1]
 
 
 def test_classes_that_agree_are_kept_together(maps, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,8 @@ from py2rely_core.maps.io import read_images, read_map
 from py2rely_core.problems import ProblemError
 from py2rely_core.relion.outputs.job import bad_output, check_map, particles_of, write_numbers
 
-#: Class3D begins from the refined map, low-passed to this multiple of its resolution.
-CLASS_LOW_PASS = 1.25
+#: A classification that moved fewer of its particles out of the classes that RELION drew for them at random is stuck.
+STUCK = 0.05
 #: Cells of the angular distribution.
 ROT_CELLS, TILT_CELLS = 36, 18
 
@@ -46,7 +46,6 @@ def check_refine(job: Path, particles: Path, reference: Path, reason: str = "") 
         **numbers,
         **({"warnings": [reason]} if reason else {}),
         resolution=float(general["rlnCurrentResolution"]),
-        class_low_pass=round(CLASS_LOW_PASS * float(general["rlnCurrentResolution"]), 3),
         iterations=iterations,
         history=[value if math.isfinite(value) else None for value in history],
         angles=viewing_directions(read_star(job / "run_data.star")["particles"]),
@@ -100,7 +99,40 @@ def check_classes(job: Path, particles: Path, reference: Path, classes: int) -> 
             broken.append(error)
     if len(broken) == classes:
         raise broken[0]
-    write_numbers(job, **numbers, class_count=classes)
+    moved = share_moved(job)
+    write_numbers(job, **numbers, **_stuck_warnings(moved), class_count=classes, moved=moved)
+
+
+def share_moved(job: Path) -> float | None:
+    """Share of the particles that a classification moved since its first iteration, which draws classes at random.
+
+    None where that iteration's table is not there, or particles have no names.
+    """
+    first = job / "run_it001_data.star"
+    if not first.is_file():
+        return None
+    drawn, ended = (read_star(table)["particles"] for table in (first, job / "run_data.star"))
+    if "rlnTomoParticleName" not in ended:
+        return None
+    before, after = (one.set_index("rlnTomoParticleName")["rlnClassNumber"].astype(int) for one in (drawn, ended))
+    return round(float((before.reindex(after.index) != after).mean()), 4)
+
+
+def is_stuck(moved: float | None) -> TypeGuard[float]:
+    """Whether a classification left its particles where RELION had drawn them (see :data:`STUCK`)."""
+    return moved is not None and moved < STUCK
+
+
+def _stuck_warnings(moved: float | None) -> dict[str, list[str]]:
+    """What ``job.json`` says of a classification that is stuck; nothing of others."""
+    if not is_stuck(moved):
+        return {}
+    text = (
+        f"{1 - moved:.0%} of the particles are in the classes that RELION drew for them at random in its first "
+        "iteration: the classification decided nothing. A coarser start (classification.low_pass), fewer classes "
+        "(class3D.nr_classes), a smaller class3D.tau_fudge or more particles may."
+    )
+    return {"warnings": [text]}
 
 
 def check_class2d(job: Path, particles: Path, iterations: int, classes: int) -> None:
