@@ -147,10 +147,10 @@ def orientation_test(judgement: str) -> dict[str, Any]:
 
 def _class_jobs(clock: float, particles: int) -> list[dict[str, Any]]:
     keep = LEVELS[2][3]
-    rows = [(1, keep, 12.9, 1.4, 1.9, 12.9, 1.0, True, "the best resolution"),
-            (2, particles - keep - 131, 26.0, 4.8, 6.1, 41.2, 0.41, False,
+    rows = [(1, keep, 12.9, 1.4, 1.9, 12.9, 1.0, None, True, "the best resolution"),
+            (2, particles - keep - 131, 26.0, 4.8, 6.1, 41.2, 0.41, 0.93, False,
              "no features: angles known to 4.8 degrees only"),
-            (3, 131, 38.5, 12.5, 9.9, None, None, False, "small")]  # fmt: skip
+            (3, 131, 38.5, 12.5, 9.9, None, None, 0.55, False, "small")]  # fmt: skip
     keys = (
         "class",
         "particles",
@@ -159,6 +159,7 @@ def _class_jobs(clock: float, particles: int) -> list[dict[str, Any]]:
         "accuracy_translation",
         "similarity",
         "likeness",
+        "apart",
         "kept",
         "why",
     )

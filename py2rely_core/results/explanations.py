@@ -37,6 +37,19 @@ EXPLANATIONS = (
         "Classify (classification.run), and see whether the map has detail that the template did not have.",
     ),
     (
+        "drew for them at random",
+        "Classes begin with one map, and a class is drawn for each particle. Its map then holds its particles' own noise, "
+        "which ties them to it where they are few and where fine shells are looked at.",
+        "Begin with a coarser map (classification.low_pass), ask for fewer classes, or bring more particles. No class "
+        "was left out.",
+    ),
+    (
+        "not tested by their images",
+        "After a classification, each particle is compared with class averages of the other half set, which hold none of "
+        "its noise. RELION ended in that with an error: the classification itself is complete.",
+        "Look at the classes before you rely on what was left out. The run.err that is named says what went wrong.",
+    ),
+    (
         "mask is too sharp",
         "RELION randomises the phases beyond a resolution and computes the FSC again. What correlates then comes from "
         "the mask alone, so the masked FSC flatters the map; RELION's corrected curve takes that off only in part.",
