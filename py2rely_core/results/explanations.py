@@ -38,15 +38,15 @@ EXPLANATIONS = (
     ),
     (
         "drew for them at random",
-        "Classes begin with one map, and a class is drawn for each particle. Its map then holds its particles' own noise, "
-        "which ties them to it where they are few and where fine shells are looked at.",
+        "Classes begin with one map, and a class is drawn for each particle. Its map then holds its particles' own "
+        "noise, which ties them to it where they are few and where fine shells are looked at.",
         "Begin with a coarser map (classification.low_pass), ask for fewer classes, or bring more particles. No class "
         "was left out.",
     ),
     (
         "not tested by their images",
-        "After a classification, each particle is compared with class averages of the other half set, which hold none of "
-        "its noise. RELION ended in that with an error: the classification itself is complete.",
+        "After a classification, each particle is compared with class averages of the other half set, which hold none "
+        "of its noise. RELION ended in that with an error: the classification itself is complete.",
         "Look at the classes before you rely on what was left out. The run.err that is named says what went wrong.",
     ),
     (
