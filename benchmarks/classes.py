@@ -51,7 +51,7 @@ def run(place: Path, second: str, share: float, seed: int, noise: float, classes
     called(
         place, "py2rely", "demo-data", "data", "--structure", "ribosome", "--symmetry", "C1", "--noise", noise,
         "--second", second, "--second-conformation", share, "--particles", PARTICLES, "--pixel-size", 5,
-        "--image-size", 960, "--thickness", 100, "--angle-error", 2, "--shift-error", 3, "--tilt-step", 8,
+        "--image-size", 960, "--thickness", 100, "--angle-error", 1, "--shift-error", 1, "--tilt-step", 8,
         "--dose", 3, "--seed", seed, log="demo-data.txt",
     )  # fmt: skip
     called(

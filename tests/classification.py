@@ -121,9 +121,27 @@ def _steps(plan: dict) -> None:
            f" --tau2_fudge {how['tau']} --ini_high {how['low_pass']}", how, reference, mask)  # fmt: skip
     cli("task", "check-classes", "Class3D/bin2", "--iterations", run["run"]["iterations"], "--classes",
         run["run"]["classes"], "--particles", "Select/bin2/particles.star", "--reference", reference)  # fmt: skip
-    cli("task", "select-classes", "Class3D/bin2", "--mask", mask, "--diameter", plan["diameter"], "--choice",
-        json.dumps(run["choice"]), "--output", "Select/bin2_classes",
+    _test_classes(run, series.replace("--t", "--tomograms"), mask)
+    cli("task", "select-classes", "Class3D/bin2", "--tests", "ClassTest", "--mask", mask, "--diameter",
+        plan["diameter"], "--choice", json.dumps(run["choice"]), "--output", "Select/bin2_classes",
         "--reference", "Select/bin2_reference")  # fmt: skip
+
+
+def _test_classes(plan: dict, series: str, mask: str) -> None:
+    job, block = "ClassTest/bin2", plan["test"]
+    cli("task", "split-classes", job, "--classification", "Class3D/bin2", "--choice", "{}")
+    found = dict(line.split("=", 1) for line in Path(f"{job}/settings.sh").read_text().splitlines())
+    found = {name: value.strip("'") for name, value in found.items()}
+    flags = f"--iter 1 --tau2_fudge 1 --skip_align {series} --trust_ref_size --ini_high {found['low_pass']}"
+    flags += f" --solvent_mask {mask} --particle_diameter {block['diameter']} --sym {block['symmetry']} --j 2"
+    flags += f" {block['options']}"
+    for name in found["averages"].split():
+        _relion(job, f"relion_refine {flags} --K 1 --i {job}/{name}.star --o {job}/run_{name}"
+                f" --ref Class3D/bin2/run_{name.split('_')[0]}.mrc")  # fmt: skip
+    for half in found["halves"].split():
+        _relion(job, f"relion_refine {flags} --K {found['number']} --i {job}/half{half}.star --o {job}/run_half{half}"
+                f" --ref {job}/references{half}.star")  # fmt: skip
+    cli("task", "check-class-test", job)
 
 
 def _relion(job: str, command: str) -> None:
