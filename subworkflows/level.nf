@@ -114,8 +114,12 @@ workflow REFINEMENT {
         )
         // Numbers of classes are tried side by side.
         classified = named(after.classify, together(CLASS3D.out), 'classes')
+        asked = classified.branch { _meta, state ->
+            test: state.level.classification.test
+            none: true
+        }
         TEST_CLASSES(
-            classified.flatMap { meta, state ->
+            asked.test.flatMap { meta, state ->
                 def block = state.level.classification
                 state.classes.collect { classes ->
                     def job = [name: classes.name, settings: block.test, choice: block.choice.subMap(['agreement', 'min_share']), series: state.series.tables]
@@ -123,9 +127,9 @@ workflow REFINEMENT {
                 }
             }
         )
-        tested_classes = named(classified, together(TEST_CLASSES.out), 'class_tests')
+        answered = named(asked.test, together(TEST_CLASSES.out), 'class_tests').mix(asked.none.map { meta, state -> [meta, state + [class_tests: []]] })
         SELECT_CLASSES(
-            tested_classes.map { meta, state ->
+            answered.map { meta, state ->
                 [meta, [name: state.level.name, choice: state.level.classification.choice, of_classes: state.level.classification.of_classes, diameter: state.level.diameter], state.classes, state.class_tests, state.mask_job]
             }
         )

@@ -1,4 +1,4 @@
-// Whether the classes of a classification are told apart: each particle is given to averages of the other half set.
+// Whether the classes of a classification are told apart: each half of a particle's tilts is given to averages of the other half set.
 include { json_word } from '../../subworkflows/values'
 
 process TEST_CLASSES {
@@ -25,7 +25,7 @@ process TEST_CLASSES {
             ${job.series.motion ? "--trajectories ${job.series.motion}" : ''} --trust_ref_size --ini_high \$low_pass --solvent_mask ${mask}/mask.mrc \\
             --particle_diameter ${settings.diameter} --sym ${settings.symmetry} --j ${settings.threads} ${gpu} ${settings.options}"""
     """
-    py2rely task split-classes ${directory} --classification ${classification} --choice ${json_word(job.choice)}
+    py2rely task split-classes ${directory} --classification ${classification} --tomograms ${job.series.tomograms} --choice ${json_word(job.choice)}
     source ${directory}/settings.sh
     for average in \$averages; do
         py2rely task relion --may-fail ${directory} -- ${refine} \\

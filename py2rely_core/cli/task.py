@@ -397,18 +397,19 @@ def check_classes(
 def split_classes(
     job: Path,
     classification: Annotated[Path, typer.Option("--classification")],
+    tomograms: TomogramsOption,
     choice: Annotated[str, typer.Option("--choice", help="Of the recipe's classification block, as JSON.")],
 ) -> None:
-    """Write the particles of each class and half set, for their averages."""
+    """Write the particles of each class and half set for their averages, and both parts of their tilts."""
     from py2rely_core.judging.class_test import split_classes
     from py2rely_core.judging.selection import Choice, agreement_limit
 
-    split_classes(job, classification, agreement_limit(classification, Choice(**json.loads(choice))))
+    split_classes(job, classification, tomograms, agreement_limit(classification, Choice(**json.loads(choice))))
 
 
 @app.command("check-class-test")
 def check_class_test(job: Path) -> None:
-    """Note which class's average of the other half set particles are most like."""
+    """Note to which class's average of the other half set either part of the particles' tilts goes."""
     from py2rely_core.judging.class_test import check_class_test
 
     check_class_test(job)

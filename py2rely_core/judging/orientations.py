@@ -16,16 +16,14 @@ from math import radians
 from pathlib import Path
 from typing import Any
 
-import mrcfile
 import numpy as np
 import pandas as pd
 
 from py2rely_core.data.geometry import orientations
 from py2rely_core.data.symmetry import angles_between, main_axis, rotations_of
 from py2rely_core.data.tables import read_star, write_star
-from py2rely_core.problems import ProblemError
-from py2rely_core.relion.outputs.job import bad_output, write_numbers
-from py2rely_core.relion.outputs.tilt_series import tilt_tables
+from py2rely_core.judging.tilt_parts import LEAST_IMAGES, doses_of, read_halved, write_halved
+from py2rely_core.relion.outputs.job import write_numbers
 
 #: Of the search, before oversampling: 15 degrees, and the step that oversampling makes of it.
 HEALPIX_ORDER, STEP = 2, 7.5
@@ -33,10 +31,6 @@ HEALPIX_ORDER, STEP = 2, 7.5
 MOST_LIKELY = 100
 #: Orientations within two steps of the search are the same one.
 SAME = 2 * STEP
-#: A particle with fewer images is not judged: each part needs some.
-LEAST_IMAGES = 4
-#: Tilts in their order of exposure, so that both parts have as much dose, and angles from everywhere.
-PARTS = np.array([0, 1, 1, 0])
 #: Share of particles that are determined, beyond chance, from which on the orientations are consistent; below the
 #: second one, or where chance would do as well in one of a hundred tries, they are not determined.
 CONSISTENT, UNDETERMINED, CHANCE = 0.5, 0.15, 0.01
@@ -55,20 +49,6 @@ def finest_useful(diameter: float) -> float:
     return radians(STEP) * diameter / 2
 
 
-def parts_of(doses: np.ndarray) -> np.ndarray:
-    """To which part each image of a particle belongs, (n,) of 0 and 1.
-
-    Parameters
-    ----------
-    doses : (n,) float
-        Dose before each image; what is equal keeps its order.
-    """
-    order = np.argsort(doses, kind="stable")
-    parts = np.empty(len(doses), dtype=int)
-    parts[order] = PARTS[np.arange(len(doses)) % len(PARTS)]
-    return parts
-
-
 def write_parts(job: Path, particles: Path, tomograms: Path, most: int) -> None:
     """Write each half set's particles twice, each time with one part of its images.
 
@@ -84,50 +64,11 @@ def write_parts(job: Path, particles: Path, tomograms: Path, most: int) -> None:
     blocks = read_star(particles)
     table = blocks["particles"]
     rng = np.random.default_rng(0)
-    doses = {name: tilts["rlnMicrographPreExposure"].to_numpy() for name, tilts in tilt_tables(tomograms).items()}
+    doses = doses_of(tomograms)
     for half in (1, 2):
         rows = np.flatnonzero(table["rlnRandomSubset"].to_numpy() == half)
         drawn = table.iloc[np.sort(rng.permutation(rows)[: max(1, most // 2)])]
-        images = job / "images" / f"half{half}"
-        images.mkdir(parents=True)
-        copies = [
-            copy
-            for number, row in enumerate(drawn.to_dict("records"))
-            for copy in _copies(row, doses[str(row["rlnTomoName"])], images / str(number))
-        ]
-        write_star(blocks | {"particles": pd.DataFrame(copies, columns=table.columns)}, job / f"half{half}.star")
-
-
-def _copies(row: dict[str, Any], doses: np.ndarray, stem: Path) -> list[dict[str, Any]]:
-    """A particle's two rows, each with the stack of one part of its images; none where there are too few.
-
-    Parameters
-    ----------
-    row : dict
-    doses : (n_tilts,) float
-        Before each tilt of its series.
-    stem : Path
-        What the stacks are called, without part and ending.
-    """
-    visible = np.array([int(one) for one in str(row["rlnTomoVisibleFrames"]).strip("[]").split(",")])
-    frames = np.flatnonzero(visible)
-    if len(frames) < LEAST_IMAGES:
-        return []
-    with mrcfile.mmap(row["rlnImageName"], mode="r", permissive=True) as file:
-        stack, voxel = np.array(file.data), float(file.voxel_size.x)
-    parts = parts_of(doses[frames])
-    copies = []
-    for part in (0, 1):
-        kept = np.zeros_like(visible)
-        kept[frames[parts == part]] = 1
-        path = stem.with_name(f"{stem.name}_{part}_stack2d.mrcs")
-        with mrcfile.new(path) as file:
-            file.set_data(stack[parts == part])
-            file.set_image_stack()
-            file.voxel_size = voxel
-        names = {"rlnTomoParticleName": f"{row['rlnTomoParticleName']}_{part}", "rlnImageName": str(path)}
-        copies.append(row | names | {"rlnTomoVisibleFrames": f"[{','.join(map(str, kept))}]"})
-    return copies
+        write_halved(blocks, drawn, doses, job / f"half{half}.star")
 
 
 @dataclass(frozen=True)
@@ -319,17 +260,7 @@ def _judge(job: Path, table: pd.DataFrame, group: str) -> dict[str, Any]:
 
 def _parts_found(job: Path, path: Path, half: int) -> pd.DataFrame:
     """The particles of a half set, a row each, with the angles of both parts (``..._0``, ``..._1``)."""
-    try:
-        found = read_star(path)["particles"]
-    except ProblemError as error:
-        raise bad_output(job, f"{path.name} cannot be read: {error}") from error
-    names = found["rlnTomoParticleName"].astype(str)
-    labels = [name for name in found if name.startswith(("rlnAngle", "rlnTomoSubtomogram")) and "Prior" not in name]
-    parts = [
-        found.loc[names.str.endswith(f"_{part}"), labels]
-        .set_axis(names[names.str.endswith(f"_{part}")].str[:-2], axis="index")
-        .add_suffix(f"_{part}")
-        for part in (0, 1)
-    ]
-    both = parts[0].join(parts[1], how="inner")
-    return both.rename_axis("rlnTomoParticleName").reset_index().assign(rlnRandomSubset=half)
+    found = read_halved(
+        job, path, lambda name: name.startswith(("rlnAngle", "rlnTomoSubtomogram")) and "Prior" not in name
+    )
+    return found.assign(rlnRandomSubset=half)

@@ -10,10 +10,11 @@ The rule, ``auto``, for any number of classes:
 3. A class *agrees* with the best one when, up to the ``agreement`` resolution (by default :data:`AGREEMENT` times the
    best class's), the Fourier shell correlation of their maps, within the mask, stays above 0.5, and is at least
    :data:`ALIKE` of what it is for two maps of one structure with their noise: another conformation resembles the best
-   class closely, and differs by more than noise all the same (see :func:`likeness`).
-4. Kept are the best class and all that agree with it, are not small and have features; and those that do not, but whose
-   images are not told apart from the best's (see :mod:`~py2rely_core.judging.class_test`): what makes them differ is
-   noise.
+   class closely, and differs by more than noise all the same (see :func:`likeness`). It does not agree where its images
+   tell it from the best (:data:`~py2rely_core.judging.class_test.DISTINCT`), whatever the maps say.
+4. Kept are the best class and all that agree with it, are not small and have features; and those that do not, but that
+   nothing but chance tells from the best by their images (see :mod:`~py2rely_core.judging.class_test`): what makes them
+   differ is noise.
 5. No class is preferred, and all particles are kept, when RELION left them in the classes that it had drawn at random
    (see :func:`~py2rely_core.relion.outputs.refinements.is_stuck`); when another structure is as good as the best: a
    class that does not agree with it, is not small, has features, its resolution, and at least :data:`RIVAL` times the
@@ -31,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from py2rely_core.data.tables import Blocks, read_star
-from py2rely_core.judging.class_test import Votes
+from py2rely_core.judging.class_test import DISTINCT, Votes
 from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
 from py2rely_core.maps.io import Map, Volume, read_map
 from py2rely_core.maps.masks import is_degenerate, spherical_mask
@@ -72,8 +73,8 @@ class Selection:
     classes : DataFrame
         A row per class: ``class``, ``particles``, ``share``, ``resolution``, ``accuracy_rotation`` (degrees),
         ``accuracy_translation`` (Angstrom), ``similarity`` (Angstrom up to which it correlates with the best above
-        0.5), ``likeness`` (see :func:`likeness`; NaN where it is not known), ``apart`` (of its images and the best's,
-        the share that is given to its own class; None where it is not known), ``kept``, ``why``.
+        0.5), ``likeness`` (see :func:`likeness`; NaN where it is not known), ``apart`` (how far its images tell it from
+        the best, 0 to 1, see :meth:`.Votes.apart`; None where it is not known), ``kept``, ``why``.
     best : int or None
         Class that the next reference is made from; None: from all that are kept.
     reason : str
@@ -156,8 +157,7 @@ def judge_classes(
     if choice.selection == "manual":
         found = _manual(compared, choice)
     else:
-        same = pd.Series([bool(votes) and votes.told_apart(number, best) is False for number in table["class"]])
-        found = _automatic(compared, best, limit, choice, half_sets(particles), stuck, same)
+        found = _automatic(compared, best, limit, choice, half_sets(particles), stuck, votes)
     return replace(found, reason=f"{found.reason} {votes.text}") if votes else found
 
 
@@ -288,12 +288,19 @@ def likeness(curve: np.ndarray, resolutions: np.ndarray, ratios: tuple[np.ndarra
 
 
 def _automatic(
-    table: pd.DataFrame, best: int, limit: float, choice: Choice, halves: np.ndarray, stuck: bool, same: pd.Series
+    table: pd.DataFrame,
+    best: int,
+    limit: float,
+    choice: Choice,
+    halves: np.ndarray,
+    stuck: bool,
+    votes: Votes | None,
 ) -> Selection:
-    """By the rule; `same`: whether a class is not told apart from the best by its images."""
     small = table["share"] < choice.min_share
     empty = featureless(table, choice.min_share)
-    differs = table["likeness"] < ALIKE  # not where it is not known
+    same = pd.Series([bool(votes) and votes.alike(number, best) for number in table["class"]])
+    distinct = table["apart"].astype(float) >= DISTINCT  # neither is, where it is not known
+    differs = (table["likeness"] < ALIKE) | distinct
     agrees = (table["similarity"] <= limit * (1 + 1e-6)) & ~differs
     left_out = small | (empty | ~agrees) & ~same
     kept = ~left_out | (table["class"] == best)
@@ -322,6 +329,8 @@ def _why(row: dict[str, Any], best: int, small: bool, empty: bool, agrees: bool,
         return "its images are not told apart from the best's"
     if empty:
         return f"no features: angles known to {row['accuracy_rotation']:.1f} degrees only"
+    if (row["apart"] or 0) >= DISTINCT:
+        return f"told apart from the best by its images: {row['apart']:.0%}"
     if row["similarity"] <= limit * (1 + 1e-6) and not agrees:
         return f"differs from the best by more than noise: {row['likeness']:.0%} alike to {limit:.1f} A"
     to = f"to {row['similarity']:.1f} A" if np.isfinite(row["similarity"]) else "nowhere"

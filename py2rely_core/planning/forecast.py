@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from py2rely_core.data.symmetry import group_order
+from py2rely_core.judging.class_test import MOST_ASKED, MOST_AVERAGED
 from py2rely_core.parameters.sampling import healpix_order
 from py2rely_core.planning.resources import option_value
 
@@ -234,13 +235,15 @@ def _test(level: dict[str, Any], dataset: dict[str, Any], work: dict[str, Any], 
 
 
 def _class_test(level: dict[str, Any], dataset: dict[str, Any], work: dict[str, Any], more: str) -> Effort | None:
-    """Averages of all classes within each half set, then each image against all of them; nothing is searched."""
-    if not level.get("classification"):
+    """Averages of classes within each half set, then images against all of them; nothing is searched."""
+    block = (level.get("classification") or {}).get("test")
+    if not block:
         return None
     number = re.fullmatch(r"k(\d+)", more)
-    block = level["classification"]["test"] | ({"classes": int(number[1])} if number else {})
-    averages = _search(block | {"classes": 1}, level, _images(level, work), [(0, None)])
-    votes = _search(block, level, _images(level, work), [(0, None)])
+    block = block | ({"classes": int(number[1])} if number else {})
+    averaged, asked = (min(work["particles"], 2 * most * block["classes"]) for most in (MOST_AVERAGED, MOST_ASKED))
+    averages = _search(block | {"classes": 1}, level, averaged * work["tilts"], [(0, None)])
+    votes = _search(block, level, asked * work["tilts"], [(0, None)])
     return Effort(votes.kind, averages.parts + votes.parts)
 
 

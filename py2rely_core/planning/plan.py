@@ -247,7 +247,7 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
         "select": {"distance": recipe.duplicates.distance_fraction * diameter if index == 0 else 0.0},
         "mask": _mask(recipe, binning, size.size),
         "postprocess": {"options": _postprocess_options(recipe)},
-        "classification": _classification(recipe, refine, grid["pixel_size"], machine)
+        "classification": _classification(recipe, refine, grid["pixel_size"], images, machine)
         if recipe.classification.run and binning == at_level
         else None,
         "orientations": None if untested else _orientations(recipe, binning, machine),
@@ -256,7 +256,9 @@ def _level(recipe: Recipe, index: int, mode: str, start: str, n_tilt_series: int
     }
 
 
-def _classification(recipe: Recipe, refine: dict[str, Any], pixel_size: float, machine: Machine) -> dict[str, Any]:
+def _classification(
+    recipe: Recipe, refine: dict[str, Any], pixel_size: float, images: str, machine: Machine
+) -> dict[str, Any]:
     """What Class3D does (`run`), and what its table is judged by (`choice`): the second does not re-run the first.
 
     And whether classes are told apart by their images (`test`), and how the particles that are kept are refined once
@@ -296,7 +298,9 @@ def _classification(recipe: Recipe, refine: dict[str, Any], pixel_size: float, m
             "gpus": ",".join(machine.gpus) if block.use_gpu else "",
             "classes": recipe.class_numbers[-1],
             "options": " ".join([*image_flags(block, pad=1), *helix_flags(recipe)]),
-        },
+        }
+        if images == "stacks"  # others are not divided by tilts
+        else None,
         "refine": refine | {"options": _by_correlation(refine["options"])},
         "numbers": recipe.class_numbers,
         "of_classes": rule.of_classes,

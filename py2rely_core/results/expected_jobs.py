@@ -64,7 +64,8 @@ def _without_classes(level: dict[str, Any]) -> set[str]:
     again = {name for name in LEVEL_JOBS if "{}_selected" in name}
     if not classification:
         return again | {"Class3D/bin{}", "ClassTest/bin{}", "Select/bin{}_classes"}
-    return set() if level.get("last") and not classification.get("waits") else again
+    left_out = set() if classification.get("test") else {"ClassTest/bin{}"}
+    return left_out | (set() if level.get("last") and not classification.get("waits") else again)
 
 
 def _untested(level: dict[str, Any]) -> set[str]:

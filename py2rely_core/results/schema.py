@@ -88,7 +88,7 @@ class ClassRow(Part):
     similarity: float | None = Field(None, description="Angstrom up to which it correlates with the best above 0.5.")
     likeness: float | None = Field(None, description="Correlation with the best, as a share of what noise allows.")
     apart: float | None = Field(
-        None, description="Of its images and the best's, the share that goes to its own class's average (chance: 0.5)."
+        None, description="How far its images tell it from the best class: 0 by chance, 1 where all of them do."
     )
     kept: bool
     why: str = ""

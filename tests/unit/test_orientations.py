@@ -15,7 +15,8 @@ from py2rely_core.data.geometry import matrix_to_euler
 from py2rely_core.data.inputs import Inputs
 from py2rely_core.data.symmetry import angles_between, rotations_of
 from py2rely_core.data.tables import read_star, write_star
-from py2rely_core.judging.orientations import check_orientations, consistency, finest_useful, parts_of, write_parts
+from py2rely_core.judging.orientations import check_orientations, consistency, finest_useful, write_parts
+from py2rely_core.judging.tilt_parts import parts_of
 from py2rely_core.maps.filters import gaussian_low_pass
 from py2rely_core.maps.io import Map, write_map
 from py2rely_core.maps.masks import spherical_mask

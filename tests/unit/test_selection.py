@@ -61,6 +61,13 @@ def job(path, maps, *classes, halves=True):
     return path
 
 
+def votes_of(agree, disagree):
+    """A test of two classes: particles of which both parts agree, and of which they do not, in each of four cells."""
+    counts = np.zeros((2, 2, 2, 2), dtype=int)
+    counts[:, 0] = counts[:, 1] = [[agree, disagree], [disagree, agree]]
+    return Votes((1, 2), counts)
+
+
 def draw(path, moved):
     """Give a job the first iteration of which a share of the particles moved."""
     blocks = read_star(path / "run_data.star")
@@ -91,15 +98,12 @@ def test_classes_that_are_still_as_they_were_drawn_decide_nothing(maps, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("counts", "kept", "words"),
-    [
-        ([[100, 0], [0, 60]], [1], "2 groups of classes are told apart: 1 | 2."),
-        ([[60, 40], [40, 20]], [1, 2], "no class is told apart from the others."),
-    ],
+    ("agree", "kept", "words"),
+    [(40, [1], "2 groups of classes are told apart: 1 | 2."), (20, [1, 2], "no class is told apart from the others.")],
 )
-def test_a_class_whose_images_are_not_told_apart_from_the_best_is_kept(maps, tmp_path, counts, kept, words):
+def test_a_class_that_only_chance_tells_from_the_best_is_kept(maps, tmp_path, agree, kept, words):
     path = job(tmp_path / "j", maps, ("good", 100, 20.0, 2.0), ("other", 60, 30.0, 3.0))
-    votes = Votes((1, 2), np.array(counts))
+    votes = votes_of(agree, 40 - agree)
     found = choose_classes(path, DIAMETER, Choice(), votes=votes)
     assert found.kept == kept
     assert found.reason.endswith(words)
@@ -111,10 +115,18 @@ def test_a_class_whose_images_are_not_told_apart_from_the_best_is_kept(maps, tmp
     assert words in by_hand.reason
 
 
+def test_a_class_that_its_images_tell_apart_goes_though_its_map_agrees(maps, tmp_path):
+    path = job(tmp_path / "j", maps, ("good", 140, 20.0, 2.0), ("good", 60, 22.0, 2.2))
+    assert choose_classes(path, DIAMETER, Choice()).kept == [1, 2]
+    found = choose_classes(path, DIAMETER, Choice(), votes=votes_of(38, 2))
+    assert found.kept == [1]
+    assert why(found)[2] == "told apart from the best by its images: 90%"
+    assert choose_classes(path, DIAMETER, Choice(), votes=votes_of(32, 8)).kept == [1, 2]
+
+
 def test_a_small_class_is_left_out_whatever_its_images_say(maps, tmp_path):
     path = job(tmp_path / "j", maps, ("good", 100, 20.0, 2.0), ("other", 4, 30.0, 3.0))
-    found = choose_classes(path, DIAMETER, Choice(), votes=Votes((1, 2), np.array([[60, 40], [2, 2]])))
-    assert found.kept == [1]
+    assert choose_classes(path, DIAMETER, Choice(), votes=votes_of(20, 20)).kept == [1]
 
 
 def test_where_the_first_iteration_is_gone_nothing_is_said_of_it(maps, tmp_path):
