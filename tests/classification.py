@@ -129,7 +129,7 @@ def _steps(plan: dict) -> None:
 
 def _test_classes(plan: dict, series: str, mask: str) -> None:
     job, block = "ClassTest/bin2", plan["test"]
-    cli("task", "split-classes", job, "--classification", "Class3D/bin2", "--choice", "{}")
+    cli("task", "split-classes", job, "--classification", "Class3D/bin2", *series.split(), "--choice", "{}")
     found = dict(line.split("=", 1) for line in Path(f"{job}/settings.sh").read_text().splitlines())
     found = {name: value.strip("'") for name, value in found.items()}
     flags = f"--iter 1 --tau2_fudge 1 --skip_align {series} --trust_ref_size --ini_high {found['low_pass']}"

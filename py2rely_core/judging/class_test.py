@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass
+from itertools import combinations
 from math import sqrt
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,10 @@ class Votes:
         share = self.apart(first, second)
         return None if share is None else bool(share >= APART and self.deviations(first, second) >= CHANCE)
 
+    def distinct(self, first: int, second: int) -> bool:
+        """Whether two classes are two structures whatever their maps say, by :data:`DISTINCT`."""
+        return bool(self.told_apart(first, second) and (self.apart(first, second) or 0) >= DISTINCT)
+
     def alike(self, first: int, second: int) -> bool:
         """Whether nothing but chance tells two classes apart; not where it is not known."""
         return bool(self.apart(first, second) is not None and self.deviations(first, second) < CHANCE)
@@ -111,8 +116,11 @@ class Votes:
         """What comes of it, as one says it."""
         if len(self.classes) < 2:
             return f"Classes were not tested by their images: fewer than two have {LEAST} particles in either half set."
+        pairs = [f"{a} from {b}" for a, b in combinations(self.classes, 2) if self.told_apart(a, b)]
+        if not pairs:
+            return "By their images, no class is told apart from another."
         if len(self.groups) == 1:
-            return "By their images, no class is told apart from the others."
+            return f"By their images, classes are told apart ({', '.join(pairs)}), but do not fall into groups."
         shown = " | ".join(", ".join(map(str, group)) for group in self.groups)
         return f"By their images, {len(self.groups)} groups of classes are told apart: {shown}."
 

@@ -11,7 +11,7 @@ The rule, ``auto``, for any number of classes:
    best class's), the Fourier shell correlation of their maps, within the mask, stays above 0.5, and is at least
    :data:`ALIKE` of what it is for two maps of one structure with their noise: another conformation resembles the best
    class closely, and differs by more than noise all the same (see :func:`likeness`). It does not agree where its images
-   tell it from the best (:data:`~py2rely_core.judging.class_test.DISTINCT`), whatever the maps say.
+   tell it from the best (:meth:`.Votes.distinct`), whatever the maps say.
 4. Kept are the best class and all that agree with it, are not small and have features; and those that do not, but that
    nothing but chance tells from the best by their images (see :mod:`~py2rely_core.judging.class_test`): what makes them
    differ is noise.
@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from py2rely_core.data.tables import Blocks, read_star
-from py2rely_core.judging.class_test import DISTINCT, Votes
+from py2rely_core.judging.class_test import Votes
 from py2rely_core.maps.fsc import first_crossing, fsc, shell_resolutions
 from py2rely_core.maps.io import Map, Volume, read_map
 from py2rely_core.maps.masks import is_degenerate, spherical_mask
@@ -298,16 +298,17 @@ def _automatic(
 ) -> Selection:
     small = table["share"] < choice.min_share
     empty = featureless(table, choice.min_share)
+    # Neither is, where it is not known.
     same = pd.Series([bool(votes) and votes.alike(number, best) for number in table["class"]])
-    distinct = table["apart"].astype(float) >= DISTINCT  # neither is, where it is not known
+    distinct = pd.Series([bool(votes) and votes.distinct(number, best) for number in table["class"]])
     differs = (table["likeness"] < ALIKE) | distinct
     agrees = (table["similarity"] <= limit * (1 + 1e-6)) & ~differs
     left_out = small | (empty | ~agrees) & ~same
     kept = ~left_out | (table["class"] == best)
     why = [
-        _why(one, best, bool(is_small), bool(is_empty), bool(good), limit, bool(is_same))
-        for one, is_small, is_empty, good, is_same in zip(
-            table.to_dict("records"), small, empty, agrees, same, strict=True
+        _why(one, best, *map(bool, (is_small, is_empty, good, is_same, is_distinct)), limit)
+        for one, is_small, is_empty, good, is_same, is_distinct in zip(
+            table.to_dict("records"), small, empty, agrees, same, distinct, strict=True
         )
     ]
     table = table.assign(kept=kept, why=why)
@@ -320,7 +321,9 @@ def _automatic(
     return Selection(table, None, reason)
 
 
-def _why(row: dict[str, Any], best: int, small: bool, empty: bool, agrees: bool, limit: float, same: bool) -> str:
+def _why(
+    row: dict[str, Any], best: int, small: bool, empty: bool, agrees: bool, same: bool, distinct: bool, limit: float
+) -> str:
     if row["class"] == best:
         return "the best resolution"
     if small:
@@ -329,7 +332,7 @@ def _why(row: dict[str, Any], best: int, small: bool, empty: bool, agrees: bool,
         return "its images are not told apart from the best's"
     if empty:
         return f"no features: angles known to {row['accuracy_rotation']:.1f} degrees only"
-    if (row["apart"] or 0) >= DISTINCT:
+    if distinct:
         return f"told apart from the best by its images: {row['apart']:.0%}"
     if row["similarity"] <= limit * (1 + 1e-6) and not agrees:
         return f"differs from the best by more than noise: {row['likeness']:.0%} alike to {limit:.1f} A"

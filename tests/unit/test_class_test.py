@@ -94,7 +94,15 @@ def test_classes_that_are_not_told_apart_are_one_group():
     found = Votes((1, 2, 3, 4), counts)
     assert found.groups == [[1, 2], [3], [4]]
     assert found.text == "By their images, 3 groups of classes are told apart: 1, 2 | 3 | 4."
-    assert Votes((1, 2), counts[:, :2, :2, :2]).text == "By their images, no class is told apart from the others."
+    assert Votes((1, 2), counts[:, :2, :2, :2]).text == "By their images, no class is told apart from another."
+    # 1 and 2 are told apart, and 3 goes to either.
+    counts = np.zeros((2, 3, 3, 3), dtype=int)
+    counts[:, 0, 0, 0] = counts[:, 1, 1, 1] = 40
+    counts[:, :, [0, 0, 1, 1, 2], [2, 0, 2, 1, 2]] += 10
+    counts[:, :, [2, 2], [0, 1]] += 10
+    chained = Votes((1, 2, 3), counts)
+    assert chained.groups == [[1, 2, 3]]
+    assert chained.text == "By their images, classes are told apart (1 from 2), but do not fall into groups."
     # All particles of the third go to the first: that tells nothing of the second and the third.
     counts = np.zeros((2, 3, 3, 3), dtype=int)
     counts[:, 0, 0, 0], counts[:, 1, 1, 1], counts[:, 2, 0, 0] = 40, 40, 40

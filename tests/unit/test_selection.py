@@ -99,7 +99,7 @@ def test_classes_that_are_still_as_they_were_drawn_decide_nothing(maps, tmp_path
 
 @pytest.mark.parametrize(
     ("agree", "kept", "words"),
-    [(40, [1], "2 groups of classes are told apart: 1 | 2."), (20, [1, 2], "no class is told apart from the others.")],
+    [(40, [1], "2 groups of classes are told apart: 1 | 2."), (20, [1, 2], "no class is told apart from another.")],
 )
 def test_a_class_that_only_chance_tells_from_the_best_is_kept(maps, tmp_path, agree, kept, words):
     path = job(tmp_path / "j", maps, ("good", 100, 20.0, 2.0), ("other", 60, 30.0, 3.0))
