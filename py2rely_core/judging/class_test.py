@@ -180,9 +180,9 @@ def check_class_test(job: Path) -> None:
     """
     tested = json.loads((job / "tested.json").read_text())
     found = {half: job / f"run_half{half}_it001_data.star" for half in (1, 2)}
-    noted: dict[str, Any] = {"classes": tested, "counts": []}
+    noted: dict[str, Any] = {"classes": tested, "counts": None}
     if len(tested) < 2:
-        noted["text"] = Votes(tuple(tested), np.zeros(0)).text
+        noted |= {"counts": [], "text": Votes(tuple(tested), np.zeros(0)).text}
     elif not all(path.is_file() for path in found.values()):
         text = f"Classes were not tested by their images: relion_refine failed, see {job}/run.err."
         noted |= {"text": text, "warnings": [text]}
@@ -225,4 +225,4 @@ def read_votes(job: Path) -> Votes | None:
     """What :func:`check_class_test` noted; None where nothing is known."""
     path = job / "job.json"
     noted = json.loads(path.read_text()) if path.is_file() else {}
-    return Votes(tuple(noted["classes"]), np.array(noted["counts"])) if noted.get("counts") else None
+    return None if noted.get("counts") is None else Votes(tuple(noted["classes"]), np.array(noted["counts"]))
