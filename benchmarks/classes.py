@@ -21,8 +21,8 @@ SHARES, SEEDS = (0.2, 0.4), (1, 2)
 #: Of the mask, Angstrom; binning of images with 5 A per pixel; particles of each of two tilt series.
 DIAMETER, BINNING, PARTICLES = 290, 2, 100
 HEAD = (
-    "| second conformation | share | seed | first and second of each class | pure | kept | precision | recall | |\n"
-    "|---|---|---|---|---|---|---|---|---|"
+    "| second | share | seed | first + second of each class | pure | apart | kept | precision | recall | |\n"
+    "|---|---|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -32,6 +32,7 @@ def main() -> None:
     parser.add_argument("sets", nargs="*")
     parser.add_argument("--noise", type=float, default=5)
     parser.add_argument("--classes", type=int, default=3)
+    parser.add_argument("--resume", action="store_true", help="what is done already is not done again")
     given = parser.parse_args()
     every = [
         f"{second}:{share}:{seed}" for second, share, seed in itertools.product((*MISSING, ROTATED), SHARES, SEEDS)
@@ -40,14 +41,16 @@ def main() -> None:
     for text in given.sets or every:
         second, share, seed = text.split(":")
         place = HOME / f"{second.replace(' ', '_')}-{share}-{seed}-{given.noise:g}"
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        run(place, second, float(share), int(seed), given.noise, given.classes)
+        if not given.resume or not (place / "sta_parameters.json").is_file():
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+            simulate(place, second, float(share), int(seed), given.noise, given.classes)
+        run(place)
         print(row(place, second, float(share), int(seed)), flush=True)
 
 
-def run(place: Path, second: str, share: float, seed: int, noise: float, classes: int) -> None:
-    """Simulate, and classify particles whose poses are a little off, as a refinement would have left them."""
+def simulate(place: Path, second: str, share: float, seed: int, noise: float, classes: int) -> None:
+    """Particles whose poses are a little off, as a refinement would have left them; and the parameters of the run."""
     called(
         place, "py2rely", "demo-data", "data", "--structure", "ribosome", "--symmetry", "C1", "--noise", noise,
         "--second", second, "--second-conformation", share, "--particles", PARTICLES, "--pixel-size", 5,
@@ -59,25 +62,31 @@ def run(place: Path, second: str, share: float, seed: int, noise: float, classes
         "data/particles.star", "--tilt-series-pixel-size", 5, "--symmetry", "C1", "--protein-diameter", DIAMETER,
         "--box-scaling", 1.3, "--binning-list", BINNING, "--nclasses", classes, log="prepare.txt",
     )  # fmt: skip
+
+
+def run(place: Path) -> None:
+    """Average and classify particles as they are oriented; the run ends with the classes and what the rule thinks."""
     called(
         place, "nextflow", "run", REPO, "-profile", "local", "--parameter", "sta_parameters.json", "--run_class3D",
-        "--refine3D.other_args=--skip_align", "--orientations.test", "no", log="nextflow.txt",
+        "--class_selection", "manual", "--refine3D.other_args=--skip_align", "--orientations.test", "no", "-resume",
+        log="nextflow.txt",
     )  # fmt: skip
 
 
 def row(place: Path, second: str, share: float, seed: int) -> str:
     """A line of the table."""
     results = place / "results"
-    (dataset,) = json.loads((results / "results.json").read_text())["datasets"]
-    level = dataset["levels"][0]
+    noted = json.loads((results / f"Select/bin{BINNING}_classes/job.json").read_text())
+    rule = noted["rule"][f"bin{BINNING}"]
     numbers = counts(results / f"Class3D/bin{BINNING}/run_data.star", place / "data")
-    kept = {one["class"] for one in level["classes"] if one["kept"]}
+    kept = {one["class"] for one in rule["classes"] if one["keep"]}
+    apart = ", ".join("-" if one["apart"] is None else f"{one['apart']:.0%}" for one in noted["classes"])
     first, other = np.sum([found for number, found in numbers.items() if number in kept], axis=0)
     whole = np.sum(list(numbers.values()), axis=0)
     pure = sum(max(found) for found in numbers.values()) / whole.sum()
     shown = ", ".join(f"{a} + {b}" for a, b in numbers.values())
-    cells = (second, f"{share:.0%}", seed, shown, f"{pure:.2f}", ", ".join(map(str, sorted(kept))))
-    judged = (f"{first / (first + other):.2f}", f"{first / whole[0]:.2f}", level["classes_reason"])
+    cells = (second, f"{share:.0%}", seed, shown, f"{pure:.2f}", apart, ", ".join(map(str, sorted(kept))))
+    judged = (f"{first / (first + other):.2f}", f"{first / whole[0]:.2f}", rule["reason"])
     return f"| {' | '.join(map(str, [*cells, *judged]))} |"
 
 
