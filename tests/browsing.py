@@ -49,7 +49,8 @@ def drawn(page, index=0):
     """The 3D view's own pixels, with their opacity, once it has been drawn; a new iteration draws it anew."""
     figure = page.locator("figure.view").nth(index)
     for _ in range(TRIES):
-        figure.scroll_into_view_if_needed()
+        # At once: what waits for the figure to be still loses it when a new iteration takes its place.
+        figure.evaluate("(one) => one.scrollIntoView({block: 'center'})")
         expect(figure).to_have_attribute("data-triangles", re.compile("[1-9]"))
         address = figure.locator("canvas").evaluate("(canvas) => canvas.toDataURL()")
         picture = Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))).convert("RGBA")
