@@ -119,10 +119,11 @@ class Votes:
         pairs = [f"{a} from {b}" for a, b in combinations(self.classes, 2) if self.told_apart(a, b)]
         if not pairs:
             return "By their images, no class is told apart from another."
-        if len(self.groups) == 1:
+        groups = self.groups
+        if len(groups) == 1:
             return f"By their images, classes are told apart ({', '.join(pairs)}), but do not fall into groups."
-        shown = " | ".join(", ".join(map(str, group)) for group in self.groups)
-        return f"By their images, {len(self.groups)} groups of classes are told apart: {shown}."
+        shown = " | ".join(", ".join(map(str, group)) for group in groups)
+        return f"By their images, {len(groups)} groups of classes are told apart: {shown}."
 
 
 def _agreement(table: np.ndarray) -> tuple[float, float]:

@@ -45,8 +45,8 @@ EXPLANATIONS = (
     ),
     (
         "not tested by their images",
-        "After a classification, each particle is compared with class averages of the other half set, which hold none "
-        "of its noise. RELION ended in that with an error: the classification itself is complete.",
+        "After a classification, either half of a particle's tilts is compared with class averages of the other half "
+        "set. RELION ended in that with an error: the classification itself is complete.",
         "Look at the classes before you rely on what was left out. The run.err that is named says what went wrong.",
     ),
     (
