@@ -15,8 +15,13 @@ workflow {
         finished = [].asSynchronized()
         ended = [].asSynchronized()
         check_texts(parameters, params)
-        note_run(parameters.outdir, [state: 'running'])
+        if (!workflow.preview) {
+            note_run(parameters.outdir, [state: 'running'])
+        }
         workflow.onComplete = {
+            if (workflow.preview) {
+                return // nothing was run, and what is in the output directory is of another run
+            }
             note_run(parameters.outdir, [state: ended_well() ? 'finished' : 'failed', ended: seconds(workflow.complete), error: ended_well() ? null : workflow.errorMessage ?: ignored()])
             make_relion_project(parameters.outdir)
             def pages = complete_class_pages(parameters.outdir, workflow.commandLine)

@@ -18,7 +18,7 @@ workflow INITIAL_REFERENCE {
     found = channel.empty()
     jobs = channel.empty()
     if (needs.template) {
-        REFERENCE(modes.template.map { meta, state -> [meta, state.settings.grid, state.map] })
+        REFERENCE(modes.template.map { meta, state -> [meta, state.settings.grid + [name: 'template'], state.map] })
         templates = named(modes.template, REFERENCE.out, 'template').branch { _meta, state ->
             aligned: state.settings.iterations > 0
             straight: true

@@ -11,7 +11,7 @@ include { SELECT_CLASSES } from '../modules/core/select_classes'
 include { ORIENTATIONS ; orientation_inputs } from '../modules/relion/orientations'
 include { FREE_IMAGES } from '../modules/core/free_images'
 include { POSTPROCESS } from '../modules/relion/postprocess'
-include { files_of ; half_maps ; named ; particles_of ; step ; through ; together } from './states'
+include { files_of ; half_maps ; named ; particles_of ; searches_anew ; step ; through ; together } from './states'
 include { json } from './values'
 
 workflow FIRST_LEVEL {
@@ -70,7 +70,12 @@ workflow LEVEL {
     jobs = EXTRACTION.out.mix(AVERAGE.out.jobs)
     if (needs.map) {
         given = averaged.filter { _meta, state -> state.map }
-        REFERENCE(given.map { meta, state -> [meta, [box: state.level.size, pixel_size: state.level.pixel_size, low_pass: state.level.refine.low_pass ?: 2 * state.level.pixel_size], state.map] })
+        REFERENCE(
+            given.map { meta, state ->
+                def name = state.anew ? "${state.level.name}_template".toString() : 'template'
+                [meta, [name: name, box: state.level.size, pixel_size: state.level.pixel_size, low_pass: state.level.refine.low_pass ?: 2 * state.level.pixel_size], state.map]
+            }
+        )
         starts = starts.mix(given.join(REFERENCE.out).map { meta, state, job -> [meta, state + [reference: job / 'reference.mrc']] })
         jobs = jobs.mix(REFERENCE.out)
     }
@@ -170,8 +175,7 @@ workflow REFINEMENT {
 
     emit:
     done = done // the states when nothing more is to come of them
-    // A map is given to the first refinement only.
-    states = onwards.map { meta, state -> [meta, state + [map: []]] } // with particles, source, maps, mask_job and postprocess; none while classes are waited for
+    states = onwards // with particles, source, maps, mask_job and postprocess; none while classes are waited for
     jobs = jobs // [meta, job]
 }
 
@@ -226,17 +230,12 @@ workflow AVERAGE {
     jobs = RECONSTRUCTION.out.mix(POSTPROCESS.out.job) // [meta, job]
 }
 
-// The states at the first of the levels that are left.
+// The states at the first of the levels that are left. A map is given to the first refinement, and to those that search all
+// orientations anew.
 def begun(states) {
-    return states.map { meta, state -> [meta, state + [level: searching(state.levels[0], state), levels: state.levels.drop(1), tested: []]] }
-}
-
-// A level searches all orientations, where those of the one before it are not consistent and finer pixels may tell more.
-def searching(level, state) {
-    if (!state.tested || !level.refine_anew) {
-        return level
+    return states.map { meta, state ->
+        def level = state.levels[0]
+        def anew = searches_anew(level, state)
+        [meta, state + [level: level + (anew ? [refine: level.refine_anew] : [:]), levels: state.levels.drop(1), tested: [], anew: anew, map: anew || !state.level ? state.map : []]]
     }
-    def judgement = json(state.tested / 'job.json').orientations?.judgement
-    def limited = json(state.postprocess / 'job.json').nyquist_limited
-    return limited && judgement in ['partly', 'not determined'] ? level + [refine: level.refine_anew] : level
 }

@@ -49,3 +49,13 @@ def particles_of(job) {
 def half_maps(job) {
     return [job / 'half1.mrc', job / 'half2.mrc']
 }
+
+// Whether a level searches all orientations: those of the one before it are not consistent, and finer pixels may tell more.
+def searches_anew(level, state) {
+    if (!state.tested || !level.refine_anew) {
+        return false
+    }
+    def judgement = json(state.tested / 'job.json').orientations?.judgement
+    def limited = json(state.postprocess / 'job.json').nyquist_limited
+    return judgement == 'not determined' && level.refine_anew.coarse || limited && judgement in ['partly', 'not determined']
+}

@@ -159,9 +159,10 @@ def needs_of(documents, given) {
     def late = rows.any { row -> (row.start ?: 'picks') != 'picks' }
     def polished = cycles > 0 && (late || lists.any { list -> '1' in list })
     def first = template || denovo || search_known
+    def anew = template && levels > 1 && ['test', 'search_anew'].every { field -> switched_on(recipes, given, 'orientations', field, true) }
     return outside + [imports: outside.imports || foreign as boolean, places: outside.places + foreign] + [
         first: first, template: template, denovo: denovo, search_known: search_known,
-        map: rows.any { row -> row.start == 'bin1' && row.reference_template }, polish_only: rows.any { row -> row.start == 'polish' },
+        map: rows.any { row -> row.start == 'bin1' && row.reference_template } || anew, polish_only: rows.any { row -> row.start == 'polish' },
         rungs: picks && picks.every { row -> row.reference_template || row.run_denovo_generation } && !late ? levels - 1 : levels,
         cycles: polished ? cycles : 0,
         // An empty block is one: all of its fields have defaults.
@@ -249,7 +250,7 @@ def within(plan, needs) {
         'a template': searched && mode == 'template' && !needs.template,
         'a de novo model': searched && mode == 'denovo' && !needs.denovo,
         'a search': searched && mode == 'known' && !needs.search_known,
-        'a given map': plan.start == 'bin1' && plan.reference && !needs.map,
+        'a given map': plan.reference && (plan.start == 'bin1' || plan.levels.any { level -> level.refine_anew }) && !needs.map,
         'polishing alone': plan.start == 'polish' && !needs.polish_only,
         'cycles': (plan.polishing ? plan.polishing.cycles : 0) > needs.cycles,
         'CTF refinement': plan.polishing?.ctf_refine && !needs.ctf_refine,

@@ -2,7 +2,7 @@
 // phase-randomised FSC at the reported resolution shows that the mask itself does not correlate. A mask that the user
 // gives is brought onto the grid and used as it is.
 process POSTPROCESS {
-    tag "${meta.label}${job.name}"
+    tag "${meta.label}${job.name - '_result'}"
     label 'cpu_single'
     memory { 1.GB * job.level.mask.memory * task.attempt }
     containerOptions { meta.binds }

@@ -3,7 +3,7 @@
 include { json_word } from '../../subworkflows/values'
 
 process RECONSTRUCT {
-    tag "${meta.label}${job.name}${meta.group ? " ${meta.group}" : ''}"
+    tag "${meta.label}${job.name - '_result'}${meta.group ? " ${meta.group}" : ''}"
     label 'cpu_parallel'
     cpus { job.settings.ranks * job.settings.threads }
     memory { 1.GB * job.settings.memory * task.attempt }

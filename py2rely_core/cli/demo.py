@@ -34,6 +34,9 @@ def command(
     tilt_range: Annotated[float, typer.Option(help="Largest tilt, degrees.")] = 60.0,
     tilt_step: Annotated[float, typer.Option(help="Degrees.")] = 10.0,
     defocus: Annotated[float, typer.Option(help="Micrometres.")] = 3.0,
+    defocus_spread: Annotated[
+        float, typer.Option(help="The second tilt series has so much more, the third less, and so on, micrometres.")
+    ] = 0.4,
     dose: Annotated[float, typer.Option(help="Per tilt, e/A^2.")] = 1.0,
     noise: Annotated[
         float | None,

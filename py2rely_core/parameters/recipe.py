@@ -485,8 +485,8 @@ class Orientations(Block):
     particles: int = Field(200, ge=20, description="most particles that are looked at, drawn at random")
     search_anew: YesNo = Field(
         True,
-        description="after a level whose pixels were the limit and whose orientations are not consistent, the next one "
-        "searches all orientations, with refine3D's samplings",
+        description="after a level whose orientations are not consistent, where finer pixels may tell more, the next "
+        "one searches all orientations, with refine3D's samplings",
     )
 
 

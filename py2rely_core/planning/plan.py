@@ -31,6 +31,9 @@ SLAB_PIXEL = 1 / 20
 FORMATS = {"stacks": "--stack2d", "subtomograms": "--real_subtomo"}
 #: RELION's own default is the time of day: a run that is repeated would then split other half sets.
 RANDOM_SEED = "--random_seed 1"
+#: Angstrom. A level that showed this, and did not determine orientations, is not followed by one that searches anew:
+#: finer detail of one particle is lost in the noise of its few electrons.
+TELLING = 10.0
 
 
 @dataclass(frozen=True)
@@ -591,13 +594,15 @@ def searches_anew(recipe: Recipe, index: int, mode: str, start: str) -> bool:
 def _anew(recipe: Recipe, index: int, mode: str, start: str, machine: Machine) -> dict[str, Any]:
     """What replaces a level's refinement where the level before it did not determine orientations.
 
-    Its reference is low-passed as the first level's: what particles in wrong orientations have added to finer shells
-    would draw them there again.
+    Its reference is low-passed as the first level's, and made from the user's map again where there is one: what
+    particles in wrong orientations have added to a map draws them there again. ``coarse``: the level before it could
+    not show what may yet tell orientations apart.
     """
     before = recipe.resolutions.binning_list[index - 1]
-    why = f"All orientations were searched anew: at bin {before} they were not consistent, and pixels were the limit."
+    why = f"All orientations were searched anew: at bin {before} they were not consistent; finer pixels may tell more."
     settings = refine_settings(recipe, index, mode, start, machine, anew=True)
-    return settings | {"low_pass": recipe.refine3D.ini_high, "reason": why}
+    coarse = 2 * recipe.resolutions.angpix * before > TELLING
+    return settings | {"low_pass": recipe.refine3D.ini_high, "reason": why, "coarse": coarse}
 
 
 def _by_correlation(options: str) -> str:

@@ -27,6 +27,7 @@ from py2rely_core.results.tasks import steps_of
 #: Jobs of one level, in the order in which they run. Others of the level's binning come after them.
 LEVEL_JOBS = (
     "Reference/template",
+    "Reference/bin{}_template",
     "Extract/bin{}",
     "Class3D/bin{}_template",
     "Class3D/bin{}_template_half1",

@@ -8,7 +8,9 @@ from py2rely_core.results.collect import ANALYSES, LEVEL_JOBS, SLAB_JOBS
 
 #: Jobs of an alignment to a template: of all particles, or of the half sets.
 TOGETHER = {"Class3D/bin{}_template"}
-APART = {name for name in LEVEL_JOBS if "_template" in name} - TOGETHER
+#: Of a level that searches all orientations anew, which is known only when the one before it has ended.
+ANEW = {"Reference/bin{}_template"}
+APART = {name for name in LEVEL_JOBS if "_template" in name} - TOGETHER - ANEW
 
 
 def expected_jobs(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
@@ -27,7 +29,7 @@ def expected_jobs(dataset: dict[str, Any]) -> list[tuple[str, int | None]]:
             jobs += [(f"{kind}/bin{binning}_result", binning) for kind in ("Reconstruct", "PostProcess")]
             continue
         left_out = _without_classes(level) | (_not_first() if index else _not_at_first(dataset))
-        left_out |= _untested(level)
+        left_out |= _untested(level) | ANEW
         for name in LEVEL_JOBS:
             if name not in left_out:
                 jobs += [(one, binning) for one in _each_number(name.format(binning), level)]

@@ -14,8 +14,9 @@ EXPLANATIONS = (
     ),
     (
         "orientations were searched anew",
-        "At the level before, half of the tilts did not find the same orientations as the other half, and its pixels "
-        "hid detail that the particles have. Searches around wrong orientations stay there: this level searched all.",
+        "At the level before, half of the tilts did not find the same orientations as the other half, and finer pixels "
+        "may show what tells them apart. Searches around wrong orientations stay there: this level searched all, from "
+        "the template again where there is one.",
         "Nothing, if this level's orientations are consistent. It takes as long as a global search does: "
         "orientations.search_anew: no keeps searches local.",
     ),
@@ -24,7 +25,8 @@ EXPLANATIONS = (
         "Half maps of particles that were aligned to one reference agree although all orientations are wrong: both "
         "have the reference's features, and the particle's outline. So each half of a particle's tilts was searched "
         "alone; where images hold an orientation, both halves find it. Here they do not, more than chance would.",
-        "Do not interpret the map. More signal per particle helps (a finer binning does not): more dose or tilts, "
+        "Do not interpret the map. Where this level's pixels do not yet show 10 A, a finer binning may help: the next "
+        "level searches all orientations anew. Else more signal per particle does: more dose or tilts, "
         "thinner ice, better alignment; or a template with finer detail (refine3D.ini_high) where its shape is nearly "
         "round. See that the picks are particles. With known orientations (template matching, geometry) the average "
         "rests on these alone.",

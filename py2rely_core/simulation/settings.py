@@ -37,6 +37,8 @@ class Settings:
     noise : float
         Standard deviation of the white noise, in units of the standard deviation of a particle's image. Not used where
         ``effects`` state an SNR or shot noise.
+    defocus_spread : float
+        By which the tilt series differ: the first has ``defocus``, the second so much more, the third less, and so on.
     angle_error, shift_error : float
         Standard deviation of the errors of the orientations and positions in ``particles.star``.
     random_angles : bool
@@ -70,6 +72,7 @@ class Settings:
     tilt_range: float = 60.0
     tilt_step: float = 10.0
     defocus: float = 3.0
+    defocus_spread: float = 0.4
     dose: float = 1.0
     noise: float = 2.0
     seed: int = 0

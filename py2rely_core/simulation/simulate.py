@@ -35,7 +35,7 @@ def tilt_table(settings: Settings, number: int, rng: np.random.Generator) -> pd.
     """Alignment and CTF values of one tilt series, ordered by tilt, exposed from the middle outwards."""
     angles = np.arange(-settings.tilt_range, settings.tilt_range + 1e-6, settings.tilt_step)
     order = np.argsort(np.argsort(np.abs(angles), kind="stable"))
-    defocus = 1e4 * (settings.defocus + 0.4 * (number % 3 - 1)) + rng.normal(0, 50, len(angles))
+    defocus = 1e4 * (settings.defocus + settings.defocus_spread * (number % 3 - 1)) + rng.normal(0, 50, len(angles))
     return pd.DataFrame(
         {
             "rlnTomoXTilt": 0.0,

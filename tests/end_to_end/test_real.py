@@ -345,5 +345,9 @@ def test_a_level_searches_anew_where_the_one_before_determined_nothing(tmp_path)
     assert not [text for text in first["warnings"] if "searched anew" in text]
     assert [text for text in second["warnings"] if "searched anew" in text]
     assert first["low_pass"] == second["low_pass"] == 50
+    made = read_map(tmp_path / "results/Reference/bin2_template/reference.mrc")
+    assert (made.data.shape[0], made.pixel_size) == (second["box"], pytest.approx(second["pixel_size"], abs=1e-3))
     jobs = [json.loads((tmp_path / f"results/Refine3D/bin{binning}/job.json").read_text()) for binning in (3, 2)]
     assert ["--healpix_order 1 --auto_local_healpix_order 3 " in job["commands"][0] for job in jobs] == [True, True]
+    # It begins with the template again: half maps of wrong orientations would draw the particles there.
+    assert "--ref Reference/reference.mrc " in jobs[1]["commands"][0]

@@ -331,6 +331,8 @@ def test_a_later_level_may_search_all_orientations():
     second = options(refine3D={"sampling": "15 degrees"})["second"]
     assert value(second, "--healpix_order") == value(second, "--auto_local_healpix_order")
     assert "at bin 2 they were not consistent" in anew()["reason"]
+    fine = {"resolutions": {"angpix": 2.5, "binning_list": "2,1", "box_scaling": 2}}
+    assert (anew()["coarse"], anew(**fine)["coarse"]) == (True, False)  # the level before shows 20 and 10 A
     assert value(shlex.split(anew(priors={"sigma_tilt": 9})["options"]), "--sigma_tilt") == "9"
     assert anew("denovo", initial_model={}) is not None
     assert anew("known", initial_reference={"known_search": "global"}) is not None

@@ -61,6 +61,12 @@ def test_without_effects_the_data_are_those_of_before_there_were_any(simulate):
     assert not (path / "truth/surroundings.csv").exists()
 
 
+def test_tilt_series_differ_in_defocus_by_the_spread(simulate):
+    path, _ = simulate(tilt_series=3, particles=2, defocus=2.5, defocus_spread=1.0)
+    tables = [read_star(path / f"tilt_series/TS_0{number}.star")[f"TS_0{number}"] for number in (1, 2, 3)]
+    assert np.allclose([table["rlnDefocusU"].mean() for table in tables], (25000, 35000, 15000), atol=100)
+
+
 def test_signal_falls_with_the_ice_in_the_beam(simulate):
     """The ice is as thick as the mean free path: untilted, 1/e of the electrons are left, at 60 degrees 1/e^2."""
     _, clear = simulate(noise=0.0)

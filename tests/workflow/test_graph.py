@@ -35,13 +35,13 @@ FIRST = {
     "straight": set(),
     "denovo": {"INITIAL_MODEL ({})"},
 }
-RESULT = {"RECONSTRUCT ({}_result)", "POSTPROCESS ({}_result)"}
+RESULT = {"RECONSTRUCT ({})", "POSTPROCESS ({})"}
 #: Makes a file where it is taken for a command.
 HOSTILE = "$(touch MARKER) `touch MARKER`; touch MARKER"
 #: Steps on the best map, that of the last level's result.
 BEST = {"SHARPEN ({})", "DIRECTIONS ({})"}
 ALL_OF_IT = {"LOCAL_RESOLUTION ({})", "SUBSETS ({})", "PARTICLE_PLOT ({})"}
-ALL_OF_IT |= {f"RECONSTRUCT ({{}}_result_of{part})" for part in (2, 4, 8)}
+ALL_OF_IT |= {f"RECONSTRUCT ({{}}_of{part})" for part in (2, 4, 8)}
 EVERY_LEVEL = {"EXTRACT ({})", "REFINE3D ({})", "SELECT ({})", "ORIENTATIONS ({})"} | RESULT
 
 
@@ -168,6 +168,11 @@ def test_resume_repeats_what_changed_and_nothing_else(tiny, tmp_path):
     assert first.code == 0, first.text
     assert "Results in results" in first.text
     results = (tmp_path / "results/results.json").read_bytes()
+    noted = (tmp_path / "results/run.json").read_bytes()
+    looked = pipeline(tmp_path, "--parameter", parameters, "-preview")
+    assert looked.code == 0 and "ERROR" not in looked.text, looked.text
+    assert (tmp_path / "results/results.json").read_bytes() == results
+    assert (tmp_path / "results/run.json").read_bytes() == noted
 
     # What is typed is a number or a text, as Nextflow's version has it: the same run.
     other = pipeline(

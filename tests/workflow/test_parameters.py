@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import product
 
 import pytest
 from helpers import AS_TEXT, REPO, environment
@@ -92,6 +93,35 @@ def test_help(tmp_path):
         assert command in done.stdout
     assert {path.name for path in tmp_path.iterdir()} <= {"results", "log", ".nextflow", "work"}
     assert (tmp_path / "results/trace.tsv").read_text() == "of an earlier run"
+
+
+@pytest.mark.nextflow
+def test_when_a_level_searches_all_orientations(tmp_path):
+    """Not determined, and finer detail may tell; or not consistent, and pixels were the limit."""
+    (tmp_path / "main.nf").write_text(
+        f"include {{ searches_anew }} from '{REPO}/subworkflows/states'\n"
+        "workflow {\n def cases = new groovy.json.JsonSlurperClassic().parseText(file('cases.json').text)\n"
+        " def found = cases.collect { one ->\n"
+        "  def state = [tested: one.tested ? file(one.tested) : [], postprocess: file(one.postprocess)]\n"
+        "  searches_anew([refine_anew: one.anew], state) }\n"
+        " println groovy.json.JsonOutput.toJson(found as boolean[])\n}\n"
+    )
+    cases, expected = [], []
+    for judgement, limited, coarse in product(("consistent", "partly", "not determined"), (True, False), (True, False)):
+        place = f"{judgement}_{limited}_{coarse}".replace(" ", "_")
+        noted = {"tested": {"orientations": {"judgement": judgement}}, "postprocess": {"nyquist_limited": limited}}
+        for job, numbers in noted.items():
+            (tmp_path / f"{job}_{place}").mkdir()
+            (tmp_path / f"{job}_{place}/job.json").write_text(json.dumps(numbers))
+        cases += [{"anew": anew} | {job: f"{job}_{place}" for job in noted} for anew in ({"coarse": coarse}, None)]
+        expected += [(limited and judgement != "consistent") or (coarse and judgement == "not determined"), False]
+    cases.append({"anew": {"coarse": True}, "tested": "", "postprocess": "postprocess_not_determined_True_True"})
+    (tmp_path / "cases.json").write_text(json.dumps(cases))
+    done = subprocess.run(
+        ["nextflow", "-q", "-log", tmp_path / "log", "run", "main.nf"], cwd=tmp_path, env=environment(),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout.splitlines()[-1]) == [*expected, False]
 
 
 @pytest.mark.nextflow
