@@ -64,7 +64,9 @@ workflow LEVEL {
     AVERAGE(levels.map { meta, state -> [meta, state + [name: "${state.level.name}_start".toString(), particles: state.source]] }, needs.groups)
     averaged = through(AVERAGE.out.states, EXTRACTION.out, 'extract')
         .map { meta, state ->
-            [meta, state + [low_pass: state.level.refine.low_pass ?: json(state.postprocess / 'job.json').low_pass, star: particles_of(state.extract), alignment: [], selection: []]]
+            // A mask that was made from particles in wrong orientations has their shape.
+            def masked = state.anew ? [mask_job: []] : [:]
+            [meta, state + masked + [low_pass: state.level.refine.low_pass ?: json(state.postprocess / 'job.json').low_pass, star: particles_of(state.extract), alignment: [], selection: []]]
         }
     starts = averaged.filter { _meta, state -> !state.map }.map { meta, state -> [meta, state + [reference: half_maps(state.maps)]] }
     jobs = EXTRACTION.out.mix(AVERAGE.out.jobs)
