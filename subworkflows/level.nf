@@ -30,8 +30,7 @@ workflow FIRST_LEVEL {
     starts = channel.empty()
     if (needs.search_known) {
         RECONSTRUCTION(step(extracted.oriented, 'reconstruct', '_start'), needs.groups)
-        starts = through(extracted.oriented, RECONSTRUCTION.out, 'maps')
-            .map { meta, state -> [meta, state + [star: particles_of(state.extract), alignment: [], reference: state.maps / 'merged.mrc']] }
+        starts = through(extracted.oriented, RECONSTRUCTION.out, 'maps').map { meta, state -> [meta, state + [star: particles_of(state.extract), alignment: [], reference: state.maps / 'merged.mrc']] }
         jobs = jobs.mix(RECONSTRUCTION.out)
     }
     if (needs.template || needs.denovo) {
@@ -62,16 +61,15 @@ workflow LEVEL {
     levels = begun(left.todo)
     EXTRACTION(step(levels, 'extract'), needs.groups)
     AVERAGE(levels.map { meta, state -> [meta, state + [name: "${state.level.name}_start".toString(), particles: state.source]] }, needs.groups)
-    averaged = through(AVERAGE.out.states, EXTRACTION.out, 'extract')
-        .map { meta, state ->
-            // A mask that was made from particles in wrong orientations has their shape.
-            def masked = state.anew ? [mask_job: []] : [:]
-            [meta, state + masked + [low_pass: state.level.refine.low_pass ?: json(state.postprocess / 'job.json').low_pass, star: particles_of(state.extract), alignment: [], selection: []]]
-        }
-    starts = averaged.filter { _meta, state -> !state.map }.map { meta, state -> [meta, state + [reference: half_maps(state.maps)]] }
+    averaged = through(AVERAGE.out.states, EXTRACTION.out, 'extract').map { meta, state ->
+        // A mask that was made from particles in wrong orientations has their shape.
+        def masked = state.anew ? [mask_job: []] : [:]
+        [meta, state + masked + [low_pass: state.level.refine.low_pass ?: json(state.postprocess / 'job.json').low_pass, star: particles_of(state.extract), alignment: [], selection: []]]
+    }
+    starts = averaged.filter { _meta, state -> !state.from_map }.map { meta, state -> [meta, state + [reference: half_maps(state.maps)]] }
     jobs = EXTRACTION.out.mix(AVERAGE.out.jobs)
     if (needs.map) {
-        given = averaged.filter { _meta, state -> state.map }
+        given = averaged.filter { _meta, state -> state.from_map }
         REFERENCE(
             given.map { meta, state ->
                 def name = state.anew ? "${state.level.name}_template".toString() : 'template'
@@ -113,7 +111,8 @@ workflow REFINEMENT {
                 numbers.collect { number ->
                     def job = [
                         name: numbers.size() > 1 ? "${state.level.name}_k${number}".toString() : state.level.name,
-                        settings: state.level.classification.run + [classes: number], series: state.series.tables,
+                        settings: state.level.classification.run + [classes: number],
+                        series: state.series.tables,
                     ]
                     [meta + [together: numbers.size()], job] + files_of(state.series) + [state.extract, state.particles, state.refinement, state.mask_job]
                 }
@@ -232,12 +231,12 @@ workflow AVERAGE {
     jobs = RECONSTRUCTION.out.mix(POSTPROCESS.out.job) // [meta, job]
 }
 
-// The states at the first of the levels that are left. A map is given to the first refinement, and to those that search all
+// The states at the first of the levels that are left. The user's map begins the first one, and those that search all
 // orientations anew.
 def begun(states) {
     return states.map { meta, state ->
         def level = state.levels[0]
         def anew = searches_anew(level, state)
-        [meta, state + [level: level + (anew ? [refine: level.refine_anew] : [:]), levels: state.levels.drop(1), tested: [], anew: anew, map: anew || !state.level ? state.map : []]]
+        [meta, state + [level: level + (anew ? [refine: level.refine_anew] : [:]), levels: state.levels.drop(1), tested: [], anew: anew, from_map: state.map && (anew || !state.level)]]
     }
 }

@@ -5,7 +5,7 @@
 //   particles  the particle set (a Select job) that goes on; source: the one that the next reference is made from
 //   mask, map  what the user gave: a mask instead of one from the density, a map to begin with; [] where there is none
 //   extract, refinement, classes, maps, mask_job, postprocess  jobs of the present level, by their names
-//   anew       whether the level searches all orientations again: from the map, where there is one
+//   anew       whether the level searches all orientations again; from_map: whether it begins with the map
 //   name, settings  of the step that is handed the state
 
 include { json } from './values'
