@@ -599,7 +599,7 @@ def _anew(recipe: Recipe, index: int, mode: str, start: str, machine: Machine) -
     not show what may yet tell orientations apart.
     """
     before = recipe.resolutions.binning_list[index - 1]
-    why = f"All orientations were searched anew: at bin {before} they were not consistent; finer pixels may tell more."
+    why = f"All orientations were searched anew: at bin {before} they were not consistent, and finer pixels may tell."
     settings = refine_settings(recipe, index, mode, start, machine, anew=True)
     coarse = 2 * recipe.resolutions.angpix * before > TELLING
     return settings | {"low_pass": recipe.refine3D.ini_high, "reason": why, "coarse": coarse}
