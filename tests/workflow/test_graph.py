@@ -169,7 +169,7 @@ def test_resume_repeats_what_changed_and_nothing_else(tiny, tmp_path):
     assert "Results in results" in first.text
     results = (tmp_path / "results/results.json").read_bytes()
     noted = (tmp_path / "results/run.json").read_bytes()
-    looked = pipeline(tmp_path, "--parameter", parameters, "-preview")
+    looked = pipeline(tmp_path, "--parameter", parameters, "-preview", "-resume")
     assert looked.code == 0 and "ERROR" not in looked.text, looked.text
     assert (tmp_path / "results/results.json").read_bytes() == results
     assert (tmp_path / "results/run.json").read_bytes() == noted
