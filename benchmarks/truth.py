@@ -87,9 +87,9 @@ FAST = (*REFINE[:-1], "2", "--refine3D.auto_faster", "yes")
 DENOVO = ("--initial_model.nr_iter", "50", "--initial_model.offset_range", "3", *REFINE)
 #: Orientations, defocus and motion that bin 1 is to mend, and what of it ends in an hour.
 UNREFINED = ("--angle-error", "3", "--defocus-error", "1000", "--motion", "4")
-#: Four tilt series of other defoci, so that the zeros of their CTFs do not coincide.
-DEFOCI = ("--tilt-series", "4", "--particles", "10", "--defocus-spread", "1.2")
 POLISHED = (*FAST, "--polishing.cycles", "1")
+#: Four tilt series of other defoci, so that the zeros of their CTFs do not coincide.
+DEFOCI = ("--tilt-series", "4", "--defocus-spread", "1.2")
 LARGE: dict[str, Any] = {"pixel_size": 5.0, "image_size": 480, "thickness": 80}
 MEDIUM: dict[str, Any] = {"pixel_size": 3.5, "image_size": 240, "thickness": 92}
 DEMO: dict[str, Any] = {"pixel_size": 2.0, "image_size": 400, "thickness": 160, "particles": 12}
@@ -110,7 +110,16 @@ CASES = {
     "invented-C1": Case("invented", "C1", 150, 3, "2", run=COARSE, **SMALL),
     "ribosome": Case("ribosome", "C1", 290, 5, "2", run=COARSE, by_hand=True, **LARGE),
     "ribosome-realistic": Case(
-        "ribosome", "C1", 290, None, "2", "known", ("--angle-error", "3", "--realistic", *DEFOCI), FAST, **LARGE
+        "ribosome",
+        "C1",
+        290,
+        None,
+        "2",
+        "known",
+        ("--angle-error", "3", "--realistic", *DEFOCI),
+        FAST,
+        particles=10,
+        **LARGE,
     ),
     "ribosome-known": Case("ribosome", "C1", 290, 5, "2,1", "known", UNREFINED, POLISHED, **LARGE),
 }

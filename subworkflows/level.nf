@@ -11,7 +11,7 @@ include { SELECT_CLASSES } from '../modules/core/select_classes'
 include { ORIENTATIONS ; orientation_inputs } from '../modules/relion/orientations'
 include { FREE_IMAGES } from '../modules/core/free_images'
 include { POSTPROCESS } from '../modules/relion/postprocess'
-include { files_of ; half_maps ; named ; particles_of ; searches_anew ; step ; through ; together } from './states'
+include { at_next_level ; files_of ; half_maps ; named ; particles_of ; step ; through ; together } from './states'
 include { json } from './values'
 
 workflow FIRST_LEVEL {
@@ -231,12 +231,7 @@ workflow AVERAGE {
     jobs = RECONSTRUCTION.out.mix(POSTPROCESS.out.job) // [meta, job]
 }
 
-// The states at the first of the levels that are left. The user's map begins the first one, and those that search all
-// orientations anew.
+// The states at the first of the levels that are left.
 def begun(states) {
-    return states.map { meta, state ->
-        def level = state.levels[0]
-        def anew = searches_anew(level, state)
-        [meta, state + [level: level + (anew ? [refine: level.refine_anew] : [:]), levels: state.levels.drop(1), tested: [], anew: anew, from_map: state.map && (anew || !state.level)]]
-    }
+    return states.map { meta, state -> [meta, at_next_level(state)] }
 }

@@ -51,6 +51,14 @@ def half_maps(job) {
     return [job / 'half1.mrc', job / 'half2.mrc']
 }
 
+// A state at the first of the levels that are left. The user's map begins the first one, and those that search all
+// orientations anew.
+def at_next_level(state) {
+    def level = state.levels[0]
+    def anew = searches_anew(level, state)
+    return state + [level: level + (anew ? [refine: level.refine_anew] : [:]), levels: state.levels.drop(1), tested: [], anew: anew, from_map: state.map && (anew || !state.level)]
+}
+
 // Whether a level searches all orientations: those of the one before it are not consistent, and finer pixels may tell more.
 def searches_anew(level, state) {
     if (!state.tested || !level.refine_anew) {

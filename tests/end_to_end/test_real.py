@@ -351,3 +351,4 @@ def test_a_level_searches_anew_where_the_one_before_determined_nothing(tmp_path)
     assert ["--healpix_order 1 --auto_local_healpix_order 3 " in job["commands"][0] for job in jobs] == [True, True]
     # It begins with the template again: half maps of wrong orientations would draw the particles there.
     assert "--ref Reference/reference.mrc " in jobs[1]["commands"][0]
+    assert "--solvent_mask" not in jobs[1]["commands"][0]

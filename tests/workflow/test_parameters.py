@@ -97,13 +97,20 @@ def test_help(tmp_path):
 
 @pytest.mark.nextflow
 def test_when_a_level_searches_all_orientations(tmp_path):
-    """Not determined, and finer detail may tell; or not consistent, and pixels were the limit."""
+    """Not determined, and finer detail may tell; or not consistent, and pixels were the limit. It has the map again."""
     (tmp_path / "main.nf").write_text(
-        f"include {{ searches_anew }} from '{REPO}/subworkflows/states'\n"
+        f"include {{ at_next_level ; searches_anew }} from '{REPO}/subworkflows/states'\n"
         "workflow {\n def cases = new groovy.json.JsonSlurperClassic().parseText(file('cases.json').text)\n"
         " def found = cases.collect { one ->\n"
         "  def state = [tested: one.tested ? file(one.tested) : [], postprocess: file(one.postprocess)]\n"
         "  searches_anew([refine_anew: one.anew], state) }\n"
+        # Levels after one of which the first determines orientations, and the second does not.
+        " def level = [refine_anew: [coarse: true]]\n def judged = { judgement ->\n"
+        "  [tested: file('tested_' + judgement), postprocess: file('postprocess_' + judgement)] }\n"
+        " def first = at_next_level([levels: [[refine_anew: null], level, level], map: file('map.mrc'), tested: []])\n"
+        " def second = at_next_level(first + judged('consistent_False_True'))\n"
+        " def third = at_next_level(second + judged('not_determined_False_True'))\n"
+        " println groovy.json.JsonOutput.toJson([first, second, third].collect { one -> [one.anew, one.from_map] })\n"
         " println groovy.json.JsonOutput.toJson(found as boolean[])\n}\n"
     )
     cases, expected = [], []
@@ -121,7 +128,9 @@ def test_when_a_level_searches_all_orientations(tmp_path):
         ["nextflow", "-q", "-log", tmp_path / "log", "run", "main.nf"], cwd=tmp_path, env=environment(),
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert json.loads(done.stdout.splitlines()[-1]) == [*expected, False]
+    levels, found = map(json.loads, done.stdout.splitlines()[-2:])
+    assert found == [*expected, False]
+    assert levels == [[False, True], [False, False], [True, True]]
 
 
 @pytest.mark.nextflow
